@@ -5,5 +5,17 @@
 //! later. Everything that must survive a crash is in names on the share and in the blob service.
 
 pub mod blob;
+pub mod books;
+mod claim;
+mod complete;
+pub mod file;
 pub mod formats;
+pub mod ledger;
+mod moves;
+mod retry;
+mod scan;
+pub mod schedule;
+pub mod session;
 pub mod share;
+pub mod stage;
+pub mod transfer;
