@@ -1,5 +1,7 @@
 //! The end of a generation: the rename that proves it, or the one that says it was overtaken.
 
+use std::path::Path;
+
 use crate::{
     file::ClaimedFile,
     formats::{ClaimId, OrderKey, ProcessingName, Stamp, State},
@@ -55,10 +57,11 @@ pub async fn supersede<E: Edges>(session: &Session<E>, file: &ClaimedFile) -> Re
     }
 }
 
-/// Makes the file at `file` the next generation of its name, with a key above `above`. Returns its new name, or `None` if it is gone.
+/// Makes the file `from` in `folder` the next generation of its name, with a key above `above`. Returns its new name, or `None` if it
+/// is gone.
 pub async fn next_generation<E: Edges>(
     session: &Session<E>,
-    file: &ClaimedFile,
+    folder: &Path,
     from: &ProcessingName,
     above: OrderKey,
     ctime: i128,
@@ -69,7 +72,6 @@ pub async fn next_generation<E: Edges>(
         books.keys.next(&from.producer, ctime)
     };
     let name = ProcessingName::claimed(&from.producer, ClaimId::new(key, session.process, session.random()));
-    let moved =
-        rename_and_look(&session.share, &join(&file.folder, &from.to_bytes()), &join(&file.folder, &name.to_bytes())).await?;
+    let moved = rename_and_look(&session.share, &join(folder, &from.to_bytes()), &join(folder, &name.to_bytes())).await?;
     Ok((moved == Moved::Yes).then_some(name))
 }

@@ -38,6 +38,10 @@ pub struct ClaimedFile {
     pub quiet: Option<Quiet>,
     /// What earlier attempts of this process sent.
     pub sent: Option<Sent>,
+    /// Attempts of this process, the one under way included.
+    pub attempts: u32,
+    /// Attempts that ended because something moved meanwhile.
+    pub looks_again: u32,
     /// Failures in a row.
     pub failures: u32,
 }
@@ -46,12 +50,17 @@ impl ClaimedFile {
     /// A claim found on the share, of which nothing is known but its name.
     pub fn adopted(folder: PathBuf, name: ProcessingName, blob: BlobName) -> Self {
         let since = i128::from(name.claim.key.0);
-        Self { folder, name, blob, size: 0, since, sample: None, quiet: None, sent: None, failures: 0 }
+        Self { folder, name, blob, size: 0, since, sample: None, quiet: None, sent: None, attempts: 0, looks_again: 0, failures: 0 }
     }
 
     /// A file that this process has just claimed in the state of `sample`.
     pub fn claimed(folder: PathBuf, name: ProcessingName, blob: BlobName, sample: Identity) -> Self {
         Self { size: sample.size, since: sample.ctime, sample: Some(sample), ..Self::adopted(folder, name, blob) }
+    }
+
+    /// True in the first attempt after a claim by this process: the service cannot have anything of it.
+    pub fn is_fresh(&self) -> bool {
+        self.sample.is_some() && self.attempts <= 1
     }
 
     /// Where it is.

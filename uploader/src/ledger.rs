@@ -78,20 +78,42 @@ pub struct Ledger {
     completing: BTreeMap<u64, i128>,
     next_ticket: u64,
     counted: Option<i128>,
+    earlier: Earlier,
+}
+
+/// What is known of the counts of earlier processes.
+#[derive(Debug)]
+enum Earlier {
+    /// Nothing yet; completed files of earlier processes that were found meanwhile, as ctime and bytes.
+    Unknown(Vec<(i128, u64)>),
+    /// Files completed up to this time (server clock) are in them.
+    CountedThrough(i128),
+}
+
+impl Default for Earlier {
+    fn default() -> Self {
+        Self::Unknown(Vec::new())
+    }
 }
 
 impl Ledger {
-    /// Continues the counts of an earlier process; `counted` is the time (server clock) up to which completed files are in them.
-    pub fn resume(&mut self, old: &Progress, counted: i128) {
-        self.uploaded += old.files_uploaded;
-        self.failed += old.files_failed;
-        self.superseded += old.files_superseded;
-        self.withdrawn += old.files_withdrawn;
-        self.bytes_uploaded += old.bytes_uploaded;
-        self.bytes_resumed += old.bytes_resumed;
-        self.last_upload = old.last_upload_time.as_ref().map(|time| time.0.as_nanosecond());
-        self.recent_failures = old.recent_failures.iter().cloned().collect();
-        self.counted = Some(counted);
+    /// Adds the counts of earlier processes. Without any, `now` (server clock) is when counting begins.
+    pub fn resume(&mut self, old: Option<&Progress>, now: i128) {
+        let counted = old.and_then(|old| old.counted_through.as_ref()).map_or(now, |time| time.0.as_nanosecond());
+        if let Some(old) = old {
+            self.uploaded += old.files_uploaded;
+            self.failed += old.files_failed;
+            self.superseded += old.files_superseded;
+            self.withdrawn += old.files_withdrawn;
+            self.bytes_uploaded += old.bytes_uploaded;
+            self.bytes_resumed += old.bytes_resumed;
+            self.last_upload = self.last_upload.max(old.last_upload_time.as_ref().map(|time| time.0.as_nanosecond()));
+        }
+        self.counted = Some(self.counted.map_or(counted, |own| own.max(counted)));
+        let found = std::mem::replace(&mut self.earlier, Earlier::CountedThrough(counted));
+        if let Earlier::Unknown(found) = found {
+            found.into_iter().for_each(|(ctime, bytes)| self.found_completed(bytes, ctime));
+        }
     }
 
     /// A worker took a file.
@@ -99,16 +121,27 @@ impl Ledger {
         self.active.insert(blob.clone(), active);
     }
 
+    /// True if a worker holds a file of this blob.
+    pub fn is_active(&self, blob: &BlobName) -> bool {
+        self.active.contains_key(blob)
+    }
+
     /// The worker gave the file back.
     pub fn ended(&mut self, blob: &BlobName) {
         self.active.remove(blob);
     }
 
-    /// A file was completed by an earlier process and is not in the counts yet.
+    /// A file that an earlier process completed was found at start: it is counted unless it is in the counts already.
     pub fn found_completed(&mut self, bytes: u64, ctime: i128) {
-        self.uploaded += 1;
-        self.bytes_uploaded += bytes;
-        self.counted = Some(self.counted.map_or(ctime, |counted| counted.max(ctime)));
+        match &mut self.earlier {
+            Earlier::Unknown(found) => found.push((ctime, bytes)),
+            Earlier::CountedThrough(through) if ctime > *through => {
+                self.uploaded += 1;
+                self.bytes_uploaded += bytes;
+                self.counted = Some(self.counted.map_or(ctime, |counted| counted.max(ctime)));
+            }
+            Earlier::CountedThrough(_) => {}
+        }
     }
 
     /// Before a file is renamed to completed: a ticket for [`Self::completed`].
@@ -283,7 +316,7 @@ mod tests {
     #[test]
     fn seen_files_are_the_sum_of_all_others() {
         let mut ledger = Ledger::default();
-        ledger.resume(&Progress { files_uploaded: 10, files_superseded: 1, files_withdrawn: 1, ..Progress::default() }, 5);
+        ledger.resume(Some(&Progress { files_uploaded: 10, files_superseded: 1, files_withdrawn: 1, ..Progress::default() }), 5);
         ledger.started(&blob(), Active { name: "a".into(), size: 9, since: 45, sent: Arc::new(AtomicU64::new(4)) });
         let progress = ledger.progress(&now());
         assert_eq!(progress.files_seen, 10 + 1 + 1 + 3 + 1 + 4 + 3);
@@ -306,13 +339,31 @@ mod tests {
     #[test]
     fn counted_through_stays_below_renames_that_are_under_way() {
         let mut ledger = Ledger::default();
-        ledger.resume(&Progress::default(), 5);
+        ledger.resume(None, 5);
         let first = ledger.completing(10);
         let second = ledger.completing(20);
         ledger.completed(second, &blob(), 1, 0, 21);
-        assert_eq!(ledger.counted_through(), Some(9).min(Some(9)));
+        assert_eq!(ledger.counted_through(), Some(9));
         ledger.completed(first, &blob(), 1, 0, 15);
         assert_eq!(ledger.counted_through(), Some(21));
+    }
+
+    #[test]
+    fn files_of_earlier_processes_are_counted_once_whenever_the_old_counts_are_read() {
+        let old = Progress { files_uploaded: 7, counted_through: time(100), ..Progress::default() };
+        for early in [true, false] {
+            let mut ledger = Ledger::default();
+            if early {
+                ledger.resume(Some(&old), 500);
+            }
+            ledger.found_completed(1, 100);
+            ledger.found_completed(1, 101);
+            if !early {
+                ledger.resume(Some(&old), 500);
+            }
+            assert_eq!(ledger.progress(&Now::default()).files_uploaded, 8);
+            assert_eq!(ledger.counted_through(), Some(101));
+        }
     }
 
     #[test]

@@ -106,6 +106,8 @@ pub struct Session<E: Edges> {
     random: Mutex<StdRng>,
     /// Greatest time seen of the server's clock, in nanoseconds since 1970.
     server_time: AtomicU64,
+    /// Completed files up to this time of the server's clock are in a report that was taken, if anybody takes reports.
+    reported_through: Mutex<Option<i128>>,
     wake: Notify,
 }
 
@@ -154,6 +156,7 @@ impl<E: Edges> Session<E> {
             books: Mutex::new(books),
             random: Mutex::new(StdRng::seed_from_u64(seed)),
             server_time: AtomicU64::new(0),
+            reported_through: Mutex::new(None),
             wake: Notify::new(),
         }
     }
@@ -181,6 +184,16 @@ impl<E: Edges> Session<E> {
     /// Takes note of a time that the server set just now.
     pub fn saw_server_time(&self, nanoseconds: i128) {
         self.server_time.fetch_max(u64::try_from(nanoseconds.max(0)).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Completed files up to this time of the server's clock are in a report that was taken; `None` if nobody takes reports.
+    pub fn reported_through(&self) -> Option<i128> {
+        *self.reported_through.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody takes reports, and has taken one that counts completed files up to this time of the server's clock.
+    pub fn set_reported_through(&self, nanoseconds: i128) {
+        *self.reported_through.lock().unwrap_or_else(PoisonError::into_inner) = Some(nanoseconds);
     }
 
     /// Hands stable files to the schedule as far as its queue has room.

@@ -52,9 +52,8 @@ pub async fn attempt<E: Edges>(
     let Some(open) = source::open(session, file, opened).await? else { return Ok(Finish::Gone) };
     let size = open.identity.size;
     let small = size <= session.rules.single_put_size;
-    let fresh = file.sample.is_some() && file.failures == 0 && file.sent.is_none();
     // A fresh small name costs one request: its condition is the look.
-    let verdict = if small && fresh { Verdict::Write(Condition::Absent) } else { look(session, file).await? };
+    let verdict = if small && file.is_fresh() { Verdict::Write(Condition::Absent) } else { look(session, file).await? };
     match verdict {
         Verdict::Committed(found, origin) => confirm::confirm(session, file, &open, &found, &origin).await,
         Verdict::Overtaken(key) => overtaken(session, file, &open.identity, key).await,

@@ -4,8 +4,8 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
-/// Names that NFS clients make for files that are deleted while open ("silly rename").
-const NFS_SILLY: &[u8] = b".nfs";
+/// Names that are never a producer's: what NFS clients make of files that are deleted while open ("silly rename"), and our own.
+const NEVER: [&[u8]; 2] = [b".nfs", b".blobferry-"];
 
 /// The rules of a session.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ impl Filter {
             let name = name.to_ascii_lowercase();
             self.extensions.is_empty() || self.extensions.iter().any(|extension| name.ends_with(extension))
         };
-        !name.starts_with(NFS_SILLY) && !self.ignore.is_match(Path::new(OsStr::from_bytes(name))) && wanted()
+        !NEVER.iter().any(|start| name.starts_with(start)) && !self.ignore.is_match(Path::new(OsStr::from_bytes(name))) && wanted()
     }
 }
 
@@ -69,7 +69,8 @@ mod tests {
     }
 
     #[test]
-    fn names_of_nfs_are_left_alone_whatever_the_rules_say() {
+    fn names_of_nfs_and_our_own_are_left_alone_whatever_the_rules_say() {
+        assert!(!filter(&[], &[]).takes(b".blobferry-probe.0"));
         assert!(!filter(&[], &[]).takes(b".nfs000000000000001a00000001"));
     }
 }

@@ -33,7 +33,9 @@ pub(super) async fn become_next_generation<E: Edges>(
     identity: &Identity,
     above: OrderKey,
 ) -> Result<Finish, Setback> {
-    let Some(name) = next_generation(session, file, &file.name, above, identity.ctime).await? else { return Ok(Finish::Gone) };
+    let Some(name) = next_generation(session, &file.folder, &file.name, above, identity.ctime).await? else {
+        return Ok(Finish::Gone);
+    };
     *file = ClaimedFile::adopted(file.folder.clone(), name, file.blob.clone());
     file.size = identity.size;
     Err(Setback::NotQuiet(Instant::now()))

@@ -145,10 +145,7 @@ async fn begin<E: Edges>(session: &Session<E>, file: &ClaimedFile, identity: &Id
     let too_large = || Setback::failed("TooLarge", "the file is larger than a blob can be (190.7 TiB)".into(), true);
     let plan = Plan::new(&session.source, &file.name.claim, identity, session.rules.block_size).ok_or_else(too_large)?;
     // A file that this process has just claimed has no blocks at the service.
-    let listed = match file.sample.is_some() && file.failures == 0 {
-        true => Vec::new(),
-        false => session.store.blocks(&file.blob, BlockListKind::Uncommitted).await?,
-    };
+    let listed = if file.is_fresh() { Vec::new() } else { session.store.blocks(&file.blob, BlockListKind::Uncommitted).await? };
     let blocks = plan.reusable(&listed);
     let resumed = blocks.iter().flatten().map(|block| u64::from(block.length)).sum();
     let staged = session.stage.begin(plan.size).await.map(|staged| Box::new(staged) as Box<dyn Staged>);
