@@ -5,6 +5,7 @@
 //! later. Everything that must survive a crash is in names on the share and in the blob service.
 
 pub mod args;
+pub mod azure;
 pub mod blob;
 pub mod books;
 pub mod claim;
