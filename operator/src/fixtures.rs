@@ -1,9 +1,13 @@
 //! (test) Sessions as production sees them: minimal YAML, read by the resource's own types.
 
 use blobferry_crds::UploadSession;
+use k8s_openapi::api::core::v1::Pod;
 use serde_norway::{Mapping, Value};
 
-use crate::settings::Settings;
+use crate::{
+    reconcile::{build::uploader_pod, validate::validate},
+    settings::Settings,
+};
 
 const MINIMAL: &str = "
 apiVersion: blobferry.io/v1alpha1
@@ -63,3 +67,35 @@ pub(crate) fn settings() -> Settings {
 pub(crate) fn now() -> jiff::Timestamp {
     "2026-11-21T08:30:00Z".parse().unwrap()
 }
+
+/// The pod that is made for `session`, with a UID and the status of the YAML mapping `status`.
+pub(crate) fn pod(session: &UploadSession, status: &str) -> Pod {
+    let valid = validate(session, &settings()).unwrap();
+    let mut pod = uploader_pod(&valid, &settings());
+    pod.metadata.uid = Some("pod-1".into());
+    pod.metadata.resource_version = Some("50".into());
+    pod.spec.as_mut().unwrap().node_name = Some("node-a".into());
+    pod.status = Some(serde_norway::from_str(status).unwrap());
+    pod
+}
+
+/// Status of a pod whose uploader runs and is ready since `since`.
+pub(crate) fn running(since: &str) -> String {
+    format!(
+        "{{phase: Running, conditions: [{{type: PodScheduled, status: 'True'}}, {{type: Ready, status: 'True'}}], containerStatuses: \
+         [{{name: uploader, image: '', imageID: '', ready: true, restartCount: 0, state: {{running: {{startedAt: '{since}'}}}}}}]}}"
+    )
+}
+
+/// Lets the uploader of `session` have reported `progress` at `time`.
+pub(crate) fn report(session: &mut UploadSession, time: &str, progress: &str) {
+    let status = session.status.get_or_insert_default();
+    status.progress = Some(serde_norway::from_str(progress).unwrap());
+    session.metadata.managed_fields = Some(serde_norway::from_str(&format!(
+        "[{{manager: blobferry-uploader, operation: Apply, apiVersion: blobferry.io/v1alpha1, subresource: status, time: '{time}'}}]"
+    )).unwrap());
+}
+
+/// A report of an uploader to which both ends work.
+pub(crate) const ALL_WELL: &str = "checks: [{type: source, ok: true, reason: Mounted, message: 'The share works.'}, {type: destination, ok: \
+                                   true, reason: Writable, message: 'The container works.'}]\ncaughtUp: true\nfilesIgnored: 2";

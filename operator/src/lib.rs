@@ -14,6 +14,8 @@ pub mod controller;
 mod fixtures;
 pub mod memory;
 pub mod metrics;
+#[cfg(test)]
+mod mock_api;
 pub mod pods;
 pub mod predicates;
 pub mod reconcile;

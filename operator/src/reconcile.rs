@@ -15,6 +15,8 @@ pub mod observe;
 pub mod plan;
 pub mod pod_state;
 pub mod publish;
+#[cfg(test)]
+mod scenarios;
 pub mod status;
 pub mod validate;
 
