@@ -23,7 +23,7 @@ create_bed() {
   mkdir -p "$BED_DIR/log"
   printf '%s\n' "$mode" >"$BED_DIR/mode"
   install --directory --owner=65534 --group=65534 "$BED_SHARE"
-  locked "$STATE/lock" claim_index
+  locked "$CACHE/locks/index" claim_index
   step "bed $BED_NAME: keys and certificates" create_pki
   start_init "$mode"
   step "bed $BED_NAME: link to the host" connect_bed
@@ -56,22 +56,21 @@ close_inherited_files() {
 }
 
 # start_time PID: distinguishes a process from a later one of the same number.
-start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+# Nothing for one that is dead, also when nobody has asked for its exit code yet.
+start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '$1 != "Z" { print $20 }'; }
 
-# bed_runs: true while the process that holds the namespaces lives.
-bed_runs() {
+# holder_process: the process outside that holds the namespaces, while it lives.
+holder_process() {
   local pid started
   [[ -e $BED_DIR/process ]] || return 1
   read -r pid started <"$BED_DIR/process"
-  [[ -n $started && $(start_time "$pid") == "$started" ]]
+  [[ -n $started && $(start_time "$pid") == "$started" ]] && printf '%s\n' "$pid"
 }
 
 # init_process: the first process inside, as the host numbers it.
-init_process() {
-  local holder
-  read -r holder _ <"$BED_DIR/process"
-  pgrep --parent "$holder"
-}
+init_process() { pgrep --parent "$(holder_process)" --runstates D,R,S,T; }
+
+bed_runs() { holder_process >/dev/null; }
 
 # connect_bed: a pair of interfaces. The alias tells whose the host's end is.
 connect_bed() {
@@ -106,21 +105,22 @@ await_bed() {
 # bed_down: ends and removes; without a bed it does nothing.
 bed_down() {
   locked "$BED_LOCK" remove_bed
-  rm -f "$BED_LOCK"
-  rmdir "$BEDS" 2>/dev/null || true
+  rmdir --parents --ignore-fail-on-non-empty "$BEDS" 2>/dev/null || true
 }
 
 remove_bed() {
   local started=$SECONDS
   [[ -e $BED_DIR ]] || return 0
-  if bed_runs; then kill -KILL "$(init_process)"; fi
+  # With the first process inside the kernel ends all others, then the holder ends.
+  if bed_runs; then kill -KILL "$(init_process || holder_process)"; fi
   wait_until 30 bed_is_gone || die "bed $BED_NAME does not end; its process is $(<"$BED_DIR/process")"
   wait_until 10 remove_cgroups || note "warning: control groups of $BED_CGROUP remain"
   rm -rf --one-file-system "$BED_DIR"
   note "bed $BED_NAME is down, $((SECONDS - started)) s"
 }
 
-# bed_is_gone: processes first, then the kernel takes the link away, in the background.
+# bed_is_gone: the last process takes the network along, and the kernel removes
+# the link with it, in the background.
 bed_is_gone() { ! bed_runs && ! own_link_exists; }
 
 own_link_exists() {

@@ -27,7 +27,7 @@ use_bed() {
     /var/lib/* | /var/log/* | /run/*) die "BLOBFERRY_STATE is hidden inside a bed: choose a place outside /var/lib, /var/log and /run" ;;
   esac
   BED_DIR=$BEDS/$BED_NAME
-  BED_LOCK=$BEDS/$BED_NAME.lock
+  BED_LOCK=$CACHE/locks/$BED_NAME
   BED_SHARE=$BED_DIR/share
   BED_KUBECONFIG=$BED_DIR/admin.kubeconfig
   BED_NODE=bed-$BED_NAME

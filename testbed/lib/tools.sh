@@ -12,7 +12,7 @@ KUBERNETES_COMPONENTS=(etcd kube-apiserver kube-controller-manager kube-proxy ku
 # provide_tools: everything a bed needs, in the cache.
 provide_tools() {
   mkdir -p "$BIN"
-  locked "$CACHE/lock" provide_all
+  locked "$CACHE/locks/tools" provide_all
 }
 
 provide_all() {
@@ -48,21 +48,30 @@ provide_pause() {
 
 pause_archive() { printf '%s\n' "$CACHE/pause-$(hash_of "$TESTBED"/pause/{go.mod,main.go}).tar"; }
 
-# build_pause ARCHIVE: a docker archive, written by hand: one layer, one program.
 build_pause() {
-  local work diff_id
+  local work
   work=$(mktemp -d)
-  build_go "$TESTBED/pause" "$work/root/pause" ""
-  tar --create --owner=0 --group=0 --mtime=@0 --file "$work/layer.tar" --directory "$work/root" pause
+  build_go "$TESTBED/pause" "$work/pause" ""
+  write_archive "$1" "$PAUSE_IMAGE" "$work/pause"
+  rm -rf "$work"
+}
+
+# write_archive ARCHIVE IMAGE PROGRAM: an image of one static program, as a docker
+# archive written by hand: one layer with one file, and two small descriptions.
+write_archive() {
+  local archive=$1 image=$2 program=$3 work diff_id
+  work=$(mktemp -d)
+  tar --create --owner=0 --group=0 --mtime=@0 --file "$work/layer.tar" \
+    --directory "$(dirname "$program")" "$(basename "$program")"
   diff_id=$(sha256sum "$work/layer.tar" | cut -d' ' -f1)
   cat >"$work/config.json" <<JSON
-{"architecture":"$(go env GOARCH)","os":"linux","config":{"Entrypoint":["/pause"],"User":"65534:65534"},
+{"architecture":"$(go env GOARCH)","os":"linux","config":{"Entrypoint":["/$(basename "$program")"],"User":"65534:65534"},
  "rootfs":{"type":"layers","diff_ids":["sha256:$diff_id"]}}
 JSON
-  printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":["layer.tar"]}]\n' "$PAUSE_IMAGE" >"$work/manifest.json"
-  tar --create --file "$work/pause.tar" --directory "$work" manifest.json config.json layer.tar
-  mv "$work/pause.tar" "$1"
+  printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":["layer.tar"]}]\n' "$image" >"$work/manifest.json"
+  tar --create --file "$archive.new" --directory "$work" manifest.json config.json layer.tar
   rm -rf "$work"
+  mv "$archive.new" "$archive"
 }
 
 # provide_azurite: the blob emulator with its dependencies.
