@@ -3,6 +3,9 @@
 //! The trait offers the calls of the Azure REST API for block blobs, one request each, and no policy: what to send, when to look and
 //! when to try again is decided by its callers. No method repeats a request by itself.
 
+#[cfg(any(test, feature = "test-support"))]
+pub mod memory;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;

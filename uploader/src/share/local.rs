@@ -71,7 +71,12 @@ fn attributes_of(statx: &Statx) -> Attributes {
 /// Opens a regular file. `O_NONBLOCK` keeps a pipe that took the name meanwhile from blocking; `O_NOFOLLOW` refuses a link.
 fn open_regular(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let opened = rustix::fs::open(path, flags, Mode::empty());
+    let opened = opened.map_err(|error| match error {
+        rustix::io::Errno::LOOP => io::Error::new(io::ErrorKind::InvalidInput, "a symbolic link is not followed"),
+        error => error.into(),
+    });
+    let file = File::from(opened?);
     match attributes_at(&file, c"", AtFlags::EMPTY_PATH)?.kind {
         Kind::File => Ok(file),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
