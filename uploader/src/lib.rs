@@ -15,12 +15,18 @@ pub mod formats;
 pub mod heartbeat;
 pub mod ledger;
 pub mod moves;
+pub mod publish;
 pub mod report;
 pub mod retry;
+pub mod run;
 pub mod scan;
 pub mod schedule;
 pub mod session;
 pub mod share;
 pub mod stage;
+pub mod start;
 pub mod transfer;
 pub mod work;
+
+#[cfg(test)]
+mod tests;
