@@ -54,3 +54,21 @@ checks_end() {
   printf '%s passed, %s failed\n' "$PASSED" "$FAILED"
   ((FAILED == 0))
 }
+
+# with_control_plane NAME: exports KUBECONFIG of that bed. A bed that was not up before is a control plane without a node, and ends
+# with the script.
+with_control_plane() {
+  local name=$1
+  if ! "$TESTBED/bed" status "$name" >/dev/null 2>&1; then
+    "$TESTBED/bed" up --control-plane "$name"
+    # shellcheck disable=SC2064 # the name of now
+    trap "'$TESTBED/bed' down '$name'" EXIT
+  fi
+  eval "$("$TESTBED/bed" env "$name")"
+}
+
+# chart_values: what the chart needs to install.
+CHART_VALUES=(
+  --set image.operator.repository=localhost/blobferry-operator --set image.operator.tag=dev
+  --set image.uploader.repository=localhost/blobferry-uploader --set image.uploader.tag=dev
+)
