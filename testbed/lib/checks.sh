@@ -26,6 +26,19 @@ answers() {
   fi
 }
 
+# lacks SENTENCE PATTERN COMMAND...: passes when the command succeeds and its output has no line with the extended regular expression.
+lacks() {
+  local sentence=$1 pattern=$2 output
+  shift 2
+  if ! output=$("$@" 2>&1); then
+    fail "$sentence" "$output"
+  elif output=$(grep --extended-regexp -- "$pattern" <<<"$output"); then
+    fail "$sentence" "unexpected: $output"
+  else
+    pass "$sentence"
+  fi
+}
+
 # refuses SENTENCE TEXT COMMAND...: passes when the command fails and its output contains the text.
 refuses() {
   local sentence=$1 text=$2 output
