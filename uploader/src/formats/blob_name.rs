@@ -1,0 +1,87 @@
+//! The name of a file's blob: `[prefix/]DATE/SESSION/FILE`.
+//!
+//! Rules: <https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata>.
+
+use std::fmt;
+
+/// Most characters of a blob name.
+const LIMIT: usize = 1024;
+
+/// A blob name that the service takes. It is not percent-encoded; that is done where the URL is made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlobName(String);
+
+/// Why a file's name cannot be part of a blob name. The file stays where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlobNameError {
+    /// Blob names are Unicode.
+    #[error("the name is not UTF-8: rename the file")]
+    NotUtf8,
+    /// Control characters cannot be part of a URL.
+    #[error("the name has a control character: rename the file")]
+    ControlCharacter,
+    /// A backslash is taken for a slash by parts of the service.
+    #[error("the name has a backslash: rename the file")]
+    Backslash,
+    /// The service drops a dot at the end of a path segment.
+    #[error("the name ends with a dot: rename the file")]
+    TrailingDot,
+    /// More than 1,024 characters.
+    #[error("the blob name would have more than 1,024 characters: shorten the file's name or the prefix")]
+    TooLong,
+}
+
+/// The blob name of `file`. `prefix`, `date` and `session` have been validated before.
+pub fn blob_name(prefix: &str, date: &str, session: &str, file: &[u8]) -> Result<BlobName, BlobNameError> {
+    let file = std::str::from_utf8(file).map_err(|_| BlobNameError::NotUtf8)?;
+    if file.chars().any(char::is_control) {
+        return Err(BlobNameError::ControlCharacter);
+    }
+    if file.contains('\\') {
+        return Err(BlobNameError::Backslash);
+    }
+    if file.ends_with('.') {
+        return Err(BlobNameError::TrailingDot);
+    }
+    let slash = if prefix.is_empty() { "" } else { "/" };
+    let name = format!("{prefix}{slash}{date}/{session}/{file}");
+    if name.chars().count() > LIMIT {
+        return Err(BlobNameError::TooLong);
+    }
+    Ok(BlobName(name))
+}
+
+impl BlobName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BlobName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blob_names_have_prefix_date_session_and_file() {
+        assert_eq!(blob_name("", "20261121", "truck-7", b"a b.dat").unwrap().as_str(), "20261121/truck-7/a b.dat");
+        assert_eq!(blob_name("site/raw", "20261121", "t", "ä%#?".as_bytes()).unwrap().as_str(), "site/raw/20261121/t/ä%#?");
+    }
+
+    #[test]
+    fn names_that_the_service_would_change_or_refuse_are_refused() {
+        let reason = |file: &[u8]| blob_name("", "20261121", "t", file).unwrap_err();
+        assert_eq!(reason(b"a\xff"), BlobNameError::NotUtf8);
+        assert_eq!(reason(b"a\nb"), BlobNameError::ControlCharacter);
+        assert_eq!(reason(b"a\\b"), BlobNameError::Backslash);
+        assert_eq!(reason(b"a."), BlobNameError::TrailingDot);
+        assert_eq!(blob_name(&"p".repeat(1012), "20261121", "t", b"a").unwrap_err(), BlobNameError::TooLong);
+        assert!(blob_name(&"p".repeat(1011), "20261121", "t", b"a").is_ok());
+    }
+}

@@ -1,0 +1,134 @@
+//! Threads of their own for calls that may hang: a hard NFS mount blocks a call for as long as the server is away, and no such call
+//! may ever sit on the async runtime.
+
+use std::{
+    fmt, io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// When the pool's threads last finished a call while others waited: the sign of life that `/healthz` reads.
+#[derive(Debug)]
+pub struct Pulse {
+    started: Instant,
+    last_beat: AtomicU64,
+    outstanding: AtomicU64,
+}
+
+impl Pulse {
+    /// A pulse without any call.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { started: Instant::now(), last_beat: AtomicU64::new(0), outstanding: AtomicU64::new(0) })
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn call_started(&self) {
+        if self.outstanding.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.last_beat.store(self.now(), Ordering::Release);
+        }
+    }
+
+    fn call_ended(&self) {
+        self.last_beat.store(self.now(), Ordering::Release);
+        self.outstanding.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// For how long calls have been waiting without any of them ending; zero when none waits.
+    pub fn silent_for(&self) -> Duration {
+        if self.outstanding.load(Ordering::Acquire) == 0 {
+            return Duration::ZERO;
+        }
+        Duration::from_millis(self.now().saturating_sub(self.last_beat.load(Ordering::Acquire)))
+    }
+}
+
+/// A bounded number of threads that run blocking calls in order of arrival.
+#[derive(Clone)]
+pub struct Pool {
+    jobs: mpsc::Sender<Job>,
+    pulse: Arc<Pulse>,
+}
+
+impl Pool {
+    /// Starts `threads` threads called `name`.
+    pub fn new(name: &str, threads: usize) -> io::Result<Self> {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let queue = Arc::new(Mutex::new(queue));
+        for number in 0..threads {
+            let queue = Arc::clone(&queue);
+            thread::Builder::new().name(format!("{name}-{number}")).spawn(move || work(&queue))?;
+        }
+        Ok(Self { jobs, pulse: Pulse::new() })
+    }
+
+    /// The sign of life of this pool.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
+    /// Runs `call` on one of the threads. A caller that goes away does not stop the call.
+    pub async fn run<T: Send + 'static>(&self, call: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+        let (reply, result) = oneshot::channel();
+        let pulse = Arc::clone(&self.pulse);
+        pulse.call_started();
+        let job: Job = Box::new(move || {
+            let outcome = call();
+            pulse.call_ended();
+            // The caller may have gone away; then nobody wants the result.
+            let _ = reply.send(outcome);
+        });
+        let gone = || io::Error::other("the threads for file calls have ended");
+        self.jobs.send(job).map_err(|_| gone())?;
+        result.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+fn work(queue: &Mutex<mpsc::Receiver<Job>>) {
+    loop {
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match job {
+            Ok(job) => job(),
+            Err(mpsc::RecvError) => return,
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("pulse", &self.pulse).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn pulse_is_silent_while_a_call_hangs_and_beats_again_afterwards() {
+        let pool = Pool::new("test", 1).unwrap();
+        assert_eq!(pool.pulse().silent_for(), Duration::ZERO);
+        let (release, hold) = mpsc::channel::<()>();
+        let hung = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.run(move || hold.recv().map_err(io::Error::other)).await }
+        });
+        while pool.pulse().silent_for() < Duration::from_millis(5) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        release.send(()).unwrap();
+        hung.await.unwrap().unwrap();
+        assert_eq!(pool.pulse().silent_for(), Duration::ZERO);
+    }
+}
