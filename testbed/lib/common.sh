@@ -60,7 +60,7 @@ tick() {
   while kill -0 "$parent" 2>/dev/null; do
     sleep "$waited" &
     wait $! || return 0
-    note "$(printf '    ...  %s (%s s) %s' "$text" $((SECONDS - started)) "$(tail -n 1 "$log" 2>/dev/null | tail -c 80)")"
+    note "$(printf '    ...  %s (%s s) %s' "$text" $((SECONDS - started)) "$(tail -n 1 "$log" 2>/dev/null | sed 's|^ *||' | cut -c1-80)")"
     waited=30
   done
 }

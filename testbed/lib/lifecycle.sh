@@ -105,7 +105,7 @@ await_bed() {
 # bed_down: ends and removes; without a bed it does nothing.
 bed_down() {
   locked "$BED_LOCK" remove_bed
-  rmdir --parents --ignore-fail-on-non-empty "$BEDS" 2>/dev/null || true
+  rmdir "$BEDS" "$STATE" 2>/dev/null || true
 }
 
 remove_bed() {
