@@ -13,7 +13,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
     runtime::{conditions, wait::await_condition},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// A claim as the source.
 const CLAIM: &str = r"
@@ -39,32 +39,41 @@ spec:
 /// A JSON merge patch, and a part of what the API server says to it.
 type Case = (Value, &'static str);
 
+/// A merge patch of what is below `path`, like `spec.watch`.
+fn below(path: &str, change: Value) -> Value {
+    path.rsplit('.').fold(change, |inner, key| Value::Object(Map::from_iter([(key.to_owned(), inner)])))
+}
+
 fn azure(change: Value) -> Value {
-    json!({"spec": {"destination": {"azureBlob": change}}})
+    below("spec.destination.azureBlob", change)
 }
 
 fn source(change: Value) -> Value {
-    json!({"spec": {"source": change}})
+    below("spec.source", change)
 }
 
 fn nfs(change: Value) -> Value {
-    source(json!({"nfs": change}))
+    below("spec.source.nfs", change)
 }
 
 fn watch(change: Value) -> Value {
-    json!({"spec": {"watch": change}})
+    below("spec.watch", change)
 }
 
 fn transfer(change: Value) -> Value {
-    json!({"spec": {"transfer": change}})
+    below("spec.transfer", change)
+}
+
+fn staging(change: Value) -> Value {
+    below("spec.staging", change)
 }
 
 fn retention(change: Value) -> Value {
-    json!({"spec": {"retention": change}})
+    below("spec.retention", change)
 }
 
 fn pod(change: Value) -> Value {
-    json!({"spec": {"pod": change}})
+    below("spec.pod", change)
 }
 
 fn bad_names() -> Vec<Case> {
@@ -184,7 +193,6 @@ fn bad_rules() -> Vec<Case> {
 }
 
 fn bad_sizes() -> Vec<Case> {
-    let staging = |change: Value| json!({"spec": {"staging": change}});
     vec![
         (transfer(json!({"workers": 0})), "spec.transfer.workers in body should be greater than or equal to 1"),
         (transfer(json!({"workers": 65})), "spec.transfer.workers in body should be less than or equal to 64"),
