@@ -156,12 +156,13 @@ bed_env() {
   require_bed
   cat <<SH
 export BLOBFERRY_BED='$BED_NAME'
-export KUBECONFIG='$BED_KUBECONFIG'
+export KUBECONFIG='$BED_KUBECONFIG' BLOBFERRY_BED_KUBECONFIG='$BED_KUBECONFIG'
 export BED_ADDRESS='$BED_ADDRESS'
 export BED_DIR='$BED_DIR'
 export BED_SHARE='$BED_SHARE'
 export BED_NODE='$BED_NODE'
 export AZURITE_ACCOUNT_URL='$(azurite_account_url)'
+export AZURITE_ACCOUNT_NAME='$AZURITE_ACCOUNT' AZURITE_ACCOUNT_KEY='$AZURITE_KEY'
 export NO_PROXY='$BED_ADDRESS${no_proxy_list:+,$no_proxy_list}' no_proxy='$BED_ADDRESS${no_proxy_list:+,$no_proxy_list}'
 export PATH='$BIN':"\$PATH"
 SH

@@ -8,8 +8,6 @@ BEDS=$STATE/beds
 POD_NETWORK=10.244.0.0/24
 SERVICE_NETWORK=10.96.0.0/16
 API_SERVICE_ADDRESS=10.96.0.1
-AZURITE_PORT=10000
-AZURITE_ACCOUNT=devstoreaccount1
 
 # Links between hosts and beds are taken from 198.18.0.0/15, which RFC 2544 sets
 # aside for test networks: nobody's own network is there.
