@@ -6,6 +6,9 @@
 
 pub mod args;
 pub mod blob;
+pub mod exit;
 pub mod formats;
+pub mod health;
+pub mod metrics;
 pub mod report;
 pub mod share;
