@@ -143,7 +143,7 @@ async fn publish_loop<E: Edges>(session: Arc<Session<E>>, mut publisher: Publish
         } else {
             session.books().ledger.works(End::Source, "calls");
         }
-        publisher.publish(&session.books(), Instant::now());
+        publisher.publish(&mut session.books(), Instant::now());
         session.measure();
         tokio::time::sleep(PUBLISH).await;
     }

@@ -252,7 +252,7 @@ impl<E: Edges> Session<E> {
     /// Sets the instruments that show what is now.
     pub fn measure(&self) {
         let (depth, oldest) = {
-            let books = self.books();
+            let mut books = self.books();
             (books.schedule.queued(), books.oldest_waiting())
         };
         let age = oldest.and_then(|oldest| u64::try_from(self.server_now() - oldest).ok()).map(Duration::from_nanos);

@@ -155,7 +155,7 @@ impl Bench {
     }
 
     pub(super) fn progress(&self) -> Progress {
-        self.session.books().progress(Instant::now())
+        self.session.books().progress()
     }
 }
 
