@@ -127,6 +127,22 @@ pub enum BlobError {
     },
 }
 
+impl BlobError {
+    /// `CamelCase` reason for status.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Transient { .. } => "Unreachable",
+            Self::Denied { .. } => "Denied",
+            Self::Conflict { .. } => "Conflict",
+            Self::BlocksMissing { .. } => "BlocksMissing",
+            Self::ForeignBlocks { .. } => "ForeignBlocks",
+            Self::Corrupted { .. } => "Corrupted",
+            Self::ContainerMissing { .. } => "ContainerMissing",
+            Self::Protected { code, .. } | Self::Rejected { code, .. } => code,
+        }
+    }
+}
+
 /// A container for block blobs.
 ///
 /// A checksum is CRC-64/NVME, which the service verifies on arrival
