@@ -2,6 +2,8 @@
 //!
 //! Azurite is used when `BLOBFERRY_AZURITE` names its `azurite-blob` program; `make test` installs it and runs the ignored tests too.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 mod azurite;
 mod backend;
 mod credentials;
