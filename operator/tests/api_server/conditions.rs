@@ -4,8 +4,8 @@ use anyhow::Result;
 use blobferry_crds::{Check, UploadSession};
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kube::{
-    ResourceExt,
-    api::{Patch, PatchParams},
+    Api,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
 };
 use serde_json::json;
 
@@ -120,11 +120,14 @@ async fn second_session_for_the_same_folder_waits_until_the_first_is_suspended()
 #[ignore = "needs a control plane: make e2e"]
 async fn session_that_cannot_be_read_is_reported_and_stops_no_other() -> Result<()> {
     let stage = Stage::new("unreadable").await?;
-    let session = stage.session("odd", json!({"suspend": true})).await?;
-    // The API server takes a time without a zone, which the client does not.
-    let odd = Patch::Merge(json!({"status": {"startTime": "2026-11-21T08:00:00"}}));
-    let api = kube::Api::<kube::api::PartialObjectMeta<UploadSession>>::namespaced(stage.client.clone(), &stage.namespace);
-    let _ = api.patch_status(&session.name_any(), &PatchParams::default(), &odd).await;
+    stage.session("odd", json!({"suspend": true})).await?;
+    stage.until_condition("odd", "Ready", "True", "Suspended").await?;
+    stage.until_quiet().await?;
+    // The schema's largest number is more than the type's.
+    let odd = Patch::Merge(json!({"status": {"reportInterval": 4_294_967_296_u64}}));
+    let sessions: Api<DynamicObject> =
+        Api::namespaced_with(stage.client.clone(), &stage.namespace, &ApiResource::erase::<UploadSession>(&()));
+    sessions.patch_status("odd", &PatchParams::default(), &odd).await?;
     stage.session("well", json!({})).await?;
     stage.until_pod("well", None).await?;
     stage.until("people are told", async || Ok(stage.event_reasons("odd").await?.contains(&"Unreadable".into()))).await?;
