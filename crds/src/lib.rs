@@ -11,7 +11,9 @@ mod quantity;
 // `derive(KubeSchema)` makes a hidden copy of each type, which the first lint sees; doc comments are plain text for `kubectl explain`.
 #[allow(unreachable_pub, clippy::doc_markdown)]
 mod session;
+pub mod telemetry;
 mod text_duration;
+pub mod tls;
 
 pub use quantity::{Quantity, QuantityError};
 pub use session::{

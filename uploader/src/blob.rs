@@ -63,7 +63,7 @@ pub enum BlockListKind {
 }
 
 /// Why a request failed, sorted by what the caller does next. The messages hold no credential.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlobError {
     /// The network or the service is in trouble: try again later. It is unknown whether the request was applied.
     #[error("{message}")]

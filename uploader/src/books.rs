@@ -71,6 +71,11 @@ impl Books {
         }
     }
 
+    /// Since when the oldest file waits (server clock), of those that are not active.
+    pub fn oldest_waiting(&self) -> Option<i128> {
+        [self.table.counts().oldest_ctime, self.schedule.claimed().oldest].into_iter().flatten().min()
+    }
+
     /// The ledger as the status shows it.
     pub fn progress(&self, now: Instant) -> Progress {
         let failing = self.ledger.failing().cloned();

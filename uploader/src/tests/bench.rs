@@ -16,6 +16,7 @@ use crate::{
     books::Books,
     collect::Collector,
     formats::{BlobName, Marker, ProcessId, ProcessingName, State, blob_name},
+    metrics::Metrics,
     run::recover,
     scan::{self, Filter, Table},
     schedule::Schedule,
@@ -181,6 +182,7 @@ async fn process(share: &Path, store: &MemoryStore, rules: &Rules, number: u64) 
         pod_uid: "pod".into(),
         longest_name: ground.longest_name,
         books: Books::new(Table::new(Filter::new(&[], &["*.tmp".to_owned()]).unwrap(), QUIET), Schedule::new(100)),
+        metrics: Metrics::new(&opentelemetry::global::meter("test")),
         seed: number,
     }));
     let collector = recover(&session, "uid").await.unwrap();
