@@ -13,6 +13,6 @@ release_folder() {
 
 # build_release PACKAGE...
 build_release() {
-  cd "$REPOSITORY"
+  cd "$REPOSITORY" || return
   RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$(release_target)" "${@/#/--package=}"
 }
