@@ -63,7 +63,7 @@ pub enum BlockListKind {
 }
 
 /// Why a request failed, sorted by what the caller does next. The messages hold no credential.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlobError {
     /// The network or the service is in trouble: try again later. It is unknown whether the request was applied.
     #[error("{message}")]
@@ -125,6 +125,22 @@ pub enum BlobError {
         /// What happened.
         message: String,
     },
+}
+
+impl BlobError {
+    /// `CamelCase` reason for status.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Transient { .. } => "Unreachable",
+            Self::Denied { .. } => "Denied",
+            Self::Conflict { .. } => "Conflict",
+            Self::BlocksMissing { .. } => "BlocksMissing",
+            Self::ForeignBlocks { .. } => "ForeignBlocks",
+            Self::Corrupted { .. } => "Corrupted",
+            Self::ContainerMissing { .. } => "ContainerMissing",
+            Self::Protected { code, .. } | Self::Rejected { code, .. } => code,
+        }
+    }
 }
 
 /// A container for block blobs.

@@ -22,6 +22,18 @@ const ACTIVE_SHOWN: usize = 3;
 const MESSAGE: usize = 200;
 const NAME: usize = 256;
 
+/// What is wrong with an end, by the part of our work that found it.
+#[derive(Debug, Default)]
+struct Health {
+    problems: BTreeMap<&'static str, Problem>,
+}
+
+#[derive(Debug)]
+struct Problem {
+    reason: String,
+    message: String,
+}
+
 /// The two ends that are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
@@ -65,7 +77,7 @@ pub struct Ledger {
     bytes_uploaded: u64,
     bytes_resumed: u64,
     active: BTreeMap<BlobName, Active>,
-    checks: BTreeMap<End, Check>,
+    ends: BTreeMap<End, Health>,
     recent_failures: VecDeque<FileProblem>,
     failing: BTreeMap<BlobName, FileProblem>,
     last_upload: Option<i128>,
@@ -192,19 +204,37 @@ impl Ledger {
         self.failing.remove(blob);
     }
 
-    /// What was found of one of the ends; true if that is news.
-    pub fn check(&mut self, end: End, ok: bool, reason: &str, message: &str) -> bool {
-        let type_ = match end {
-            End::Source => "source",
-            End::Destination => "destination",
-        };
-        let check = Check { type_: type_.into(), ok, reason: reason.into(), message: shorten(message, MESSAGE) };
-        self.checks.insert(end, check.clone()).is_none_or(|old| old.ok != ok || old.reason != check.reason)
+    /// `part` of our work found that an end works.
+    pub fn works(&mut self, end: End, part: &'static str) {
+        self.ends.entry(end).or_default().problems.remove(part);
     }
 
-    /// True unless the last check of `end` failed or none was made.
+    /// `part` of our work found that an end does not work; it stands until the same part says that it works.
+    pub fn fails(&mut self, end: End, part: &'static str, reason: &str, message: &str) {
+        let problem = Problem { reason: reason.to_owned(), message: shorten(message, MESSAGE) };
+        self.ends.entry(end).or_default().problems.insert(part, problem);
+    }
+
+    /// True if an end was tried and nothing is wrong with it.
     pub fn is_ok(&self, end: End) -> bool {
-        self.checks.get(&end).is_some_and(|check| check.ok)
+        self.ends.get(&end).is_some_and(|health| health.problems.is_empty())
+    }
+
+    fn checks(&self) -> Vec<Check> {
+        let check = |(end, health): (&End, &Health)| {
+            let (type_, fine) = match end {
+                End::Source => ("source", "the share is read and written"),
+                End::Destination => ("destination", "the container takes files"),
+            };
+            let problem = health.problems.values().next();
+            Check {
+                type_: type_.to_owned(),
+                ok: problem.is_none(),
+                reason: problem.map_or("Reachable", |problem| &problem.reason).to_owned(),
+                message: problem.map_or(fine, |problem| &problem.message).to_owned(),
+            }
+        };
+        self.ends.iter().map(check).collect()
     }
 
     /// Bytes that are free on the share.
@@ -245,7 +275,7 @@ impl Ledger {
             bytes_uploaded: self.bytes_uploaded + sent,
             bytes_resumed: self.bytes_resumed,
             percent: String::new(),
-            checks: self.checks.values().cloned().collect(),
+            checks: self.checks(),
             caught_up: self.adopted && self.last_scan.is_some() && waiting + active + retrying == 0,
             safe_through: self.safe_through(now, oldest).and_then(time),
             counted_through: self.counted_through().and_then(time),
@@ -266,7 +296,7 @@ impl Ledger {
     }
 
     fn last_error(&self) -> Option<String> {
-        let check = self.checks.values().find(|check| !check.ok).map(|check| check.message.clone());
+        let check = self.checks().into_iter().find(|check| !check.ok).map(|check| check.message);
         let file = || self.failing.values().next().map(|problem| format!("{}: {}", problem.name, problem.message));
         check.or_else(file).map(|text| shorten(&text, MESSAGE))
     }
@@ -370,9 +400,12 @@ mod tests {
     fn error_is_gone_when_its_cause_is() {
         let mut ledger = Ledger::default();
         ledger.failure(&blob(), "a", "Rejected", "too large");
-        ledger.check(End::Destination, false, "Unreachable", "no route");
+        ledger.fails(End::Destination, "files", "Unreachable", "no route");
         assert_eq!(ledger.progress(&Now::default()).last_error.as_deref(), Some("no route"));
-        assert!(ledger.check(End::Destination, true, "Reachable", ""));
+        ledger.works(End::Destination, "check");
+        assert!(!ledger.is_ok(End::Destination), "another part found the problem");
+        ledger.works(End::Destination, "files");
+        assert!(ledger.is_ok(End::Destination));
         assert_eq!(ledger.progress(&Now::default()).last_error.as_deref(), Some("a: too large"));
         let ticket = ledger.completing(1);
         ledger.completed(ticket, &blob(), 1, 0, 2);

@@ -132,6 +132,19 @@ impl Schedule {
         }
     }
 
+    /// Makes everything due at once that failed for another's sake.
+    pub fn hurry(&mut self, now: Instant) {
+        let blobs: Vec<BlobName> = self.lanes.keys().cloned().collect();
+        for blob in blobs {
+            for queued in self.lanes.get_mut(&blob).into_iter().flat_map(|lane| lane.waiting.values_mut()) {
+                if queued.delay == Delay::Failed(false) {
+                    queued.due = queued.due.min(now);
+                }
+            }
+            self.place(&blob);
+        }
+    }
+
     /// True if the claim is here.
     pub fn holds(&self, file: &crate::formats::ProcessingName, blob: &BlobName) -> bool {
         self.lanes.get(blob).is_some_and(|lane| {

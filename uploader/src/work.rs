@@ -21,6 +21,9 @@ use crate::{
 /// Attempts that end with "look again" before they are spaced out.
 const QUICK_LOOKS: u32 = 3;
 
+/// The part of our work that these findings about the ends come from.
+pub const FILES: &str = "files";
+
 /// Works until it is dropped.
 pub async fn worker<E: Edges>(session: Arc<Session<E>>) {
     loop {
@@ -83,7 +86,7 @@ async fn take<E: Edges>(
 fn share_failed(ledger: &mut crate::ledger::Ledger, error: &ShareError) {
     let message = error.full().to_string();
     tracing::warn!(%message, "the share fails");
-    ledger.check(End::Source, false, "ShareFailed", &message);
+    ledger.fails(End::Source, FILES, "ShareFailed", &message);
 }
 
 fn active(file: &ClaimedFile) -> Active {
@@ -106,7 +109,8 @@ async fn upload<E: Edges>(session: &Session<E>, mut file: Box<ClaimedFile>, open
             tracing::info!(?finish, size = file.size, seconds, blob = %blob, "the file is done");
             books.ledger.recovered(&blob);
             if finish == Finish::Completed {
-                books.ledger.check(End::Destination, true, "Reachable", "the container takes files");
+                books.ledger.works(End::Destination, FILES);
+                books.ledger.works(End::Source, FILES);
             }
         }
         Err(setback) => {
@@ -137,7 +141,7 @@ fn put_down<E: Edges>(
             tracing::warn!(reason, message, failures = file.failures, wait_seconds = wait.as_secs_f64(), "the attempt failed");
             ledger.failure(&file.blob, &file.display_name(), &reason, &message);
             if let Some(end) = end {
-                ledger.check(end, false, &reason, &message);
+                ledger.fails(end, FILES, &reason, &message);
             }
             (now + wait, Delay::Failed(own))
         }

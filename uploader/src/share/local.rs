@@ -9,6 +9,7 @@ use std::{
     os::unix::{ffi::OsStrExt, fs::FileExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -86,6 +87,10 @@ fn open_regular(path: &Path) -> io::Result<File> {
 impl Share for LocalShare {
     type File = LocalFile;
     type Listing = LocalListing;
+
+    fn silent_for(&self) -> Duration {
+        self.pool.pulse().silent_for()
+    }
 
     async fn list(&self, folder: &Path) -> ShareResult<LocalListing> {
         let open = |path: &Path| {

@@ -81,20 +81,25 @@ impl Pool {
     /// Runs `call` on one of the threads. A caller that goes away does not stop the call.
     pub async fn run<T: Send + 'static>(&self, call: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
         let (reply, result) = oneshot::channel();
-        self.start(move || {
+        self.submit(call, |outcome| {
             // The caller may have gone away; then nobody wants the result.
-            let _ = reply.send(call());
+            let _ = reply.send(outcome);
         });
         result.await.unwrap_or_else(|_| Err(io::Error::other("the threads for file calls have ended")))
     }
 
     /// Starts `call` on one of the threads; nobody waits for it.
     pub fn start(&self, call: impl FnOnce() + Send + 'static) {
+        self.submit(call, |()| {});
+    }
+
+    fn submit<T>(&self, call: impl FnOnce() -> T + Send + 'static, done: impl FnOnce(T) + Send + 'static) {
         let pulse = Arc::clone(&self.pulse);
         pulse.call_started();
         let job: Job = Box::new(move || {
-            call();
+            let outcome = call();
             pulse.call_ended();
+            done(outcome);
         });
         // The threads live as long as the pool does.
         let _ = self.jobs.send(job);

@@ -54,16 +54,17 @@ impl Setback {
 
 impl From<BlobError> for Setback {
     fn from(error: BlobError) -> Self {
-        let message = error.to_string();
+        let (reason, message) = (error.reason().to_owned(), error.to_string());
+        let retry_after = if let BlobError::Transient { retry_after, .. } = &error { *retry_after } else { None };
         match error {
             BlobError::Conflict { .. } => Self::LookAgain,
-            BlobError::Transient { retry_after, .. } => Self::end(End::Destination, "Unreachable", message, retry_after),
-            BlobError::Denied { .. } => Self::end(End::Destination, "Denied", message, None),
-            BlobError::ContainerMissing { .. } => Self::end(End::Destination, "ContainerMissing", message, None),
-            BlobError::BlocksMissing { .. } => Self::failed("BlocksMissing", message, false),
-            BlobError::ForeignBlocks { .. } => Self::failed("ForeignBlocks", message, true),
-            BlobError::Corrupted { .. } => Self::failed("Corrupted", message, false),
-            BlobError::Protected { code, .. } | BlobError::Rejected { code, .. } => Self::failed(&code, message, true),
+            BlobError::Transient { .. } | BlobError::Denied { .. } | BlobError::ContainerMissing { .. } => {
+                Self::end(End::Destination, &reason, message, retry_after)
+            }
+            BlobError::BlocksMissing { .. } | BlobError::Corrupted { .. } => Self::failed(&reason, message, false),
+            BlobError::ForeignBlocks { .. } | BlobError::Protected { .. } | BlobError::Rejected { .. } => {
+                Self::failed(&reason, message, true)
+            }
         }
     }
 }
