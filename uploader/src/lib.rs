@@ -4,6 +4,7 @@
 //! and commits them under a condition, proves the result and renames the file to completed; a collector deletes completed files
 //! later. Everything that must survive a crash is in names on the share and in the blob service.
 
+pub mod app;
 pub mod args;
 pub mod azure;
 pub mod blob;
