@@ -129,7 +129,7 @@ pub struct Progress {
     pub safe_through: Option<Time>,
     /// Files completed up to this time (server clock) are in the counters.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub counted_through: Option<Time>,
+    pub counted_through: Option<PreciseTime>,
     /// Since when the oldest file waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_waiting_since: Option<Time>,
@@ -149,6 +149,25 @@ pub struct Progress {
     /// The oldest files that are still on the share and why, at most five.
     #[schemars(length(max = 5))]
     pub held_back: Vec<FileProblem>,
+}
+
+/// A time with nanoseconds; `Time` has whole seconds, in which a file server completes thousands of renames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PreciseTime(pub jiff::Timestamp);
+
+impl JsonSchema for PreciseTime {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PreciseTime".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "format": "date-time", "maxLength": 64})
+    }
 }
 
 /// What an uploader found of one of the two ends.
