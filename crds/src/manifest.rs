@@ -25,6 +25,7 @@ pub fn definition() -> CustomResourceDefinition {
         status["properties"][atomic]["x-kubernetes-map-type"] = json!("atomic");
     }
     amend(schema);
+    name_defaults(&mut schema["properties"]["spec"]);
     serde_json::from_value(crd).expect("the amended definition is one")
 }
 
@@ -42,6 +43,9 @@ pub fn yaml() -> Result<String, serde_norway::Error> {
 fn amend(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else { return };
     object.remove("nullable");
+    if let Some(Value::String(text)) = object.get_mut("description") {
+        *text = unwrapped(text);
+    }
     match object.get("type").and_then(Value::as_str) {
         Some("string") if !object.contains_key("enum") => {
             object.entry("maxLength").or_insert_with(|| FOREIGN_STRING_LIMIT.into());
@@ -61,6 +65,31 @@ fn amend(schema: &mut Value) {
     }
     if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
         properties.values_mut().for_each(amend);
+    }
+}
+
+/// `text` with one line per paragraph: `kubectl explain` breaks lines itself.
+fn unwrapped(text: &str) -> String {
+    text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect::<Vec<_>>().join("\n\n")
+}
+
+/// Adds the default of each field below `schema` to its description, because `kubectl explain` does not show it.
+fn name_defaults(schema: &mut Value) {
+    for field in schema["properties"].as_object_mut().into_iter().flat_map(|properties| properties.values_mut()) {
+        name_defaults(field);
+        if let (Some(default), Some(text)) = (default_text(&field["default"]), field["description"].as_str()) {
+            field["description"] = format!("{text} Default: {default}.").into();
+        }
+    }
+}
+
+/// A default as a person writes it; none for what is empty or a whole section.
+fn default_text(default: &Value) -> Option<String> {
+    match default {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(default.to_string()),
+        Value::Array(items) if !items.is_empty() => Some(items.iter().filter_map(default_text).collect::<Vec<_>>().join(", ")),
+        _ => None,
     }
 }
 
@@ -120,6 +149,16 @@ mod tests {
         undescribed("status", &schema["status"], &mut found);
         found.retain(|path| !path.starts_with("spec.pod.affinity."));
         assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn explanations_name_the_default_and_have_no_line_breaks_of_ours() {
+        let crd = serde_json::to_value(definition()).unwrap();
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+        let ignore = spec["watch"]["properties"]["ignore"]["description"].as_str().unwrap();
+        assert!(ignore.ends_with("Default: .*, *.tmp, *.part, *.partial, *~."), "{ignore}");
+        assert!(!spec["sessionName"]["description"].as_str().unwrap().contains('\n'));
+        assert!(!spec["pod"]["description"].as_str().unwrap().contains("Default"));
     }
 
     #[test]

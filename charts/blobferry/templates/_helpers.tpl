@@ -1,0 +1,30 @@
+{{/* Names are fixed: two operators in one cluster would work against each other, so a second release is refused by Helm. */}}
+{{- define "blobferry.operator" -}}blobferry-operator{{- end }}
+{{- define "blobferry.uploader" -}}blobferry-uploader{{- end }}
+
+{{/* The operator as the API server sees it. */}}
+{{- define "blobferry.operatorUser" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "blobferry.operator" . }}
+{{- end }}
+
+{{- define "blobferry.labels" -}}
+{{ include "blobferry.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: blobferry
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "blobferry.selectorLabels" -}}
+app.kubernetes.io/name: blobferry-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* Reference of an image. Arguments: root, which (operator or uploader). */}}
+{{- define "blobferry.image" -}}
+{{- $image := index .root.Values.image .which -}}
+{{- if not $image.repository -}}
+{{- fail (printf "image.%s.repository is not set. No public registry holds the images: build them on the node and import them (README.md, \"Install on k3s\") and use --set image.%s.repository=localhost/blobferry-%s --set image.%s.tag=dev, or set image.%s.repository to a registry of yours." .which .which .which .which .which) -}}
+{{- end -}}
+{{ $image.repository }}:{{ $image.tag | default .root.Chart.AppVersion }}
+{{- end }}

@@ -1,0 +1,222 @@
+//! (pure) Why a pod does not run its uploader, in words that a person can act on.
+
+use super::{
+    observe::Observed,
+    pod_state::{Exit, Stage, UploaderPod},
+};
+
+/// Why no uploader is at work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// `CamelCase` reason.
+    pub reason: String,
+    /// A sentence that a person can act on.
+    pub message: String,
+    /// Whether the share is to blame.
+    pub source: bool,
+    /// Whether waiting does not help.
+    pub is_final: bool,
+}
+
+impl Cause {
+    fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { reason: reason.into(), message: message.into(), source: false, is_final: false }
+    }
+
+    fn of_source(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { source: true, ..Self::new(reason, message) }
+    }
+}
+
+/// Why `pod` does not run its uploader, or did not until now.
+pub fn diagnose(pod: &UploaderPod, observed: &Observed) -> Cause {
+    match &pod.stage {
+        Stage::Unscheduled(None) => Cause::new("Scheduling", "The pod waits for the scheduler."),
+        Stage::Unscheduled(Some(words)) => unscheduled(words, &pod.namespace),
+        Stage::Creating { .. } => creating(pod, observed),
+        Stage::Waiting(reason, words) => waiting(reason, words, pod),
+        Stage::Finished(reason, words) => finished(reason, words, pod),
+        Stage::Running { .. } => pod.last_exit.as_ref().map_or_else(
+            || Cause::new("Starting", "The uploader has started and has not reported yet."),
+            |exit| exited(exit, &pod.session_uid),
+        ),
+    }
+}
+
+/// The scheduler names what is wrong with a claim only in its message; where its wording is new, it is passed on as it is.
+fn unscheduled(words: &str, namespace: &str) -> Cause {
+    if let Some(claim) = quoted_before(words, "persistentvolumeclaim ", " not found") {
+        let message = format!(
+            "The PersistentVolumeClaim {claim} does not exist in namespace {namespace}: create it; the session starts by itself then."
+        );
+        return Cause::of_source("PersistentVolumeClaimNotFound", message);
+    }
+    if words.contains("unbound immediate PersistentVolumeClaims") {
+        let message = format!("The PersistentVolumeClaim is not bound to a volume yet. The scheduler says: {words}");
+        return Cause::of_source("PersistentVolumeClaimPending", message);
+    }
+    Cause::new("Unschedulable", format!("No node takes the pod. The scheduler says: {words}"))
+}
+
+/// The text between the quotes that stand between `before` and `after`.
+fn quoted_before<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let rest = &text[text.find(before)? + before.len()..];
+    let name = rest.strip_prefix('"')?;
+    let (name, rest) = name.split_once('"')?;
+    rest.starts_with(after).then_some(name)
+}
+
+fn creating(pod: &UploaderPod, observed: &Observed) -> Cause {
+    let node = pod.node.as_deref().unwrap_or("the node");
+    match observed.look.as_ref().and_then(|look| look.warning.as_ref()) {
+        Some((reason, words)) if reason.contains("Mount") || reason.contains("Attach") => {
+            Cause::of_source(reason.clone(), format!("The share cannot be mounted on {node}: {words}"))
+        }
+        Some((reason, words)) => Cause::new(reason.clone(), format!("The pod cannot start on {node}: {words}")),
+        None => Cause::new("ContainerCreating", format!("{node} mounts the share and pulls the image.")),
+    }
+}
+
+fn waiting(reason: &str, words: &str, pod: &UploaderPod) -> Cause {
+    match (reason, &pod.last_exit) {
+        ("CrashLoopBackOff" | "Restarting", Some(exit)) => exited(exit, &pod.session_uid),
+        ("ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError", _) => {
+            let message = format!(
+                "The uploader's image cannot be pulled: build and import it on the node, or correct image.uploader of the chart. The \
+                 node says: {words}"
+            );
+            Cause::new(reason, message)
+        }
+        _ => Cause::new(if reason.is_empty() { "Waiting" } else { reason }, format!("The node waits with the uploader: {words}")),
+    }
+}
+
+fn finished(reason: &str, words: &str, pod: &UploaderPod) -> Cause {
+    match &pod.last_exit {
+        Some(exit) if matches!(reason, "Failed" | "Succeeded") => exited(exit, &pod.session_uid),
+        _ if words.is_empty() => Cause::new(reason, format!("The pod {} has ended; a new one follows.", pod.name)),
+        _ => Cause::new(reason, format!("The pod {} has ended; a new one follows. {words}", pod.name)),
+    }
+}
+
+fn exited(exit: &Exit, session_uid: &str) -> Cause {
+    if let Some(account) = exit.account(session_uid).filter(|account| !account.message.is_empty()) {
+        return Cause { is_final: exit.is_final(session_uid), ..Cause::new(account.reason, account.message) };
+    }
+    if exit.reason == "OOMKilled" {
+        let message = "The uploader used more memory than its limit and was killed: raise spec.pod.resources.limits.memory, or lower \
+                       spec.transfer.memoryLimit.";
+        return Cause::new("OOMKilled", message);
+    }
+    let end = match exit.code {
+        137 => "was killed".to_owned(),
+        143 => "was stopped".to_owned(),
+        code => format!("ended with exit code {code}"),
+    };
+    let words = exit.message.trim();
+    let tail = if words.is_empty() { String::new() } else { format!(": {words}") };
+    Cause::new("UploaderExited", format!("The uploader {end} and is started again{tail}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixtures, memory::Look, reconcile::pod_state::Slot};
+
+    const SCHEDULED: &str = "{type: PodScheduled, status: 'True', lastTransitionTime: '2026-11-21T08:29:00Z'}";
+
+    fn cause(status: &str, warning: Option<(&str, &str)>) -> Cause {
+        let session = fixtures::session("");
+        let mut observed = fixtures::observed(&session, Some(&fixtures::pod(&session, status)));
+        observed.look = warning.map(|(reason, words)| Look {
+            pod_uid: "pod-1".into(),
+            count: 1,
+            due: fixtures::now(),
+            warning: Some((reason.into(), words.into())),
+        });
+        let Slot::Ours(pod) = observed.slot.clone() else { panic!("the pod is ours") };
+        diagnose(&pod, &observed)
+    }
+
+    fn container(state: &str, last_state: &str) -> String {
+        format!(
+            "{{phase: Running, conditions: [{SCHEDULED}], containerStatuses: [{{name: uploader, image: '', imageID: '', ready: false, \
+             restartCount: 1, state: {state}, lastState: {last_state}}}]}}"
+        )
+    }
+
+    fn unscheduled(words: &str) -> Cause {
+        cause(&format!("conditions: [{{type: PodScheduled, status: 'False', message: '{words}'}}]"), None)
+    }
+
+    #[test]
+    fn missing_claim_is_named_with_its_namespace() {
+        let cause = unscheduled(r#"0/1 nodes are available: persistentvolumeclaim "share" not found. preemption: 0/1"#);
+        assert_eq!((cause.reason.as_str(), cause.source), ("PersistentVolumeClaimNotFound", true));
+        assert!(cause.message.contains("PersistentVolumeClaim share") && cause.message.contains("namespace cameras"), "{cause:?}");
+    }
+
+    #[test]
+    fn pending_claim_and_full_nodes_are_told_in_the_schedulers_words() {
+        let cause = unscheduled("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.");
+        assert_eq!((cause.reason.as_str(), cause.source), ("PersistentVolumeClaimPending", true));
+        let cause = unscheduled("0/1 nodes are available: 1 Insufficient memory.");
+        assert_eq!((cause.reason.as_str(), cause.source), ("Unschedulable", false));
+        assert!(cause.message.contains("Insufficient memory"));
+    }
+
+    #[test]
+    fn mount_that_fails_blames_the_share() {
+        let status = format!("{{phase: Pending, conditions: [{SCHEDULED}]}}");
+        let cause = self::cause(&status, Some(("FailedMount", "mount.nfs: access denied by server")));
+        assert_eq!((cause.reason.as_str(), cause.source), ("FailedMount", true));
+        assert!(cause.message.contains("access denied by server") && cause.message.contains("node-a"));
+        assert_eq!(self::cause(&status, None).reason, "ContainerCreating");
+        let cause = self::cause(&status, Some(("FailedCreatePodSandBox", "no network")));
+        assert_eq!((cause.reason.as_str(), cause.source), ("FailedCreatePodSandBox", false));
+    }
+
+    #[test]
+    fn image_that_cannot_be_pulled_says_what_to_do() {
+        let cause = cause(&container("{waiting: {reason: ImagePullBackOff, message: 'not found'}}", "{}"), None);
+        assert_eq!(cause.reason, "ImagePullBackOff");
+        assert!(cause.message.contains("image.uploader") && cause.message.contains("not found"));
+    }
+
+    #[test]
+    fn uploaders_own_words_go_before_the_kubelets() {
+        let account = r#"{"result":"Failed","sessionUID":"6f7e0b0c-0000-4000-8000-000000000001","mode":"watch","reason":"BadFlag","message":"No such flag."}"#;
+        let ended = format!("{{terminated: {{exitCode: 2, reason: Error, message: '{account}'}}}}");
+        for state in ["{waiting: {reason: CrashLoopBackOff}}", "{running: {startedAt: '2026-11-21T08:29:00Z'}}", &ended] {
+            let cause = cause(&container(state, &ended), None);
+            assert_eq!(
+                (cause.reason.as_str(), cause.message.as_str(), cause.is_final),
+                ("BadFlag", "No such flag.", true),
+                "{state}"
+            );
+        }
+    }
+
+    #[test]
+    fn account_of_another_session_is_not_believed() {
+        let account = r#"{"result":"Failed","sessionUID":"other","mode":"watch","reason":"BadFlag","message":"No such flag."}"#;
+        let ended = format!("{{terminated: {{exitCode: 2, message: '{account}'}}}}");
+        let cause = cause(&container("{waiting: {reason: CrashLoopBackOff}}", &ended), None);
+        assert_eq!((cause.reason.as_str(), cause.is_final), ("UploaderExited", false));
+    }
+
+    #[test]
+    fn memory_kill_says_which_fields_to_change() {
+        let ended = "{terminated: {exitCode: 137, reason: OOMKilled}}";
+        let cause = cause(&container("{waiting: {reason: CrashLoopBackOff}}", ended), None);
+        assert_eq!(cause.reason, "OOMKilled");
+        assert!(cause.message.contains("memoryLimit"));
+    }
+
+    #[test]
+    fn eviction_is_named_with_the_kubelets_words() {
+        let cause = cause("{phase: Failed, reason: Evicted, message: 'The node was low on resource: memory.'}", None);
+        assert_eq!(cause.reason, "Evicted");
+        assert!(cause.message.contains("low on resource: memory"));
+    }
+}

@@ -1,0 +1,20 @@
+# shellcheck shell=bash
+# The blob emulator. It runs inside the bed and listens on the bed's address,
+# so that pods and the host name it by the same URL.
+
+# Azurite's only account, and the key that its documentation publishes.
+AZURITE_PORT=10000
+AZURITE_ACCOUNT=devstoreaccount1
+AZURITE_KEY=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==
+
+start_azurite() {
+  launch azurite node "$(azurite_folder)/node_modules/azurite/dist/src/blob/main.js" \
+    --blobHost 0.0.0.0 --blobPort "$AZURITE_PORT" --location "$BED_DIR/azurite" --disableTelemetry --silent
+}
+
+# Any answer will do: without a key it is a refusal.
+await_azurite() {
+  await 60 Azurite curl --silent --output /dev/null --noproxy '*' "$(azurite_account_url)"
+}
+
+azurite_account_url() { printf 'http://%s:%s/%s\n' "$BED_ADDRESS" "$AZURITE_PORT" "$AZURITE_ACCOUNT"; }

@@ -1,0 +1,3 @@
+module blobferry.io/testbed/pause
+
+go 1.24.0

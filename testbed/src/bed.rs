@@ -1,0 +1,62 @@
+//! The bed that a test runs on, as `testbed/bed env` describes it.
+
+use std::{env, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
+use url::Url;
+
+use crate::blobs::Account;
+
+/// A running cluster with a node, a share that its pods see, and a storage account.
+#[derive(Clone)]
+pub struct Bed {
+    /// Administrator of the cluster.
+    pub client: Client,
+    /// Folder of this machine that pods see through volumes of the node.
+    pub share: PathBuf,
+    /// State and logs of the bed.
+    pub folder: PathBuf,
+    /// The storage account, by the address that pods use too.
+    pub account: Account,
+}
+
+impl std::fmt::Debug for Bed {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Bed").field("folder", &self.folder).field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+impl Bed {
+    /// The bed whose exports are in the environment.
+    ///
+    /// # Errors
+    ///
+    /// When they are missing; a test that was asked for never passes because there was nothing to test on.
+    pub async fn from_environment() -> Result<Self> {
+        let kubeconfig = Kubeconfig::read_from(variable("BLOBFERRY_BED_KUBECONFIG")?)?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        Ok(Self {
+            client: Client::try_from(config)?,
+            share: variable("BED_SHARE")?.into(),
+            folder: variable("BED_DIR")?.into(),
+            account: Account::from_environment()?,
+        })
+    }
+}
+
+impl Account {
+    /// The account whose URL, name and key are in the environment.
+    ///
+    /// # Errors
+    ///
+    /// When one of them is missing or malformed.
+    pub fn from_environment() -> Result<Self> {
+        let url = Url::parse(&variable("AZURITE_ACCOUNT_URL")?).context("AZURITE_ACCOUNT_URL is no URL")?;
+        Self::new(url, variable("AZURITE_ACCOUNT_NAME")?, variable("AZURITE_ACCOUNT_KEY")?)
+    }
+}
+
+fn variable(name: &str) -> Result<String> {
+    env::var(name).with_context(|| format!("{name} is not set: run `make e2e`, or eval \"$(testbed/bed env)\" first"))
+}

@@ -1,0 +1,46 @@
+//! Processes of pods, seen from the host: a container from scratch has no shell to kill its own from.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Processes of the pod's containers, without the one that only holds the pod's namespaces.
+///
+/// # Errors
+///
+/// When the process table cannot be read.
+pub fn of_pod(uid: &str) -> Result<Vec<Pid>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").context("cannot read the process table")? {
+        let folder = entry?.path();
+        let Some(pid) = number(&folder) else { continue };
+        // A process that ends meanwhile is none of them.
+        let groups = fs::read_to_string(folder.join("cgroup")).unwrap_or_default();
+        let command = fs::read(folder.join("cmdline")).unwrap_or_default();
+        if groups.contains(&format!("/pod{uid}/")) && !command.is_empty() && command != b"/pause\0" {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
+/// Sends a signal to every process of the pod's containers: `Signal::KILL` ends them without a farewell, `Signal::STOP` makes them
+/// hang.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn signal_pod(uid: &str, signal: Signal) -> Result<()> {
+    let processes = of_pod(uid)?;
+    ensure!(!processes.is_empty(), "pod {uid} has no process");
+    for process in processes {
+        // One that has just ended needs no signal.
+        let _ = kill_process(process, signal);
+    }
+    Ok(())
+}
+
+fn number(folder: &Path) -> Option<Pid> {
+    Pid::from_raw(folder.file_name()?.to_str()?.parse().ok()?)
+}

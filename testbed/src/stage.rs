@@ -1,0 +1,319 @@
+//! A namespace for each test, with a share, a claim, a credential and a container of its own.
+
+use std::{
+    any::Any,
+    env, fs, io,
+    panic::AssertUnwindSafe,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use blobferry_crds::UploadSession;
+use futures::FutureExt as _;
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
+use kube::{
+    Api, Client, Resource,
+    api::{ApiResource, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::{Bed, Blobs, Contents, Delivery, evidence, files, wait};
+
+/// Name of the claim and of the Secret in each stage's namespace.
+const CLAIM: &str = "share";
+const SECRET: &str = "azure";
+const FIELD_MANAGER: &str = "blobferry-testbed";
+
+/// A test that takes longer has hung.
+const LONGEST_SCENARIO: Duration = Duration::from_mins(10);
+const LONGEST_CLEANUP: Duration = Duration::from_mins(1);
+
+/// Where one test plays.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// The bed below.
+    pub bed: Bed,
+    /// Namespace of the test; the volume has the same name.
+    pub namespace: String,
+    /// Root of the share, as this machine sees it.
+    pub share: PathBuf,
+    /// The container that sessions of this stage upload to; sessions create it.
+    pub blobs: Blobs,
+}
+
+/// Plays a test on a stage of its own. On failure it prints what can be known (sessions, pods, logs, events, files, blobs); in any
+/// case it removes everything, unless `BLOBFERRY_KEEP` is set.
+///
+/// # Errors
+///
+/// What `play` failed with. A panic in it goes on after the cleanup.
+pub async fn scenario(name: &str, play: impl AsyncFnOnce(&Stage) -> Result<()>) -> Result<()> {
+    let stage = Stage::set_up(Bed::from_environment().await?, name).await?;
+    let guarded = AssertUnwindSafe(play(&stage)).catch_unwind();
+    let outcome = tokio::time::timeout(LONGEST_SCENARIO, guarded)
+        .await
+        .unwrap_or_else(|_| Ok(Err(anyhow!("still not done after {LONGEST_SCENARIO:?}"))));
+    if !matches!(outcome, Ok(Ok(()))) {
+        evidence::print(&stage, reason(&outcome)).await;
+    }
+    if env::var_os("BLOBFERRY_KEEP").is_none() {
+        stage.clean_up().await.context("the test is over, but its stage cannot be removed")?;
+    }
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn reason(outcome: &Result<Result<()>, Box<dyn Any + Send>>) -> String {
+    match outcome {
+        Ok(Ok(())) => "it passed".into(),
+        Ok(Err(error)) => format!("{error:#}"),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+            format!("panicked: {}", text.unwrap_or("without a message"))
+        }
+    }
+}
+
+impl Stage {
+    async fn set_up(bed: Bed, name: &str) -> Result<Self> {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let namespace = format!("{name}-{:x}", since_1970.as_millis());
+        let stage = Self { share: bed.share.join(&namespace), blobs: bed.account.container(namespace.clone()), namespace, bed };
+        files::make_folder(&stage.share.join("incoming"))?;
+        stage.create_objects().await?;
+        Ok(stage)
+    }
+
+    async fn create_objects(&self) -> Result<()> {
+        let namespace: Namespace = manifest(json!({
+            "metadata": {"name": self.namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+        }))?;
+        create(&Api::all(self.client()), &namespace).await?;
+        let volume: PersistentVolume = manifest(json!({
+            "metadata": {"name": self.namespace},
+            "spec": {
+                "accessModes": ["ReadWriteMany"],
+                "capacity": {"storage": "1Gi"},
+                "claimRef": {"namespace": self.namespace, "name": CLAIM},
+                "hostPath": {"path": self.share, "type": "Directory"},
+                "persistentVolumeReclaimPolicy": "Retain",
+                "storageClassName": "",
+            },
+        }))?;
+        create(&Api::all(self.client()), &volume).await?;
+        let claim: PersistentVolumeClaim = manifest(json!({
+            "metadata": {"name": CLAIM},
+            "spec": {
+                "accessModes": ["ReadWriteMany"],
+                "resources": {"requests": {"storage": "1Gi"}},
+                "storageClassName": "",
+                "volumeName": self.namespace,
+            },
+        }))?;
+        create(&self.api(), &claim).await?;
+        self.put_secret(&self.bed.account.secret()).await
+    }
+
+    async fn clean_up(&self) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.client());
+        namespaces.delete(&self.namespace, &DeleteParams::background()).await?;
+        wait::until(LONGEST_CLEANUP, "the namespace is gone", async || {
+            Ok(namespaces.get_opt(&self.namespace).await?.is_none().then_some(()))
+        })
+        .await?;
+        Api::<PersistentVolume>::all(self.client()).delete(&self.namespace, &DeleteParams::background()).await?;
+        self.blobs.delete_container().await?;
+        match fs::remove_dir_all(&self.share) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// A client of the cluster's administrator.
+    pub fn client(&self) -> Client {
+        self.bed.client.clone()
+    }
+
+    /// Objects of one kind in the stage's namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + DeserializeOwned,
+    {
+        Api::namespaced(self.client(), &self.namespace)
+    }
+
+    /// The stage's sessions.
+    pub fn sessions(&self) -> Api<UploadSession> {
+        Api::namespaced(self.client(), &self.namespace)
+    }
+
+    /// Writes the Secret that sessions of this stage name; the account's right key is what it holds at first.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses.
+    pub async fn put_secret(&self, data: &std::collections::BTreeMap<String, String>) -> Result<()> {
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET}, "stringData": data});
+        self.api::<Secret>().patch(SECRET, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&secret)).await?;
+        Ok(())
+    }
+
+    /// Applies a session as a person does: the smallest manifest that works on this stage, merged with `change` (a JSON merge patch
+    /// of the spec). The session's name is also the name of its folder.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses.
+    pub async fn apply_session(&self, name: &str, change: Value) -> Result<()> {
+        let kind = ApiResource::erase::<UploadSession>(&());
+        let sessions: Api<DynamicObject> = Api::namespaced_with(self.client(), &self.namespace, &kind);
+        let mut spec = json!({
+            "sessionName": name,
+            "source": {"persistentVolumeClaim": {"claimName": CLAIM}},
+            "destination": {"azureBlob": {
+                "accountUrl": self.bed.account.url(),
+                "container": self.blobs.container(),
+                "credentialsSecretRef": {"name": SECRET},
+            }},
+        });
+        merge(&mut spec, change);
+        let session = json!({"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, "spec": spec});
+        let apply = PatchParams::apply(FIELD_MANAGER).force();
+        sessions.patch(name, &apply, &Patch::Apply(&session)).await.with_context(|| format!("cannot apply session {name}"))?;
+        Ok(())
+    }
+
+    /// Waits until the session is as described in `what`.
+    ///
+    /// # Errors
+    ///
+    /// When it is not within the time; the error holds its status.
+    pub async fn await_session(
+        &self,
+        name: &str,
+        within: Duration,
+        what: &str,
+        holds: impl Fn(&UploadSession) -> bool,
+    ) -> Result<UploadSession> {
+        let look = async || Ok(self.sessions().get(name).await?);
+        wait::until_seen(within, &format!("session {name} {what}"), look, holds).await
+    }
+
+    /// Waits until the session has uploaded that many files and waits for none.
+    ///
+    /// # Errors
+    ///
+    /// When it has not within the time.
+    pub async fn await_uploaded(&self, name: &str, files: usize, within: Duration) -> Result<UploadSession> {
+        self.await_session(name, within, &format!("has uploaded {files} files"), |session| {
+            let progress = session.status.as_ref().and_then(|status| status.progress.as_ref());
+            progress.is_some_and(|progress| {
+                progress.files_uploaded == files as u64 && progress.files_active + progress.files_waiting == 0
+            })
+        })
+        .await
+    }
+
+    /// The session's pod; `None` while there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the API server cannot be asked.
+    pub async fn uploader_pod(&self, session: &str) -> Result<Option<Pod>> {
+        Ok(self.api::<Pod>().get_opt(&format!("{session}-uploader")).await?)
+    }
+
+    /// Folder that producers of a session write to.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made.
+    pub fn incoming(&self, session: &str) -> Result<PathBuf> {
+        let folder = self.share.join("incoming").join(session);
+        files::make_folder(&folder)?;
+        Ok(folder)
+    }
+
+    /// Puts a file into a session's folder. Names and sizes make the seed, so that no two files of a test are equal by accident.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn deliver(&self, session: &str, name: &str, size: u64) -> Result<Delivery> {
+        let seed = name.bytes().fold(session.len() as u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+        files::deliver(&self.incoming(session)?, name, Contents { seed, size })
+    }
+
+    /// Compares what a session put into the container with what was delivered to it: the same names, the same bytes, nothing else.
+    ///
+    /// # Errors
+    ///
+    /// When they differ; the error names each difference.
+    pub async fn compare(&self, session: &str, deliveries: &[Delivery]) -> Result<()> {
+        let folder = blob_folder(&self.sessions().get(session).await?)?;
+        let differences = self.blobs.differences(&folder, deliveries).await?;
+        ensure!(differences.is_empty(), "blobs of session {session} differ from its files:\n{}", differences.join("\n"));
+        Ok(())
+    }
+}
+
+/// `[prefix/]<date>/<session>/`: what the names of a session's blobs start with.
+///
+/// # Errors
+///
+/// When the status does not say it yet.
+pub fn blob_folder(session: &UploadSession) -> Result<String> {
+    let status = session.status.as_ref().context("the session has no status")?;
+    let name = status.session_name.as_ref().context("status.sessionName is empty")?;
+    let date = status.date_prefix.as_ref().context("status.datePrefix is empty")?;
+    let prefix = &session.spec.destination.azure_blob.prefix;
+    Ok(if prefix.is_empty() { format!("{date}/{name}/") } else { format!("{prefix}/{date}/{name}/") })
+}
+
+async fn create<K>(api: &Api<K>, object: &K) -> Result<()>
+where
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + std::fmt::Debug,
+{
+    let meta: &ObjectMeta = object.meta();
+    let what = format!("cannot create {} {}", K::kind(&()), meta.name.as_deref().unwrap_or_default());
+    api.create(&PostParams::default(), object).await.context(what)?;
+    Ok(())
+}
+
+fn manifest<K: DeserializeOwned>(value: Value) -> Result<K> {
+    serde_json::from_value(value).context("the test's own manifest is wrong")
+}
+
+/// JSON merge patch, RFC 7386.
+fn merge(target: &mut Value, change: Value) {
+    match change {
+        Value::Object(members) => {
+            if !target.is_object() {
+                *target = json!({});
+            }
+            for (name, member) in members {
+                if member.is_null() {
+                    if let Some(target) = target.as_object_mut() {
+                        target.remove(&name);
+                    }
+                } else {
+                    merge(&mut target[name], member);
+                }
+            }
+        }
+        other => *target = other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merge_replaces_adds_and_removes() {
+        let mut spec = json!({"a": {"b": 1, "c": 2}, "d": [1]});
+        merge(&mut spec, json!({"a": {"b": null, "e": {"f": 3}}, "d": [2, 3]}));
+        assert_eq!(spec, json!({"a": {"c": 2, "e": {"f": 3}}, "d": [2, 3]}));
+    }
+}
