@@ -111,7 +111,7 @@ impl Default for Earlier {
 impl Ledger {
     /// Adds the counts of earlier processes. Without any, `now` (server clock) is when counting begins.
     pub fn resume(&mut self, old: Option<&Progress>, now: i128) {
-        let counted = old.and_then(|old| old.counted_through.as_ref()).map_or(now, |time| time.0.as_nanosecond());
+        let counted = old.and_then(|old| old.counted_through).map_or(now, Timestamp::as_nanosecond);
         if let Some(old) = old {
             self.uploaded += old.files_uploaded;
             self.failed += old.files_failed;
@@ -278,7 +278,7 @@ impl Ledger {
             checks: self.checks(),
             caught_up: self.adopted && self.last_scan.is_some() && waiting + active + retrying == 0,
             safe_through: self.safe_through(now, oldest).and_then(time),
-            counted_through: self.counted_through().and_then(time),
+            counted_through: self.counted_through().and_then(|time| Timestamp::from_nanosecond(time).ok()),
             oldest_waiting_since: oldest.and_then(time),
             last_upload_time: self.last_upload.and_then(time),
             last_error: self.last_error(),
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn files_of_earlier_processes_are_counted_once_whenever_the_old_counts_are_read() {
-        let old = Progress { files_uploaded: 7, counted_through: time(100), ..Progress::default() };
+        let old = Progress { files_uploaded: 7, counted_through: Timestamp::from_nanosecond(100).ok(), ..Progress::default() };
         for early in [true, false] {
             let mut ledger = Ledger::default();
             if early {
