@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use blobferry_crds::{ActiveFile, Check, FileProblem, PreciseTime, Progress, conditions::shorten};
+use blobferry_crds::{ActiveFile, Check, FileProblem, Progress, conditions::shorten};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -124,7 +124,7 @@ impl Ledger {
         self.bytes_uploaded += old.bytes_uploaded;
         self.bytes_resumed += old.bytes_resumed;
         self.last_upload = self.last_upload.max(old.last_upload_time.as_ref().map(|time| time.0.as_nanosecond()));
-        let counted = old.counted_through.map(|time| time.0.as_nanosecond());
+        let counted = old.counted_through.map(Timestamp::as_nanosecond);
         self.counted = self.counted.max(counted);
         let earlier = counted.map_or(Earlier::Nothing, Earlier::CountedThrough);
         if let Earlier::Unknown(found) = std::mem::replace(&mut self.earlier, earlier) {
@@ -293,7 +293,7 @@ impl Ledger {
             checks: self.checks(),
             caught_up: self.adopted && self.last_scan.is_some() && waiting + active + retrying == 0,
             safe_through: self.safe_through(now, oldest).and_then(time),
-            counted_through: self.counted_through().and_then(time).map(|time| PreciseTime(time.0)),
+            counted_through: self.counted_through().and_then(|time| Timestamp::from_nanosecond(time).ok()),
             oldest_waiting_since: oldest.and_then(time),
             last_upload_time: self.last_upload.and_then(time),
             last_error: self.last_error(),
@@ -400,7 +400,7 @@ mod tests {
 
     #[test]
     fn files_of_earlier_processes_are_counted_once_whenever_the_old_counts_are_read() {
-        let old = Progress { files_uploaded: 7, counted_through: time(100).map(|time| PreciseTime(time.0)), ..Progress::default() };
+        let old = Progress { files_uploaded: 7, counted_through: Timestamp::from_nanosecond(100).ok(), ..Progress::default() };
         for early in [true, false] {
             let mut ledger = Ledger::default();
             if early {

@@ -115,7 +115,7 @@ async fn report(
     let mut answers = writer.answers();
     tokio::spawn(async move {
         while answers.changed().await.is_ok() {
-            let counted = answers.borrow_and_update().counted_through.map(|time| time.0.as_nanosecond());
+            let counted = answers.borrow_and_update().counted_through.map(jiff::Timestamp::as_nanosecond);
             books.lock().ledger.reported_through = Some(counted.unwrap_or(i128::MIN));
         }
     });

@@ -1,6 +1,9 @@
 //! `status`: the root and the conditions are written by the operator, `progress` and `activity` by the uploader.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -128,8 +131,10 @@ pub struct Progress {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub safe_through: Option<Time>,
     /// Files completed up to this time (server clock) are in the counters.
+    // With nanoseconds, as the server's ctimes have them: `Time` would be cut to seconds, and files of that second counted twice.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub counted_through: Option<PreciseTime>,
+    #[schemars(with = "Option<Time>")]
+    pub counted_through: Option<Timestamp>,
     /// Since when the oldest file waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_waiting_since: Option<Time>,
@@ -149,25 +154,6 @@ pub struct Progress {
     /// The oldest files that are still on the share and why, at most five.
     #[schemars(length(max = 5))]
     pub held_back: Vec<FileProblem>,
-}
-
-/// A time with nanoseconds; `Time` has whole seconds, in which a file server completes thousands of renames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PreciseTime(pub jiff::Timestamp);
-
-impl JsonSchema for PreciseTime {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "PreciseTime".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"type": "string", "format": "date-time", "maxLength": 64})
-    }
 }
 
 /// What an uploader found of one of the two ends.

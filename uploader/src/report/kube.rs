@@ -9,7 +9,8 @@ mod session;
 
 use std::time::{Duration, Instant};
 
-use blobferry_crds::{PreciseTime, Progress, tls};
+use blobferry_crds::{Progress, tls};
+use jiff::Timestamp;
 use kube::Client;
 use serde_json::Value;
 use tokio::{
@@ -56,7 +57,7 @@ pub enum Ended {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
     /// `countedThrough` as the API server has it: completed files up to it may be collected.
-    pub counted_through: Option<PreciseTime>,
+    pub counted_through: Option<Timestamp>,
     /// Generation of `spec`.
     pub generation: Option<i64>,
     /// The session's spec, for what changes live.
