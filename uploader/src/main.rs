@@ -15,7 +15,7 @@ use blobferry_uploader::{
     exit,
     health::{self, Health},
     metrics::Metrics,
-    report::{KubeReporter, Report, SessionGone},
+    report::{KubeReporter, Report, SessionGone, Terminal},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -31,11 +31,16 @@ async fn main() -> anyhow::Result<()> {
         Ok(settings) => settings,
         Err(refused) => exit::now(exit::refuse(&refused, |name| std::env::var(name).ok())),
     };
-    let telemetry = Telemetry::new("blobferry-uploader", env!("CARGO_PKG_VERSION")).session(&settings.session.name).init()?;
-    let flusher = telemetry.flusher();
-    exit::on_signals(move || flusher.end_within(LAST_FLUSH)).context("cannot listen for signals")?;
+    let terminal = Terminal::is_wanted(&settings.report).then(|| Terminal::new(&settings.session.name));
+    let telemetry = start_telemetry(&settings, terminal.as_ref())?;
+    let (flusher, bars) = (telemetry.flusher(), terminal.clone());
+    let last_words = move || {
+        bars.iter().for_each(Terminal::leave);
+        flusher.end_within(LAST_FLUSH);
+    };
+    exit::on_signals(last_words).context("cannot listen for signals")?;
     let (file, uid) = (settings.report.termination_log.clone(), settings.session.uid.clone());
-    let error = match run(settings, &telemetry).await {
+    let error = match run(settings, &telemetry, terminal).await {
         Ok(never) => match never {},
         Err(error) => error,
     };
@@ -43,6 +48,16 @@ async fn main() -> anyhow::Result<()> {
     exit::leave_message(file.as_deref(), last_message(uid, &error));
     drop(telemetry);
     exit::now(exit::code(TerminationResult::Failed))
+}
+
+/// Logs go above the bar if there is one.
+fn start_telemetry(settings: &Settings, terminal: Option<&Terminal>) -> anyhow::Result<Guard> {
+    let telemetry = Telemetry::new("blobferry-uploader", env!("CARGO_PKG_VERSION")).session(&settings.session.name);
+    let telemetry = match terminal {
+        Some(terminal) => telemetry.console(terminal.console()),
+        None => telemetry,
+    };
+    Ok(telemetry.init()?)
 }
 
 fn last_message(session_uid: String, error: &anyhow::Error) -> TerminationMessage {
@@ -62,7 +77,7 @@ fn last_message(session_uid: String, error: &anyhow::Error) -> TerminationMessag
 }
 
 /// Runs the session; it ends only by an error.
-async fn run(settings: Settings, telemetry: &Guard) -> anyhow::Result<Infallible> {
+async fn run(settings: Settings, telemetry: &Guard, terminal: Option<Terminal>) -> anyhow::Result<Infallible> {
     let object = settings.report.object.clone();
     let (reports, shown) = watch::channel(Report::default());
     let (ready, is_ready) = watch::channel(false);
@@ -74,6 +89,9 @@ async fn run(settings: Settings, telemetry: &Guard) -> anyhow::Result<Infallible
     }
     let Some(object) = object else {
         uploader.books().lock().ledger.resume(&Progress::default());
+        if let Some(terminal) = terminal {
+            tokio::spawn(terminal.run(shown, CancellationToken::new()));
+        }
         return session(uploader, false, &ready).await;
     };
     let (resumed, mut is_resumed) = watch::channel(false);
