@@ -3,6 +3,7 @@
 use std::io;
 
 use anyhow::Context as _;
+use blobferry_crds::telemetry::Telemetry;
 use blobferry_operator::{admin, args::Args, controller::Operator};
 use clap::Parser;
 use kube::Client;
@@ -15,8 +16,7 @@ use tracing::info;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    start_telemetry();
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _telemetry = Telemetry::new("blobferry-operator", env!("CARGO_PKG_VERSION")).init().context("cannot start telemetry")?;
     let stop = stop_signal().context("cannot listen for signals")?;
     let client = Client::try_default().await.context("cannot find the API server")?;
     let operator = Operator::new(client, args.settings(std::env::vars()), args.pod_name.clone());
@@ -30,11 +30,6 @@ async fn main() -> anyhow::Result<()> {
         }
         result = pages => result.context("cannot serve pages any more"),
     }
-}
-
-fn start_telemetry() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().json().with_env_filter(filter).init();
 }
 
 /// Resolves when the kubelet, or a person at a terminal, wants the program to end.

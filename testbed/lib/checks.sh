@@ -80,7 +80,8 @@ with_control_plane() {
   eval "$("$TESTBED/bed" env "$name")"
 }
 
-# chart_values: what the chart needs to install.
+# What the chart needs to install.
+# shellcheck disable=SC2034 # used by the scripts that source this
 CHART_VALUES=(
   --set image.operator.repository=localhost/blobferry-operator --set image.operator.tag=dev
   --set image.uploader.repository=localhost/blobferry-uploader --set image.uploader.tag=dev

@@ -4,6 +4,7 @@
 //! and commits them under a condition, proves the result and renames the file to completed; a collector deletes completed files
 //! later. Everything that must survive a crash is in names on the share and in the blob service.
 
+pub mod app;
 pub mod args;
 pub mod azure;
 pub mod blob;
@@ -11,10 +12,13 @@ pub mod books;
 pub mod claim;
 pub mod collect;
 pub mod complete;
+pub mod exit;
 pub mod file;
 pub mod formats;
+pub mod health;
 pub mod heartbeat;
 pub mod ledger;
+pub mod metrics;
 pub mod moves;
 pub mod publish;
 pub mod report;
