@@ -27,6 +27,7 @@ use crate::{
     api::CallError,
     context::Context,
     fixtures,
+    metrics::Metrics,
     pods::Pods,
     reconcile::reconcile,
     sessions::{Guarded, Sessions},
@@ -67,8 +68,15 @@ impl Cluster {
         sessions.apply_watcher_event(&Event::InitDone);
         pods.apply_watcher_event(&Event::InitDone);
         let client = Client::new(service, "default");
-        let context =
-            Context::new(client, settings, Sessions::new(session_reader), Pods::new(pod_reader), Some("operator-0".into()));
+        let metrics = Metrics::new(&opentelemetry::global::meter("test"));
+        let context = Context::new(
+            client,
+            settings,
+            Sessions::new(session_reader),
+            Pods::new(pod_reader),
+            Some("operator-0".into()),
+            metrics,
+        );
         Self { context, sessions, pods, answers, calls }
     }
 

@@ -113,7 +113,7 @@ async fn create(session: &ValidSession, context: &Context, now: Timestamp) -> Re
     match result {
         Ok(pod) => {
             context.pods.created(&session.uid, &pod);
-            context.metrics.pods_created.inc();
+            context.metrics.created_pod();
             attempted(session, context, now, None);
             Ok(Outcome::Created(pod.metadata.name.unwrap_or_default(), pod.metadata.uid.unwrap_or_default()))
         }
