@@ -11,13 +11,15 @@ mod quantity;
 // `derive(KubeSchema)` makes a hidden copy of each type, which the first lint sees; doc comments are plain text for `kubectl explain`.
 #[allow(unreachable_pub, clippy::doc_markdown)]
 mod session;
+pub mod telemetry;
 mod text_duration;
+pub mod tls;
 
 pub use quantity::{Quantity, QuantityError};
 pub use session::{
-    ActiveFile, Activity, AzureBlob, Check, DeletionPolicy, Destination, FileProblem, NfsSource, Overwrite, Phase, PodResources,
-    PodSecurity, PodTemplate, Progress, PvcSource, Retention, SecretReference, Source, Staging, StagingMode, Transfer,
-    UploadSession, UploadSessionSpec, UploadSessionStatus, Watch,
+    ActiveFile, Activity, AzureBlob, Check, DEFAULT_MOUNT_OPTIONS, DeletionPolicy, Destination, FileProblem, NfsSource, Overwrite,
+    Phase, PodResources, PodSecurity, PodTemplate, Progress, PvcSource, Retention, SecretReference, Source, Staging, StagingMode,
+    Transfer, UploadSession, UploadSessionSpec, UploadSessionStatus, Watch,
 };
 pub use text_duration::{DurationError, TextDuration};
 

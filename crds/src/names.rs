@@ -21,6 +21,8 @@ pub const SESSION_NAME_ANNOTATION: &str = "blobferry.io/session-name";
 pub const DATE_PREFIX_ANNOTATION: &str = "blobferry.io/date-prefix";
 /// Annotation of a pod with the versioned hash of what the person meant when it was built.
 pub const SPEC_HASH_ANNOTATION: &str = "blobferry.io/spec-hash";
+/// Annotation of a pod with the folders that it works in, so that another session waits even when this one's object is gone.
+pub const AREA_ANNOTATION: &str = "blobferry.io/area";
 
 /// Field manager of the operator.
 pub const OPERATOR_MANAGER: &str = "blobferry-operator";

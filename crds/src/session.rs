@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use destination::{AzureBlob, Destination, Overwrite, SecretReference};
 pub use pod::{PodResources, PodSecurity, PodTemplate};
-pub use source::{NfsSource, PvcSource, Source};
+pub use source::{DEFAULT_MOUNT_OPTIONS, NfsSource, PvcSource, Source};
 pub use status::{ActiveFile, Activity, Check, FileProblem, Phase, Progress, UploadSessionStatus};
 pub use transfer::{Retention, Staging, StagingMode, Transfer};
 pub use watch::Watch;

@@ -1,1 +1,25 @@
-//! placeholder
+//! Runs one uploader pod for each `UploadSession` of a cluster.
+//!
+//! Two watches (sessions, and pods with our label) feed a controller that passes over each session to which something happened; a
+//! pass is in [`reconcile`]. The sweep removes what the garbage collector cannot. Every decision is a pure function; modules that
+//! talk to the API server say so in their first line.
+
+pub mod admin;
+pub mod api;
+pub mod args;
+pub mod backoff;
+pub mod context;
+pub mod controller;
+#[cfg(test)]
+mod fixtures;
+pub mod memory;
+pub mod metrics;
+#[cfg(test)]
+mod mock_api;
+pub mod pods;
+pub mod predicates;
+pub mod reconcile;
+pub mod report;
+pub mod sessions;
+pub mod settings;
+pub mod sweep;

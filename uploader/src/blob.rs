@@ -3,6 +3,9 @@
 //! The trait offers the calls of the Azure REST API for block blobs, one request each, and no policy: what to send, when to look and
 //! when to try again is decided by its callers. No method repeats a request by itself.
 
+#[cfg(any(test, feature = "test-support"))]
+pub mod memory;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
@@ -60,7 +63,7 @@ pub enum BlockListKind {
 }
 
 /// Why a request failed, sorted by what the caller does next. The messages hold no credential.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlobError {
     /// The network or the service is in trouble: try again later. It is unknown whether the request was applied.
     #[error("{message}")]
@@ -122,6 +125,22 @@ pub enum BlobError {
         /// What happened.
         message: String,
     },
+}
+
+impl BlobError {
+    /// `CamelCase` reason for status.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Transient { .. } => "Unreachable",
+            Self::Denied { .. } => "Denied",
+            Self::Conflict { .. } => "Conflict",
+            Self::BlocksMissing { .. } => "BlocksMissing",
+            Self::ForeignBlocks { .. } => "ForeignBlocks",
+            Self::Corrupted { .. } => "Corrupted",
+            Self::ContainerMissing { .. } => "ContainerMissing",
+            Self::Protected { code, .. } | Self::Rejected { code, .. } => code,
+        }
+    }
 }
 
 /// A container for block blobs.

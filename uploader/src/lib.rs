@@ -4,6 +4,31 @@
 //! and commits them under a condition, proves the result and renames the file to completed; a collector deletes completed files
 //! later. Everything that must survive a crash is in names on the share and in the blob service.
 
+pub mod app;
+pub mod args;
+pub mod azure;
 pub mod blob;
+pub mod books;
+pub mod claim;
+pub mod collect;
+pub mod complete;
+pub mod file;
 pub mod formats;
+pub mod heartbeat;
+pub mod ledger;
+pub mod moves;
+pub mod publish;
+pub mod report;
+pub mod retry;
+pub mod run;
+pub mod scan;
+pub mod schedule;
+pub mod session;
 pub mod share;
+pub mod stage;
+pub mod start;
+pub mod transfer;
+pub mod work;
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@
 mod local;
 mod pool;
 
-use std::{fmt, io, path::Path};
+use std::{fmt, io, path::Path, time::Duration};
 
 use bytes::BytesMut;
 
@@ -119,6 +119,8 @@ pub trait Share: Send + Sync + 'static {
     /// A folder being listed.
     type Listing: Listing;
 
+    /// For how long calls have been waiting without any of them ending.
+    fn silent_for(&self) -> Duration;
     /// Starts to list a folder, from the server and not from the client's cache of names.
     fn list(&self, folder: &Path) -> impl Future<Output = ShareResult<Self::Listing>> + Send;
     /// Attributes by name, from the server; a symbolic link is not followed.

@@ -9,6 +9,7 @@ use std::{
     os::unix::{ffi::OsStrExt, fs::FileExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -71,7 +72,12 @@ fn attributes_of(statx: &Statx) -> Attributes {
 /// Opens a regular file. `O_NONBLOCK` keeps a pipe that took the name meanwhile from blocking; `O_NOFOLLOW` refuses a link.
 fn open_regular(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let opened = rustix::fs::open(path, flags, Mode::empty());
+    let opened = opened.map_err(|error| match error {
+        rustix::io::Errno::LOOP => io::Error::new(io::ErrorKind::InvalidInput, "a symbolic link is not followed"),
+        error => error.into(),
+    });
+    let file = File::from(opened?);
     match attributes_at(&file, c"", AtFlags::EMPTY_PATH)?.kind {
         Kind::File => Ok(file),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
@@ -81,6 +87,10 @@ fn open_regular(path: &Path) -> io::Result<File> {
 impl Share for LocalShare {
     type File = LocalFile;
     type Listing = LocalListing;
+
+    fn silent_for(&self) -> Duration {
+        self.pool.pulse().silent_for()
+    }
 
     async fn list(&self, folder: &Path) -> ShareResult<LocalListing> {
         let open = |path: &Path| {

@@ -81,17 +81,28 @@ impl Pool {
     /// Runs `call` on one of the threads. A caller that goes away does not stop the call.
     pub async fn run<T: Send + 'static>(&self, call: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
         let (reply, result) = oneshot::channel();
+        self.submit(call, |outcome| {
+            // The caller may have gone away; then nobody wants the result.
+            let _ = reply.send(outcome);
+        });
+        result.await.unwrap_or_else(|_| Err(io::Error::other("the threads for file calls have ended")))
+    }
+
+    /// Starts `call` on one of the threads; nobody waits for it.
+    pub fn start(&self, call: impl FnOnce() + Send + 'static) {
+        self.submit(call, |()| {});
+    }
+
+    fn submit<T>(&self, call: impl FnOnce() -> T + Send + 'static, done: impl FnOnce(T) + Send + 'static) {
         let pulse = Arc::clone(&self.pulse);
         pulse.call_started();
         let job: Job = Box::new(move || {
             let outcome = call();
             pulse.call_ended();
-            // The caller may have gone away; then nobody wants the result.
-            let _ = reply.send(outcome);
+            done(outcome);
         });
-        let gone = || io::Error::other("the threads for file calls have ended");
-        self.jobs.send(job).map_err(|_| gone())?;
-        result.await.unwrap_or_else(|_| Err(gone()))
+        // The threads live as long as the pool does.
+        let _ = self.jobs.send(job);
     }
 }
 

@@ -1,0 +1,44 @@
+# The only entry point. What takes more than a line is a script in testbed/.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down test unit lint e2e images generate long clean
+
+# The first comment after a target's colon is its help.
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## the main job on this machine: cluster, Azurite, two sessions, every blob compared (CLUSTER=current: your own cluster)
+	@testbed/demo up
+
+demo-down: ## removes what `make demo` left running
+	@testbed/demo down
+
+test: ## everything that proves the project
+	@testbed/test
+
+unit: ## the inner loop: tests that need no cluster
+	@testbed/prerequisites
+	@cargo test --locked --workspace
+
+lint: ## formatting, clippy and shellcheck
+	@testbed/prerequisites
+	@testbed/lint
+
+e2e: ## tests on a real node; FILTER=WORD runs those whose name has it
+	@testbed/e2e $(FILTER)
+
+images: ## both images as docker archives; prints where they are
+	@testbed/prerequisites root
+	@testbed/images
+
+generate: ## writes the generated manifests anew
+	@testbed/prerequisites
+	@testbed/generate
+
+long: ## lists the searches that take longer than a test may
+	@echo "There is no long search yet."
+
+clean: ## removes build results and cached tools; ends the beds of demo and test
+	@for bed in demo test test-api; do testbed/bed down $$bed; done
+	@cargo clean
+	@rm -rf "$${BLOBFERRY_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/blobferry}"

@@ -1,0 +1,112 @@
+//! (I/O) Calls to the API server: each with a deadline, each failure with the action and the object.
+
+use std::{fmt, time::Duration};
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::{
+    Api, Client, Resource,
+    api::{DeleteParams, PostParams, Preconditions},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A kind of object that the operator reads, makes or deletes.
+pub trait Object: Resource<DynamicType = ()> + Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+impl<K> Object for K where K: Resource<DynamicType = ()> + Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+/// The client tries busy answers (429, 503, 504) again within this time.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A call that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action}")]
+pub struct CallError {
+    action: String,
+    source: Cause,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error(transparent)]
+    Answer(Box<kube::Error>),
+    #[error("no answer within {} seconds", DEADLINE.as_secs())]
+    Silence,
+}
+
+impl CallError {
+    /// What the API server answered, if it did.
+    fn answer(&self) -> Option<&kube::core::Status> {
+        match &self.source {
+            Cause::Answer(error) => match error.as_ref() {
+                kube::Error::Api(status) => Some(status),
+                _ => None,
+            },
+            Cause::Silence => None,
+        }
+    }
+
+    /// The object has changed since it was read, or one of the name exists.
+    pub fn is_conflict(&self) -> bool {
+        self.answer().is_some_and(|status| status.code == 409)
+    }
+
+    /// There is no such object.
+    pub fn is_not_found(&self) -> bool {
+        self.answer().is_some_and(kube::core::Status::is_not_found)
+    }
+
+    /// The words of an API server that refused what was sent, and will refuse it again until something else changes.
+    pub fn refusal(&self) -> Option<&str> {
+        self.answer().filter(|status| matches!(status.code, 400 | 403 | 422)).map(|status| status.message.as_str())
+    }
+}
+
+/// Waits for `call`; `action` completes "cannot …". The client's futures are large, so they are boxed before anybody holds them.
+pub fn call<T>(
+    action: impl Into<String>,
+    call: impl Future<Output = kube::Result<T>> + Send,
+) -> impl Future<Output = Result<T, CallError>> + Send {
+    let (action, call) = (action.into(), Box::pin(call));
+    async move {
+        let source = match tokio::time::timeout(DEADLINE, call).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => Cause::Answer(Box::new(error)),
+            Err(_) => Cause::Silence,
+        };
+        Err(CallError { action, source })
+    }
+}
+
+/// Creates `object`; nothing if one of the name exists, of which the caller has to take a look.
+pub async fn create<K: Object>(api: &Api<K>, object: &K) -> Result<Option<K>, CallError> {
+    let name = object.meta().name.as_deref().unwrap_or_default();
+    match call(format!("create {} {name}", K::kind(&())), api.create(&PostParams::default(), object)).await {
+        Ok(created) => Ok(Some(created)),
+        Err(error) if error.is_conflict() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads the object of this name, if there is one.
+pub async fn get<K: Object>(api: &Api<K>, name: &str) -> Result<Option<K>, CallError> {
+    call(format!("read {} {name}", K::kind(&())), api.get_opt(name)).await
+}
+
+/// Deletes exactly the object with `uid`. That it is gone, or another one by now, is success. `grace` is in seconds; none means
+/// the object's own.
+pub async fn delete<K: Object>(api: &Api<K>, name: &str, uid: &str, grace: Option<u32>) -> Result<(), CallError> {
+    let preconditions = Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+    let params = DeleteParams { preconditions, grace_period_seconds: grace, ..DeleteParams::background() };
+    match call(format!("delete {} {name}", K::kind(&())), api.delete(name, &params)).await {
+        Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The objects of one namespace.
+pub fn namespaced<K>(client: &Client, namespace: &str) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    Api::namespaced(client.clone(), namespace)
+}

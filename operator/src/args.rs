@@ -1,0 +1,122 @@
+//! Command-line flags, each with a variable of the environment.
+
+use std::net::SocketAddr;
+
+use clap::Parser;
+
+use crate::settings::{HostRule, NfsRule, Settings};
+
+/// Runs one uploader pod for each `UploadSession` of the cluster.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Args {
+    /// Image of the uploader.
+    #[arg(long, env = "BLOBFERRY_UPLOADER_IMAGE")]
+    uploader_image: String,
+
+    /// Pull policy of the uploader's image: Always, `IfNotPresent` or Never.
+    #[arg(long, env = "BLOBFERRY_UPLOADER_IMAGE_PULL_POLICY", default_value = "IfNotPresent")]
+    uploader_image_pull_policy: String,
+
+    /// `ClusterRole` that uploaders get in their namespace.
+    #[arg(long, env = "BLOBFERRY_UPLOADER_CLUSTER_ROLE", default_value = "blobferry-uploader")]
+    cluster_role: String,
+
+    /// Exports that `spec.source.nfs` may name: a JSON list of {"server", "pathPrefix", "namespaces"}. Empty turns inline NFS off.
+    #[arg(long, env = "BLOBFERRY_NFS_ALLOWED", default_value = "[]", value_parser = nfs_rules)]
+    nfs_allowed: Rules,
+
+    /// Hosts to which sessions may upload: suffixes that start with a dot, or hosts, with commas between them.
+    #[arg(
+        long,
+        env = "BLOBFERRY_ACCOUNT_HOST_SUFFIXES",
+        value_delimiter = ',',
+        default_value = ".blob.core.windows.net,.blob.core.chinacloudapi.cn,.blob.core.usgovcloudapi.net,.blob.storage.azure.net"
+    )]
+    account_host_suffixes: Vec<HostRule>,
+
+    /// Lets a session name its uploader's image.
+    #[arg(long, env = "BLOBFERRY_ALLOW_POD_IMAGE")]
+    allow_pod_image: bool,
+
+    /// Where `/healthz`, `/readyz` and `/metrics` are served.
+    #[arg(long, env = "BLOBFERRY_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+
+    /// Namespace of the operator.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// Name of the operator's pod; events carry it.
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: Option<String>,
+
+    /// Taken for the chart's sake; two operators are harmless, because creation under a fixed name is the lock.
+    #[arg(long, hide = true)]
+    leader_election: bool,
+}
+
+/// The parsed list of `--nfs-allowed`; a type of its own because clap would take a `Vec` for a repeated flag.
+type Rules = std::sync::Arc<[NfsRule]>;
+
+fn nfs_rules(text: &str) -> Result<Rules, serde_json::Error> {
+    serde_json::from_str::<Vec<NfsRule>>(text).map(Into::into)
+}
+
+impl Args {
+    /// What sessions are checked against and pods are built from; OpenTelemetry settings of the operator hold for uploaders too.
+    pub fn settings(&self, environment: impl Iterator<Item = (String, String)>) -> Settings {
+        Settings {
+            uploader_image: self.uploader_image.clone(),
+            pull_policy: self.uploader_image_pull_policy.clone(),
+            cluster_role: self.cluster_role.clone(),
+            nfs_allowed: self.nfs_allowed.to_vec(),
+            account_hosts: self.account_host_suffixes.clone(),
+            allow_pod_image: self.allow_pod_image,
+            telemetry: telemetry_variables(environment),
+        }
+    }
+}
+
+/// The `OTEL_*` variables that mean the same in every program. Headers hold credentials, which have no place in a pod's definition.
+fn telemetry_variables(environment: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+    let own = |name: &str| name.ends_with("_HEADERS") || name == "OTEL_SERVICE_NAME" || name == "OTEL_RESOURCE_ATTRIBUTES";
+    let mut variables: Vec<_> = environment.filter(|(name, _)| name.starts_with("OTEL_") && !own(name)).collect();
+    variables.sort();
+    variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_the_chart_are_understood() {
+        let args = Args::try_parse_from([
+            "blobferry-operator",
+            "--uploader-image=localhost/blobferry-uploader:dev",
+            "--uploader-image-pull-policy=Never",
+            "--cluster-role=release-uploader",
+            r#"--nfs-allowed=[{"server":"nas","pathPrefix":"/srv"}]"#,
+            "--account-host-suffixes=.blob.core.windows.net,10.0.0.9:10000",
+            "--allow-pod-image",
+            "--listen=0.0.0.0:8080",
+            "--leader-election",
+        ]);
+        let settings = args.unwrap().settings(std::iter::empty());
+        assert_eq!((settings.nfs_allowed.len(), settings.account_hosts.len()), (1, 2));
+        assert!(settings.allow_pod_image);
+    }
+
+    #[test]
+    fn telemetry_of_the_operator_holds_for_uploaders_without_credentials_and_names() {
+        let environment = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=secret"),
+            ("OTEL_SERVICE_NAME", "blobferry-operator"),
+            ("PATH", "/"),
+        ];
+        let variables = telemetry_variables(environment.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(variables, [("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), "http://collector:4318".to_owned())]);
+    }
+}

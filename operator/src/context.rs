@@ -1,0 +1,72 @@
+//! What every pass shares; nothing is global.
+
+use blobferry_crds::UploadSession;
+use kube::{
+    Client, Resource,
+    runtime::events::{Event, Recorder, Reporter},
+};
+use tokio::sync::Mutex;
+use tracing::warn;
+
+use crate::{api, memory::Memory, metrics::Metrics, pods::Pods, sessions::Sessions, settings::Settings, sweep::Sweeper};
+
+/// What every pass shares.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// What the installation allows.
+    pub settings: Settings,
+    /// Watched sessions.
+    pub sessions: Sessions,
+    /// Watched pods.
+    pub pods: Pods,
+    /// What is remembered of each session.
+    pub memory: Memory,
+    /// Counters.
+    pub metrics: Metrics,
+    /// What is swept when sessions are gone.
+    pub sweeper: Sweeper,
+    /// Held by whoever makes or removes accounts and bindings, so that the sweep never removes what a pass has just found.
+    pub rights: Mutex<()>,
+    recorder: Recorder,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("sessions", &self.sessions).finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// A context whose events name the operator's pod `instance`.
+    pub fn new(client: Client, settings: Settings, sessions: Sessions, pods: Pods, instance: Option<String>) -> Self {
+        let reporter = Reporter { controller: "blobferry.io/operator".into(), instance };
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            settings,
+            sessions,
+            pods,
+            memory: Memory::default(),
+            metrics: Metrics::default(),
+            sweeper: Sweeper::default(),
+            rights: Mutex::default(),
+        }
+    }
+
+    /// Tells people of `session`, if there is something to tell. An event that cannot be sent is only logged: the conditions say
+    /// the same.
+    pub async fn tell(&self, session: &UploadSession, event: Option<Event>) {
+        if let Some(event) = event {
+            self.tell_of(&session.object_ref(&()), event).await;
+        }
+    }
+
+    /// Tells people of the object `regarding`.
+    pub async fn tell_of(&self, regarding: &k8s_openapi::api::core::v1::ObjectReference, event: Event) {
+        let reason = event.reason.clone();
+        if let Err(error) = api::call("send an event", self.recorder.publish(&event, regarding)).await {
+            warn!(%reason, error = &error as &dyn std::error::Error, "people were not told");
+        }
+    }
+}

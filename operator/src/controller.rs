@@ -1,0 +1,202 @@
+//! (I/O) The watches, and the loop that passes over each session that something happened to.
+
+use std::{sync::Arc, time::Duration};
+
+use blobferry_crds::names;
+use futures::{Stream, StreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::error_boundary::InvalidObject,
+    runtime::{
+        Controller, PredicateConfig, WatchStreamExt,
+        controller::{Action, Config},
+        events::{Event, EventType},
+        reflector::{self, store::Writer},
+        watcher,
+    },
+};
+use tokio::time::Instant;
+
+use crate::{
+    api::CallError,
+    backoff,
+    context::Context,
+    metrics::PassOutcome,
+    pods::{Pods, slim},
+    predicates, report,
+    sessions::{Guarded, Sessions},
+    settings::Settings,
+    sweep,
+};
+
+/// Passes at a time; a pass waits for the API server most of its time.
+const CONCURRENCY: u16 = 16;
+const AFTER_CONFLICT: Duration = Duration::from_secs(1);
+
+/// The operator before its watches have started.
+pub struct Operator {
+    context: Arc<Context>,
+    sessions: Writer<Guarded>,
+    pods: Writer<Pod>,
+}
+
+impl std::fmt::Debug for Operator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Operator").finish_non_exhaustive()
+    }
+}
+
+impl Operator {
+    /// An operator on `client`'s cluster; its events name the pod `instance`.
+    pub fn new(client: Client, settings: Settings, instance: Option<String>) -> Self {
+        let (session_reader, sessions) = reflector::store();
+        let (pod_reader, pods) = reflector::store();
+        let context = Context::new(client, settings, Sessions::new(session_reader), Pods::new(pod_reader), instance);
+        Self { context: Arc::new(context), sessions, pods }
+    }
+
+    /// What the operator's passes share.
+    pub fn context(&self) -> Arc<Context> {
+        Arc::clone(&self.context)
+    }
+
+    /// Works until `stop` resolves and the passes that have begun are done.
+    pub async fn run(self, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+        let Self { context, sessions, pods } = self;
+        let reader = sessions.as_reader();
+        let client = context.client.clone();
+        let controller = Controller::for_stream(watch_sessions(client.clone(), sessions, Arc::clone(&context)), reader)
+            .owns_stream(watch_pods(client, pods, Arc::clone(&context)))
+            .with_config(Config::default().concurrency(CONCURRENCY))
+            .graceful_shutdown_on(stop)
+            .run(pass, |session, error, context| retry(&session, error, &context), Arc::clone(&context))
+            .for_each(|result| async { report::outcome(result) });
+        context.sweeper.mark_everything();
+        let sweeps = async {
+            if context.sessions.wait_until_ready().await {
+                sweep::run(&context).await;
+            }
+        };
+        tokio::select! {
+            () = controller => {}
+            () = sweeps => {}
+        }
+    }
+}
+
+type Watched<K> = Result<K, watcher::Error>;
+
+fn watch_sessions(client: Client, writer: Writer<Guarded>, context: Arc<Context>) -> impl Stream<Item = Watched<Guarded>> {
+    watcher(Api::<Guarded>::all(client), watcher::Config::default())
+        .default_backoff()
+        .modify(slim_session)
+        .reflect(writer)
+        .inspect(move |event| {
+            if let Ok(event) = event {
+                note_session(event, &context);
+            }
+        })
+        .touched_objects()
+        .predicate_filter(predicates::waking, PredicateConfig::default())
+}
+
+/// Only the time of the uploader's last report is of interest among the managed fields.
+fn slim_session(session: &mut Guarded) {
+    for entry in session.meta_mut().managed_fields.iter_mut().flatten() {
+        entry.fields_v1 = None;
+    }
+    session.managed_fields_mut().retain(|entry| entry.manager.as_deref() == Some(names::UPLOADER_MANAGER));
+}
+
+fn note_session(event: &watcher::Event<Guarded>, context: &Context) {
+    match event {
+        watcher::Event::Delete(session) => {
+            context.memory.forget(&session.uid().unwrap_or_default());
+            context.sweeper.mark_deleted(session);
+        }
+        // Deletions during a break of the watch are seen only as absences.
+        watcher::Event::InitDone => {
+            context.memory.retain(&context.sessions.uids());
+            context.sweeper.mark_everything();
+        }
+        _ => {}
+    }
+}
+
+fn watch_pods(client: Client, writer: Writer<Pod>, context: Arc<Context>) -> impl Stream<Item = Watched<Pod>> {
+    let ours = format!("{}={},{}={}", names::MANAGED_BY_LABEL, names::OPERATOR, names::APP_NAME_LABEL, names::UPLOADER_APP);
+    watcher(Api::<Pod>::all(client), watcher::Config::default().labels(&ours))
+        .default_backoff()
+        .modify(|pod| *pod = slim(std::mem::take(pod)))
+        .reflect(writer)
+        .inspect(move |event| {
+            if let Ok(event) = event {
+                context.pods.note(event);
+            }
+        })
+        .touched_objects()
+        .predicate_filter(kube::runtime::predicates::resource_version, PredicateConfig::default())
+}
+
+async fn pass(session: Arc<Guarded>, context: Arc<Context>) -> Result<Action, CallError> {
+    if !context.pods.wait_until_ready().await {
+        return Ok(Action::requeue(AFTER_CONFLICT));
+    }
+    let begun = Instant::now();
+    let (result, outcome) = match &session.0 {
+        Ok(readable) => {
+            let result = crate::reconcile::reconcile(readable, &context, Timestamp::now()).await;
+            let outcome = match &result {
+                Ok(_) => PassOutcome::Done,
+                Err(error) if error.is_conflict() => PassOutcome::Conflict,
+                Err(_) => PassOutcome::Failed,
+            };
+            (result, outcome)
+        }
+        Err(unreadable) => {
+            tell_unreadable(unreadable, &context).await;
+            (Ok(Action::await_change()), PassOutcome::Unreadable)
+        }
+    };
+    context.metrics.passed(outcome, begun.elapsed());
+    if result.is_ok() {
+        context.memory.update(&session.uid().unwrap_or_default(), |it| it.failures = 0);
+    }
+    result
+}
+
+/// A conflict is over when the watch has caught up; everything else is tried again later and later.
+fn retry(session: &Guarded, error: &CallError, context: &Context) -> Action {
+    if error.is_conflict() {
+        return Action::requeue(AFTER_CONFLICT);
+    }
+    let mut failures = 0;
+    context.memory.update(&session.uid().unwrap_or_default(), |it| {
+        it.failures = it.failures.saturating_add(1);
+        failures = it.failures;
+    });
+    Action::requeue(backoff::delay(failures, rand::random()))
+}
+
+/// One session that cannot be read keeps no other waiting.
+async fn tell_unreadable(session: &InvalidObject, context: &Context) {
+    let note = format!("The session cannot be read: {}. Correct it, or update the CustomResourceDefinition.", session.error);
+    let event = Event {
+        type_: EventType::Warning,
+        reason: "Unreadable".into(),
+        note: Some(blobferry_crds::conditions::shorten(&note, 1000)),
+        action: "Read".into(),
+        secondary: None,
+    };
+    let regarding = k8s_openapi::api::core::v1::ObjectReference {
+        api_version: Some(blobferry_crds::UploadSession::api_version(&()).into_owned()),
+        kind: Some(blobferry_crds::UploadSession::kind(&()).into_owned()),
+        namespace: session.metadata.namespace.clone(),
+        name: session.metadata.name.clone(),
+        uid: session.metadata.uid.clone(),
+        ..Default::default()
+    };
+    context.tell_of(&regarding, event).await;
+}

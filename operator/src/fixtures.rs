@@ -1,0 +1,101 @@
+//! (test) Sessions as production sees them: minimal YAML, read by the resource's own types.
+
+use blobferry_crds::UploadSession;
+use k8s_openapi::api::core::v1::Pod;
+use serde_norway::{Mapping, Value};
+
+use crate::{
+    reconcile::{build::uploader_pod, validate::validate},
+    settings::Settings,
+};
+
+const MINIMAL: &str = "
+apiVersion: blobferry.io/v1alpha1
+kind: UploadSession
+metadata:
+  name: truck-7
+  namespace: cameras
+  uid: 6f7e0b0c-0000-4000-8000-000000000001
+  resourceVersion: '7'
+  generation: 1
+  creationTimestamp: 2026-11-21T08:00:00Z
+spec:
+  source: {persistentVolumeClaim: {claimName: share}}
+  destination: {azureBlob: {accountUrl: https://acct.blob.core.windows.net, container: archive}}
+";
+
+/// A minimal session whose spec has the fields of the YAML mapping `spec` as well.
+pub(crate) fn session(spec: &str) -> UploadSession {
+    let mut object: Value = serde_norway::from_str(MINIMAL).unwrap();
+    if !spec.is_empty() {
+        let more: Mapping = serde_norway::from_str(spec).unwrap();
+        merge(object.get_mut("spec").unwrap().as_mapping_mut().unwrap(), more);
+    }
+    serde_norway::from_value(object).unwrap()
+}
+
+fn merge(base: &mut Mapping, more: Mapping) {
+    for (key, value) in more {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Mapping(base)), Value::Mapping(more)) => merge(base, more),
+            (_, value) => drop(base.insert(key, value)),
+        }
+    }
+}
+
+/// A session with an inline NFS source, which [`settings`] allow.
+pub(crate) fn nfs_session() -> UploadSession {
+    let mut session = session("source: {nfs: {server: nas.example.com, path: /srv/drop/cameras}}");
+    session.spec.source.persistent_volume_claim = None;
+    session
+}
+
+/// What an operator without flags allows, and one export.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        uploader_image: "localhost/blobferry-uploader:dev".into(),
+        pull_policy: "IfNotPresent".into(),
+        cluster_role: "blobferry-uploader".into(),
+        nfs_allowed: serde_json::from_str(r#"[{"server": "nas.example.com", "pathPrefix": "/srv/drop"}]"#).unwrap(),
+        account_hosts: vec![".blob.core.windows.net".parse().unwrap()],
+        allow_pod_image: false,
+        telemetry: Vec::new(),
+    }
+}
+
+/// The moment of most tests, some minutes after the session was made.
+pub(crate) fn now() -> jiff::Timestamp {
+    "2026-11-21T08:30:00Z".parse().unwrap()
+}
+
+/// The pod that is made for `session`, with a UID and the status of the YAML mapping `status`.
+pub(crate) fn pod(session: &UploadSession, status: &str) -> Pod {
+    let valid = validate(session, &settings()).unwrap();
+    let mut pod = uploader_pod(&valid, &settings());
+    pod.metadata.uid = Some("pod-1".into());
+    pod.metadata.resource_version = Some("50".into());
+    pod.spec.as_mut().unwrap().node_name = Some("node-a".into());
+    pod.status = Some(serde_norway::from_str(status).unwrap());
+    pod
+}
+
+/// Status of a pod whose uploader runs and is ready since `since`.
+pub(crate) fn running(since: &str) -> String {
+    format!(
+        "{{phase: Running, conditions: [{{type: PodScheduled, status: 'True'}}, {{type: Ready, status: 'True'}}], containerStatuses: \
+         [{{name: uploader, image: '', imageID: '', ready: true, restartCount: 0, state: {{running: {{startedAt: '{since}'}}}}}}]}}"
+    )
+}
+
+/// Lets the uploader of `session` have reported `progress` at `time`.
+pub(crate) fn report(session: &mut UploadSession, time: &str, progress: &str) {
+    let status = session.status.get_or_insert_default();
+    status.progress = Some(serde_norway::from_str(progress).unwrap());
+    session.metadata.managed_fields = Some(serde_norway::from_str(&format!(
+        "[{{manager: blobferry-uploader, operation: Apply, apiVersion: blobferry.io/v1alpha1, subresource: status, time: '{time}'}}]"
+    )).unwrap());
+}
+
+/// A report of an uploader to which both ends work.
+pub(crate) const ALL_WELL: &str = "checks: [{type: source, ok: true, reason: Mounted, message: 'The share works.'}, {type: destination, ok: \
+                                   true, reason: Writable, message: 'The container works.'}]\ncaughtUp: true\nfilesIgnored: 2";

@@ -1,0 +1,44 @@
+//! The operator's program: arguments, telemetry, pages, then the loop until it is told to stop.
+
+use std::io;
+
+use anyhow::Context as _;
+use blobferry_crds::telemetry::Telemetry;
+use blobferry_operator::{admin, args::Args, controller::Operator};
+use clap::Parser;
+use kube::Client;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tracing::info;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let _telemetry = Telemetry::new("blobferry-operator", env!("CARGO_PKG_VERSION")).init().context("cannot start telemetry")?;
+    let stop = stop_signal().context("cannot listen for signals")?;
+    let client = Client::try_default().await.context("cannot find the API server")?;
+    let operator = Operator::new(client, args.settings(std::env::vars()), args.pod_name.clone());
+    let listener = TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
+    let pages = axum::serve(listener, admin::router(operator.context()));
+    info!(listen = %args.listen, "started");
+    tokio::select! {
+        () = operator.run(stop) => {
+            info!("stopped");
+            Ok(())
+        }
+        result = pages => result.context("cannot serve pages any more"),
+    }
+}
+
+/// Resolves when the kubelet, or a person at a terminal, wants the program to end.
+fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + Sync + 'static> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

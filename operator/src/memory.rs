@@ -1,0 +1,97 @@
+//! What the operator remembers of a session between two looks; losing it costs a retry or a look, nothing else.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+
+use crate::backoff::Attempts;
+
+/// Recollections by the UID of the session's object.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<HashMap<String, Recollection>>);
+
+/// What is remembered of one session.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Recollection {
+    /// Pods that were created.
+    pub creations: Attempts,
+    /// Passes that failed in a row.
+    pub failures: u32,
+    /// The last look at the events of a pod that does not start.
+    pub look: Option<Look>,
+    /// When the rights of a silent uploader may be looked at again.
+    pub rights_due: Option<Timestamp>,
+}
+
+/// A look at the events of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Look {
+    /// The pod.
+    pub pod_uid: String,
+    /// Looks so far.
+    pub count: u32,
+    /// When the next look is worth its call.
+    pub due: Timestamp,
+    /// What the newest warning said: its reason and message.
+    pub warning: Option<(String, String)>,
+}
+
+impl Memory {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Recollection>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is remembered of the session `uid`.
+    pub fn recall(&self, uid: &str) -> Recollection {
+        self.lock().get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Changes what is remembered of the session `uid`; what is nothing special takes no room.
+    pub fn update(&self, uid: &str, change: impl FnOnce(&mut Recollection)) {
+        let mut all = self.lock();
+        let mut recollection = all.get(uid).cloned().unwrap_or_default();
+        change(&mut recollection);
+        if recollection == Recollection::default() {
+            all.remove(uid);
+        } else {
+            all.insert(uid.to_owned(), recollection);
+        }
+    }
+
+    /// Forgets the session `uid`, which was deleted.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    /// Forgets all sessions but those with `uids`.
+    pub fn retain(&self, uids: &std::collections::HashSet<String>) {
+        self.lock().retain(|uid, _| uids.contains(uid));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deleted_sessions_leave_nothing_behind() {
+        let memory = Memory::default();
+        memory.update("a", |it| it.failures = 1);
+        memory.update("b", |it| it.failures = 1);
+        memory.forget("a");
+        assert!(memory.lock().len() == 1 && memory.recall("a") == Recollection::default());
+        memory.retain(&std::collections::HashSet::new());
+        assert!(memory.lock().is_empty());
+    }
+
+    #[test]
+    fn sessions_without_trouble_take_no_room() {
+        let memory = Memory::default();
+        memory.update("a", |it| it.failures = 1);
+        memory.update("a", |it| it.failures = 0);
+        assert!(memory.lock().is_empty());
+    }
+}

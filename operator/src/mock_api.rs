@@ -1,0 +1,167 @@
+//! (test) An API server that answers each call as told and writes down what was asked.
+
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::{Arc, Mutex},
+};
+
+use blobferry_crds::UploadSession;
+use http::{Request, Response};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Client,
+    client::Body,
+    core::DeserializeGuard,
+    runtime::{
+        controller::Action,
+        reflector::{self, store::Writer},
+        watcher::Event,
+    },
+};
+use serde_json::{Value, json};
+use tower_test::mock::{self, SendResponse};
+
+use crate::{
+    api::CallError,
+    context::Context,
+    fixtures,
+    pods::Pods,
+    reconcile::reconcile,
+    sessions::{Guarded, Sessions},
+    settings::Settings,
+};
+
+/// A call that was made.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// Method and path, like `POST /api/v1/namespaces/cameras/pods`.
+    pub line: String,
+    /// The query.
+    pub query: String,
+    /// The body.
+    pub body: Value,
+}
+
+type Answers = Arc<Mutex<HashMap<String, (u16, Value)>>>;
+type Calls = Arc<Mutex<Vec<Call>>>;
+
+/// A cluster of which the test says what the watches have shown and what calls are answered.
+pub(crate) struct Cluster {
+    pub context: Context,
+    sessions: Writer<Guarded>,
+    pods: Writer<Pod>,
+    answers: Answers,
+    calls: Calls,
+}
+
+impl Cluster {
+    /// A cluster with nothing in it.
+    pub(crate) fn new(settings: Settings) -> Self {
+        let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
+        let (answers, calls) = (Answers::default(), Calls::default());
+        tokio::spawn(serve(handle, Arc::clone(&answers), Arc::clone(&calls)));
+        let (session_reader, mut sessions) = reflector::store();
+        let (pod_reader, mut pods) = reflector::store();
+        sessions.apply_watcher_event(&Event::InitDone);
+        pods.apply_watcher_event(&Event::InitDone);
+        let client = Client::new(service, "default");
+        let context =
+            Context::new(client, settings, Sessions::new(session_reader), Pods::new(pod_reader), Some("operator-0".into()));
+        Self { context, sessions, pods, answers, calls }
+    }
+
+    /// The watch shows `session`.
+    pub(crate) fn shows(&mut self, session: &UploadSession) {
+        self.sessions.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(session.clone()))));
+    }
+
+    /// The watch shows that `session` is gone.
+    pub(crate) fn loses(&mut self, session: &UploadSession) {
+        self.sessions.apply_watcher_event(&Event::Delete(DeserializeGuard(Ok(session.clone()))));
+    }
+
+    /// The watch shows `pod`.
+    pub(crate) fn shows_pod(&mut self, pod: &Pod) {
+        let event = Event::Apply(pod.clone());
+        self.pods.apply_watcher_event(&event);
+        self.context.pods.note(&event);
+    }
+
+    /// The call `line` is answered like this from now on. Else reading finds nothing and writing works.
+    pub(crate) fn answers(&self, line: &str, code: u16, body: Value) {
+        self.answers.lock().unwrap().insert(line.to_owned(), (code, body));
+    }
+
+    /// One pass over `session` at `now`.
+    pub(crate) async fn pass_at(&self, session: &UploadSession, now: Timestamp) -> Result<Action, CallError> {
+        reconcile(session, &self.context, now).await
+    }
+
+    /// One pass over `session` at the usual time, which must work.
+    pub(crate) async fn pass(&self, session: &UploadSession) -> Action {
+        self.pass_at(session, fixtures::now()).await.unwrap()
+    }
+
+    /// The calls since the last time, without those that only send events.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        let all = std::mem::take(&mut *self.calls.lock().unwrap());
+        all.into_iter().filter(|call| !call.line.contains("events.k8s.io")).collect()
+    }
+
+    /// Methods and paths of the calls since the last time.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.calls().into_iter().map(|call| call.line).collect()
+    }
+
+    /// Reasons of the events since the last time; forgets all other calls.
+    pub(crate) fn events(&self) -> Vec<String> {
+        let all = std::mem::take(&mut *self.calls.lock().unwrap());
+        let events = all.into_iter().filter(|call| call.line.contains("events.k8s.io"));
+        events.map(|call| call.body["reason"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+}
+
+async fn serve(handle: mock::Handle<Request<Body>, Response<Body>>, answers: Answers, calls: Calls) {
+    let mut handle = pin!(handle);
+    while let Some((request, send)) = handle.next_request().await {
+        let line = format!("{} {}", request.method(), request.uri().path());
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let body = request.into_body().collect_bytes().await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let told = answers.lock().unwrap().get(&line).cloned();
+        answer(send, told.unwrap_or_else(|| usual(&line, &body)));
+        calls.lock().unwrap().push(Call { line, query, body });
+    }
+}
+
+fn answer(send: SendResponse<Response<Body>>, (code, body): (u16, Value)) {
+    let body = Body::from(serde_json::to_vec(&body).unwrap());
+    send.send_response(Response::builder().status(code).body(body).unwrap());
+}
+
+fn usual(line: &str, body: &Value) -> (u16, Value) {
+    let (method, path) = line.split_once(' ').unwrap();
+    match method {
+        "POST" => {
+            let mut created = body.clone();
+            created["metadata"]["uid"] = json!("created-uid");
+            created["metadata"]["resourceVersion"] = json!("100");
+            (201, created)
+        }
+        "PATCH" if path.contains("/uploadsessions/") => {
+            let mut session = serde_json::to_value(fixtures::session("")).unwrap();
+            session["metadata"]["resourceVersion"] = json!("101");
+            (200, session)
+        }
+        "DELETE" => (200, status(200, "Success", "")),
+        _ => (404, status(404, "NotFound", "there is no such object")),
+    }
+}
+
+/// A `Status` object.
+pub(crate) fn status(code: u16, reason: &str, message: &str) -> Value {
+    let kind = if code < 400 { "Success" } else { "Failure" };
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": kind, "code": code, "reason": reason, "message": message})
+}

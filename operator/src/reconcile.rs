@@ -1,0 +1,74 @@
+//! The driver: one pass over one session, as a list of named steps.
+//!
+//! `observe` reads what is there, `validate` parses what a person wrote, `plan` decides one step, `build` makes objects, `apply`
+//! sends them, `assess` and `status` say what is true now, `publish` writes it if it differs, `notices` tells people. Everything
+//! between `observe` and `apply` is pure, and so is everything between `apply` and `publish`.
+
+pub mod apply;
+pub mod area;
+pub mod assess;
+pub mod build;
+pub mod diagnose;
+pub mod identity;
+pub mod notices;
+pub mod observe;
+pub mod plan;
+pub mod pod_state;
+pub mod publish;
+#[cfg(test)]
+mod scenarios;
+pub mod status;
+pub mod validate;
+
+use blobferry_crds::UploadSession;
+use jiff::Timestamp;
+use kube::{ResourceExt, runtime::controller::Action};
+
+use crate::{api::CallError, context::Context};
+pub use observe::Observed;
+
+/// Why a session cannot run until a person changes something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// `CamelCase` reason.
+    pub reason: &'static str,
+    /// What to do about it.
+    pub message: String,
+}
+
+impl Refusal {
+    fn new(reason: &'static str, message: String) -> Self {
+        Self { reason, message }
+    }
+
+    fn invalid(field: &str, what: &str) -> Self {
+        Self::new("InvalidSpec", format!("{field} {what}."))
+    }
+}
+
+/// Brings the cluster one step nearer to what `session` means.
+pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestamp) -> Result<Action, CallError> {
+    if session.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let valid = validate::validate(session, &context.settings);
+    let observed = observe::observe(session, context, now).await?;
+    let plan = apply::reserve(plan::plan(&valid, &observed, now), &valid, context, now);
+    let outcome = apply::apply(&plan, &valid, &observed, context, now).await?;
+    let case = assess::Case { session, valid: &valid, observed: &observed, plan: &plan, outcome: &outcome, now };
+    context.tell(session, notices::of_action(&case)).await;
+    let assessment = assess::assess(&case);
+    let status = status::compute(&case, &assessment);
+    publish::publish(&case, &status, context).await?;
+    context.tell(session, notices::of_change(&case, &status)).await;
+    Ok(assessment.next_look.map_or_else(Action::await_change, Action::requeue))
+}
+
+fn uid(session: &UploadSession) -> Result<&str, Refusal> {
+    session.metadata.uid.as_deref().ok_or_else(|| Refusal::invalid("metadata.uid", "is missing"))
+}
+
+fn created(session: &UploadSession) -> Result<Timestamp, Refusal> {
+    let time = session.creation_timestamp();
+    time.map(|time| time.0).ok_or_else(|| Refusal::invalid("metadata.creationTimestamp", "is missing"))
+}

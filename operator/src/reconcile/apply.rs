@@ -1,0 +1,187 @@
+//! (I/O out) Carries out a plan. Children are made by POST under fixed names, which is the lock: of two operators one gets 409 and
+//! looks again.
+
+mod rights;
+mod volumes;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+
+use super::{
+    Observed, Refusal,
+    assess::{Hearing, hearing},
+    build,
+    plan::{Plan, StopReason, Wait},
+    pod_state::Slot,
+    validate::ValidSession,
+};
+use crate::{
+    api::{self, CallError},
+    backoff::Failure,
+    context::Context,
+};
+pub use rights::{remove_rights, update_rights};
+
+/// What came of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// There was nothing to do.
+    Nothing,
+    /// A pod with this name and UID was made.
+    Created(String, String),
+    /// The pod is being deleted.
+    Deleted,
+    /// Something changed meanwhile, or has to settle first.
+    LookAgain,
+    /// A child cannot be made; the next attempt comes after the wait.
+    Failed(Failure, Duration),
+}
+
+/// Why the children of a session are not complete.
+#[derive(Debug)]
+enum Halt {
+    LookAgain,
+    Failed(Failure),
+    Call(CallError),
+}
+
+impl From<CallError> for Halt {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl Halt {
+    /// An object of the name exists that the operator did not make.
+    fn name_taken(object: &str) -> Self {
+        let message = format!("{object} exists and was not made by Blobferry: delete or rename it.");
+        Self::Failed(Failure { reason: NAME_TAKEN, message })
+    }
+
+    /// A refusal of the API server in its own words; every other failure is tried again as it is.
+    fn refused(reason: &'static str, error: CallError) -> Self {
+        match error.refusal() {
+            Some(words) => Self::Failed(Failure { reason, message: format!("The API server says: {words}") }),
+            None => Self::Call(error),
+        }
+    }
+}
+
+/// Reason of everything that was found under one of our names and is not ours.
+pub const NAME_TAKEN: &str = "NameTaken";
+/// How long rights that were found in order are not looked at again.
+const RIGHTS_PAUSE: Duration = Duration::from_mins(5);
+
+/// Reserves the folders that a new pod would work in; who holds them already is waited for.
+pub fn reserve(plan: Plan, session: &Result<ValidSession, Refusal>, context: &Context, now: Timestamp) -> Plan {
+    let (Plan::Create, Ok(session)) = (&plan, session) else { return plan };
+    let me = session.claimant();
+    let others = context.sessions.claimants(&me, &context.settings);
+    match context.pods.reserve(&me, others, now) {
+        Ok(()) => plan,
+        Err(rival) => Plan::Wait(Wait::Rival(rival)),
+    }
+}
+
+/// Does what `plan` says, one step.
+pub async fn apply(
+    plan: &Plan,
+    session: &Result<ValidSession, Refusal>,
+    observed: &Observed,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Outcome, CallError> {
+    match (plan, session, &observed.slot) {
+        (Plan::Create, Ok(session), _) => create(session, context, now).await,
+        (Plan::Stop(reason), _, Slot::Ours(_)) => stop(*reason, observed, context, None).await,
+        (Plan::ForceDelete, _, Slot::Ours(_)) => stop(StopReason::Lost, observed, context, Some(0)).await,
+        (Plan::Keep, Ok(session), Slot::Ours(pod)) if hearing(pod, observed, now) == Hearing::Silent && observed.rights_due => {
+            restore_rights(session, context, now).await
+        }
+        _ => Ok(Outcome::Nothing),
+    }
+}
+
+async fn create(session: &ValidSession, context: &Context, now: Timestamp) -> Result<Outcome, CallError> {
+    let result = create_children(session, context).await;
+    if result.is_err() {
+        context.pods.released(&session.uid);
+    }
+    match result {
+        Ok(pod) => {
+            context.pods.created(&session.uid, &pod);
+            context.metrics.pods_created.inc();
+            attempted(session, context, now, None);
+            Ok(Outcome::Created(pod.metadata.name.unwrap_or_default(), pod.metadata.uid.unwrap_or_default()))
+        }
+        Err(halt) => outcome(halt, session, context, now),
+    }
+}
+
+fn outcome(halt: Halt, session: &ValidSession, context: &Context, now: Timestamp) -> Result<Outcome, CallError> {
+    match halt {
+        Halt::LookAgain => Ok(Outcome::LookAgain),
+        Halt::Call(error) => Err(error),
+        Halt::Failed(failure) => {
+            let wait = attempted(session, context, now, Some(failure.clone()));
+            Ok(Outcome::Failed(failure, wait))
+        }
+    }
+}
+
+/// Remembers an attempt and returns how long the next one has to wait.
+fn attempted(session: &ValidSession, context: &Context, now: Timestamp, failure: Option<Failure>) -> Duration {
+    let mut wait = Duration::ZERO;
+    context.memory.update(&session.uid, |it| {
+        it.creations = it.creations.next(now, failure, rand::random());
+        wait = it.creations.wait(now);
+    });
+    wait
+}
+
+async fn create_children(session: &ValidSession, context: &Context) -> Result<Pod, Halt> {
+    rights::ensure_rights(session, context).await?;
+    // The objects of volumes are large, and most sessions have none.
+    Box::pin(volumes::ensure_volumes(session, context)).await?;
+    create_pod(session, context).await
+}
+
+async fn create_pod(session: &ValidSession, context: &Context) -> Result<Pod, Halt> {
+    let pods: Api<Pod> = api::namespaced(&context.client, &session.namespace);
+    let pod = build::uploader_pod(session, &context.settings);
+    match api::create(&pods, &pod).await {
+        Ok(Some(created)) => return Ok(created),
+        Ok(None) => {}
+        Err(error) => return Err(Halt::refused("PodRefused", error)),
+    }
+    let name = build::pod_name(&session.name);
+    match api::get(&pods, &name).await? {
+        Some(found) if Slot::of(&found, &session.name, &session.uid) == Slot::Foreign => {
+            Err(Halt::name_taken(&format!("The pod {name}")))
+        }
+        _ => Err(Halt::LookAgain),
+    }
+}
+
+async fn stop(reason: StopReason, observed: &Observed, context: &Context, grace: Option<u32>) -> Result<Outcome, CallError> {
+    let Slot::Ours(pod) = &observed.slot else { return Ok(Outcome::Nothing) };
+    let pods: Api<Pod> = api::namespaced(&context.client, &pod.namespace);
+    api::delete(&pods, &pod.name, &pod.uid, grace).await?;
+    if reason != StopReason::Lost {
+        context.memory.update(&pod.session_uid, |it| it.creations = crate::backoff::Attempts::default());
+    }
+    Ok(Outcome::Deleted)
+}
+
+/// An uploader that runs and does not report may have lost its rights by somebody's hand.
+async fn restore_rights(session: &ValidSession, context: &Context, now: Timestamp) -> Result<Outcome, CallError> {
+    context.memory.update(&session.uid, |it| it.rights_due = Some(now + RIGHTS_PAUSE));
+    match rights::ensure_rights(session, context).await {
+        Ok(()) | Err(Halt::LookAgain) => Ok(Outcome::Nothing),
+        Err(Halt::Failed(failure)) => Ok(Outcome::Failed(failure, RIGHTS_PAUSE)),
+        Err(Halt::Call(error)) => Err(error),
+    }
+}

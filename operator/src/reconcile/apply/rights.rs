@@ -1,0 +1,103 @@
+//! The account and the binding that the uploaders of a namespace share.
+
+use std::collections::BTreeSet;
+
+use blobferry_crds::names::UPLOADER_ACCOUNT;
+use k8s_openapi::api::{core::v1::ServiceAccount, rbac::v1::RoleBinding};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use super::Halt;
+use crate::{
+    api::{self, CallError},
+    context::Context,
+    reconcile::{build, validate::ValidSession},
+};
+
+/// Makes what is missing for the namespace of `session`, and names its account in the binding.
+pub(super) async fn ensure_rights(session: &ValidSession, context: &Context) -> Result<(), Halt> {
+    let _alone = context.rights.lock().await;
+    let mut accounts = context.sessions.accounts(&session.namespace);
+    accounts.extend(session.template.service_account_name.clone());
+    ensure_account(&session.namespace, context).await?;
+    ensure_binding(&session.namespace, &accounts, context).await
+}
+
+async fn ensure_account(namespace: &str, context: &Context) -> Result<(), Halt> {
+    let accounts: Api<ServiceAccount> = api::namespaced(&context.client, namespace);
+    match api::get(&accounts, UPLOADER_ACCOUNT).await? {
+        Some(found) if build::is_managed(&found.metadata) => Ok(()),
+        Some(_) => Err(Halt::name_taken(&format!("The ServiceAccount {UPLOADER_ACCOUNT}"))),
+        None => match api::create(&accounts, &build::uploader_account(namespace)).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(Halt::LookAgain),
+            Err(error) => Err(Halt::refused("AccountRefused", error)),
+        },
+    }
+}
+
+async fn ensure_binding(namespace: &str, accounts: &BTreeSet<String>, context: &Context) -> Result<(), Halt> {
+    let bindings: Api<RoleBinding> = api::namespaced(&context.client, namespace);
+    let wanted = build::uploader_binding(namespace, &context.settings.cluster_role, accounts);
+    match api::get(&bindings, UPLOADER_ACCOUNT).await? {
+        Some(found) if !build::binding_is_ours(&found, &wanted) => {
+            Err(Halt::name_taken(&format!("The RoleBinding {UPLOADER_ACCOUNT}")))
+        }
+        Some(found) => name_subjects(&bindings, &found, &wanted).await,
+        None => match api::create(&bindings, &wanted).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(Halt::LookAgain),
+            Err(error) => Err(Halt::refused("BindingRefused", error)),
+        },
+    }
+}
+
+/// Makes the subjects of our binding those that are wanted, unless it has changed since it was read.
+async fn name_subjects(bindings: &Api<RoleBinding>, found: &RoleBinding, wanted: &RoleBinding) -> Result<(), Halt> {
+    if found.subjects == wanted.subjects {
+        return Ok(());
+    }
+    let change = json!({"metadata": {"resourceVersion": found.metadata.resource_version}, "subjects": wanted.subjects});
+    let (params, change) = (PatchParams::default(), Patch::Merge(change));
+    let patched = bindings.patch(UPLOADER_ACCOUNT, &params, &change);
+    match api::call("name the accounts of the RoleBinding", patched).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_conflict() || error.is_not_found() => Err(Halt::LookAgain),
+        Err(error) => Err(Halt::Call(error)),
+    }
+}
+
+/// Takes accounts that no session of `namespace` names any more out of its binding.
+pub async fn update_rights(namespace: &str, context: &Context) -> Result<(), CallError> {
+    let _alone = context.rights.lock().await;
+    let bindings: Api<RoleBinding> = api::namespaced(&context.client, namespace);
+    let wanted = build::uploader_binding(namespace, &context.settings.cluster_role, &context.sessions.accounts(namespace));
+    match api::get(&bindings, UPLOADER_ACCOUNT).await? {
+        Some(found) if build::binding_is_ours(&found, &wanted) => match name_subjects(&bindings, &found, &wanted).await {
+            Err(Halt::Call(error)) => Err(error),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// Removes the account and the binding of `namespace`, whose last session is gone; what is not ours stays.
+pub async fn remove_rights(namespace: &str, context: &Context) -> Result<(), CallError> {
+    let _alone = context.rights.lock().await;
+    if context.sessions.exist_in(namespace) {
+        return Ok(());
+    }
+    let bindings: Api<RoleBinding> = api::namespaced(&context.client, namespace);
+    let wanted = build::uploader_binding(namespace, &context.settings.cluster_role, &BTreeSet::new());
+    if let Some(found) = api::get(&bindings, UPLOADER_ACCOUNT).await?.filter(|found| build::binding_is_ours(found, &wanted)) {
+        api::delete(&bindings, UPLOADER_ACCOUNT, &found.metadata.uid.unwrap_or_default(), None).await?;
+    }
+    let accounts: Api<ServiceAccount> = api::namespaced(&context.client, namespace);
+    if let Some(found) = api::get(&accounts, UPLOADER_ACCOUNT).await?.filter(|found| build::is_managed(&found.metadata)) {
+        api::delete(&accounts, UPLOADER_ACCOUNT, &found.metadata.uid.unwrap_or_default(), None).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! (pure) The folders that a session works in, and which of several sessions may work in the same ones.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::settings::components;
+
+/// The folders of one session on its share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Area {
+    /// What is mounted; folders of different shares never meet as far as the API can tell.
+    pub share: ShareKey,
+    /// Components of the folder that producers write to, the session's name included.
+    pub incoming: Vec<String>,
+    /// Components of the folder that holds claimed files of all sessions.
+    pub processing: Vec<String>,
+    /// Name of the session, which is its folder's below each date in `processing`.
+    pub session: String,
+}
+
+/// What the API knows of the identity of a share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ShareKey {
+    /// A claim, by namespace and name.
+    Claim(String, String),
+    /// An NFS server in lower case; the exported path is part of the folders, so that nested exports meet.
+    Server(String),
+}
+
+impl Area {
+    /// The folders of session `session` on `share`, whose root is the folder `root` of what the key names.
+    pub fn new(share: ShareKey, root: &str, incoming: &str, processing: &str, session: &str) -> Self {
+        let owned = |path: &str| components(root).chain(components(path)).map(str::to_owned).collect::<Vec<_>>();
+        let mut incoming = owned(incoming);
+        incoming.push(session.to_owned());
+        Self { share, incoming, processing: owned(processing), session: session.to_owned() }
+    }
+
+    /// Whether two sessions would meet each other's files.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let within = |inner: &[String], outer: &[String]| inner.starts_with(outer);
+        let nested = |one: &[String], two: &[String]| within(one, two) || within(two, one);
+        self.share == other.share
+            && (nested(&self.incoming, &other.incoming)
+                || nested(&self.incoming, &other.processing)
+                || nested(&self.processing, &other.incoming)
+                || if self.processing == other.processing {
+                    self.session == other.session
+                } else {
+                    nested(&self.processing, &other.processing)
+                })
+    }
+}
+
+/// A session that wants folders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimant {
+    /// When its object was made.
+    pub created: Timestamp,
+    /// UID of its object.
+    pub uid: String,
+    /// Namespace of its object.
+    pub namespace: String,
+    /// Name of its object.
+    pub name: String,
+    /// The folders.
+    pub area: Area,
+}
+
+/// Who works in a session's folders instead of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// Its name, unless it lives in another namespace, of which a person here may know nothing.
+    pub name: Option<String>,
+}
+
+impl Rival {
+    fn seen_by(me: &Claimant, namespace: &str, name: &str) -> Self {
+        Self { name: (me.namespace == namespace).then(|| name.to_owned()) }
+    }
+}
+
+/// A pod that works in folders, or is about to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occupant {
+    /// UID of the session for which it was made; that session may be gone.
+    pub session_uid: String,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the session for which it was made.
+    pub session: String,
+    /// The folders.
+    pub area: Area,
+}
+
+/// The one that `me`, which has no pod, has to wait for: whoever has a pod, else the oldest that wants to run.
+pub fn rival<'a>(
+    me: &Claimant,
+    occupants: impl IntoIterator<Item = &'a Occupant>,
+    claimants: impl IntoIterator<Item = Claimant>,
+) -> Option<Rival> {
+    if let Some(pod) = occupants.into_iter().find(|pod| pod.session_uid != me.uid && pod.area.overlaps(&me.area)) {
+        return Some(Rival::seen_by(me, &pod.namespace, &pod.session));
+    }
+    claimants
+        .into_iter()
+        .filter(|other| other.uid != me.uid && other.area.overlaps(&me.area))
+        .find(|other| (other.created, &other.uid) < (me.created, &me.uid))
+        .map(|other| Rival::seen_by(me, &other.namespace, &other.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim() -> ShareKey {
+        ShareKey::Claim("cameras".into(), "share".into())
+    }
+
+    fn area(incoming: &str, processing: &str, session: &str) -> Area {
+        Area::new(claim(), "", incoming, processing, session)
+    }
+
+    fn claimant(second: i64, uid: &str, namespace: &str) -> Claimant {
+        Claimant {
+            created: Timestamp::from_second(second).unwrap(),
+            uid: uid.into(),
+            namespace: namespace.into(),
+            name: format!("name-{uid}"),
+            area: area("incoming", ".processing", "truck"),
+        }
+    }
+
+    #[test]
+    fn sessions_of_one_share_meet_in_equal_and_nested_folders() {
+        let one = area("incoming", ".processing", "truck");
+        for (incoming, processing, session) in [
+            ("incoming", ".processing", "truck"),
+            ("incoming", ".other", "truck"),
+            ("elsewhere", ".processing", "truck"),
+            ("incoming/truck", ".other", "inner"),
+            ("elsewhere", ".processing/nested", "car"),
+        ] {
+            let other = area(incoming, processing, session);
+            assert!(one.overlaps(&other) && other.overlaps(&one), "{incoming} {processing} {session}");
+        }
+    }
+
+    #[test]
+    fn sessions_with_folders_side_by_side_do_not_meet() {
+        let one = area("incoming", ".processing", "truck");
+        for (incoming, processing, session) in
+            [("incoming", ".processing", "car"), ("incoming", ".processing", "truck-7"), ("in", ".p", "truck")]
+        {
+            assert!(!one.overlaps(&area(incoming, processing, session)), "{incoming} {processing} {session}");
+        }
+        let elsewhere = ShareKey::Claim("cameras".into(), "share2".into());
+        assert!(!one.overlaps(&Area::new(elsewhere, "", "incoming", ".processing", "truck")));
+    }
+
+    #[test]
+    fn exports_of_one_server_meet_where_one_is_inside_the_other() {
+        let nas = || ShareKey::Server("nas".into());
+        let outer = Area::new(nas(), "/srv", "data/incoming", ".processing", "truck");
+        assert!(outer.overlaps(&Area::new(nas(), "/srv/data/", "incoming", ".p", "truck")));
+        assert!(!outer.overlaps(&Area::new(nas(), "/srv/other", "incoming", ".p", "truck")));
+    }
+
+    #[test]
+    fn the_older_session_goes_first_and_uids_decide_within_a_second() {
+        let (old, new, twin) = (claimant(1, "b", "cameras"), claimant(2, "a", "cameras"), claimant(1, "c", "cameras"));
+        let all = || [old.clone(), new.clone(), twin.clone()];
+        assert_eq!(rival(&old, [], all()), None);
+        assert_eq!(rival(&twin, [], all()), Some(Rival { name: Some("name-b".into()) }));
+        assert!(rival(&new, [], all()).is_some());
+    }
+
+    #[test]
+    fn whoever_has_a_pod_goes_before_an_older_session() {
+        let old = claimant(1, "old", "cameras");
+        let pod = |uid: &str| Occupant {
+            session_uid: uid.into(),
+            namespace: "cameras".into(),
+            session: "holder".into(),
+            area: old.area.clone(),
+        };
+        assert_eq!(rival(&old, &[pod("gone")], []), Some(Rival { name: Some("holder".into()) }));
+        assert_eq!(rival(&old, &[pod("old")], []), None);
+    }
+
+    #[test]
+    fn nothing_of_a_foreign_namespace_is_named() {
+        let (old, new) = (claimant(1, "old", "secret"), claimant(2, "new", "cameras"));
+        assert_eq!(rival(&new, [], [old]), Some(Rival { name: None }));
+    }
+}

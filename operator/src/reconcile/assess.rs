@@ -1,0 +1,280 @@
+//! (pure) What is true of a session after a pass, and when to look again.
+
+use std::time::Duration;
+
+use blobferry_crds::{Check, Phase, UploadSession, conditions::Verdict};
+use jiff::Timestamp;
+
+use super::{
+    Observed, Refusal,
+    apply::{NAME_TAKEN, Outcome},
+    area::Rival,
+    diagnose::{Cause, diagnose},
+    observe::LOOK_AFTER,
+    plan::{Plan, STUCK_AFTER, StopReason, Wait},
+    pod_state::{Slot, Stage, UploaderPod},
+    validate::ValidSession,
+};
+
+/// Everything that one pass knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    /// The session as it was read.
+    pub session: &'a UploadSession,
+    /// What it means, or why it means nothing.
+    pub valid: &'a Result<ValidSession, Refusal>,
+    /// What was there.
+    pub observed: &'a Observed,
+    /// What was to be done.
+    pub plan: &'a Plan,
+    /// What came of it.
+    pub outcome: &'a Outcome,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// What is true of a session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assessment {
+    /// Summary for people.
+    pub phase: Phase,
+    /// Whether the session does what it should.
+    pub ready: Verdict,
+    /// What keeps it from that.
+    pub trouble: Trouble,
+    /// Reason of the conditions.
+    pub reason: String,
+    /// Message of the conditions.
+    pub message: String,
+    /// Whether the share is to blame.
+    pub source: bool,
+    /// Whether an uploader reports.
+    pub hearing: Hearing,
+    /// When to look again although nothing happens.
+    pub next_look: Option<Duration>,
+}
+
+/// What keeps a session from doing what it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nothing.
+    None,
+    /// Something that the operator does, or that heals itself.
+    Passing,
+    /// Something that a person has to change.
+    Lasting,
+}
+
+/// Whether the uploader of a pod reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hearing {
+    /// No uploader runs.
+    Absent,
+    /// It has started and has not reported yet.
+    NotYet,
+    /// Its last report is young enough.
+    Heard,
+    /// Its last report is too old.
+    Silent,
+}
+
+const FIRST_REPORT_WITHIN: Duration = Duration::from_mins(2);
+const IDLE_SILENCE: Duration = Duration::from_mins(11);
+const DEFAULT_INTERVAL: u32 = 5;
+const SETTLING: Duration = Duration::from_secs(2);
+const RIVAL_LOOK: Duration = Duration::from_secs(10);
+const STUCK_LOOK: Duration = Duration::from_mins(1);
+const FALLBACK_LOOK: Duration = Duration::from_mins(30);
+
+/// Whether the uploader in `pod` reports.
+pub fn hearing(pod: &UploaderPod, observed: &Observed, now: Timestamp) -> Hearing {
+    let Stage::Running { since } = pod.stage else { return Hearing::Absent };
+    let started = since.unwrap_or(now);
+    let age = |time: Timestamp| Duration::try_from(now.duration_since(time)).unwrap_or_default();
+    match observed.last_report.filter(|report| *report >= started) {
+        Some(report) if age(report) <= observed.patience => Hearing::Heard,
+        None if age(started) <= FIRST_REPORT_WITHIN => Hearing::NotYet,
+        _ => Hearing::Silent,
+    }
+}
+
+/// How old the last report of an uploader may be: a few intervals while it works on files, more than its slow beat while it is idle.
+pub fn patience(session: &UploadSession) -> Duration {
+    let status = session.status.as_ref();
+    let active = status.and_then(|status| status.progress.as_ref()).is_some_and(|progress| progress.files_active > 0);
+    let interval = status.and_then(|status| status.report_interval).unwrap_or(DEFAULT_INTERVAL);
+    if active { Duration::from_secs(3 * u64::from(interval) + 30) } else { IDLE_SILENCE }
+}
+
+/// What is true of the session of `case`.
+pub fn assess(case: &Case<'_>) -> Assessment {
+    let suspended = case.session.spec.suspend;
+    let mut assessment = match (case.outcome, case.valid) {
+        (Outcome::Failed(failure, wait), _) => {
+            troubled(lasting_if(failure.reason == NAME_TAKEN), failure.reason, &failure.message).after(*wait)
+        }
+        (_, Err(refusal)) => troubled(Trouble::Lasting, refusal.reason, &refusal.message),
+        _ => by_plan(case),
+    };
+    if suspended && assessment.trouble != Trouble::Lasting {
+        assessment.phase = Phase::Suspended;
+    }
+    assessment.next_look.get_or_insert(FALLBACK_LOOK);
+    assessment
+}
+
+fn by_plan(case: &Case<'_>) -> Assessment {
+    let observed = case.observed;
+    match (case.plan, &observed.slot) {
+        (Plan::Rest, _) => Assessment {
+            phase: Phase::Suspended,
+            ready: Verdict::True,
+            trouble: Trouble::None,
+            ..troubled(Trouble::Passing, "Suspended", "No uploader runs because spec.suspend is true; files stay where they are.")
+        },
+        (Plan::Create, _) if *case.outcome == Outcome::LookAgain => {
+            passing("Starting", "The uploader's objects are being made.").after(SETTLING)
+        }
+        (Plan::Keep, Slot::Ours(pod)) => kept(case, pod),
+        (Plan::Stop(StopReason::Suspended), _) => {
+            passing("Suspending", "The uploader is being stopped because spec.suspend is true.")
+        }
+        (Plan::Stop(StopReason::Changed), _) => {
+            passing("Replacing", "The session was changed: its pod is being replaced by one with the new settings.")
+        }
+        (Plan::Stop(_), Slot::Ours(pod)) => caused(&diagnose(pod, observed)),
+        (Plan::ForceDelete, _) => {
+            passing("NodeLost", "The pod's node is gone or does not answer: the pod is removed, a new one follows.")
+        }
+        (Plan::Wait(wait), slot) => waiting(case, wait, slot),
+        _ => passing("Starting", "The uploader's pod was created."),
+    }
+}
+
+fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
+    let pause = case.observed.creations.wait(case.now);
+    match (wait, slot) {
+        (Wait::Terminating, Slot::Ours(pod)) => {
+            passing("Stopping", &format!("The pod {} is ending.", pod.name)).after(until_overdue(pod, case.now))
+        }
+        (Wait::Stuck, Slot::Ours(pod)) => {
+            let node = pod.node.as_deref().unwrap_or_default();
+            let message = format!(
+                "The pod {} does not end although its node {node} is well: look at that node (a mount that hangs?).",
+                pod.name
+            );
+            passing("PodStuck", &message).after(STUCK_LOOK)
+        }
+        (Wait::Backoff, Slot::Ours(pod)) => caused(&diagnose(pod, case.observed)).after(pause),
+        (Wait::Backoff, _) => match &case.observed.creations.failure {
+            Some(failure) => troubled(lasting_if(failure.reason == NAME_TAKEN), failure.reason, &failure.message).after(pause),
+            None => passing("Restarting", "The uploader's pod is gone; a new one follows.").after(pause),
+        },
+        (Wait::Rival(rival), _) => in_use(rival),
+        (Wait::ForeignPod, _) => {
+            let message = "A pod with the name of the uploader's exists and was not made by Blobferry: delete or rename it.";
+            troubled(Trouble::Lasting, NAME_TAKEN, message).after(RIVAL_LOOK)
+        }
+        _ => passing("PreviousPodEnding", "The pod of an earlier session of this name is being removed.").after(RIVAL_LOOK),
+    }
+}
+
+fn in_use(rival: &Rival) -> Assessment {
+    let who = rival.name.as_ref().map_or_else(|| "another session".to_owned(), |name| format!("the session {name}"));
+    let message = format!(
+        "The folders of this session are in use by {who}: delete or suspend one of the two, or choose another sessionName. This one starts by itself then."
+    );
+    passing("SessionNameInUse", &message).after(RIVAL_LOOK)
+}
+
+fn kept(case: &Case<'_>, pod: &UploaderPod) -> Assessment {
+    let observed = case.observed;
+    let unheard = || caused(&diagnose(pod, observed));
+    let hearing = hearing(pod, observed, case.now);
+    let mut assessment = match hearing {
+        Hearing::Absent => unheard().maybe_after(next_events(pod, observed, case.now)),
+        Hearing::NotYet => unheard().after(Duration::from_secs(5)),
+        Hearing::Silent => Assessment {
+            ready: Verdict::Unknown,
+            ..passing("UploaderSilent", "The uploader runs but has sent no report for too long: look at its log.").after(STUCK_LOOK)
+        },
+        Hearing::Heard => heard(case, pod).after(until_silent(observed, case.now)),
+    };
+    assessment.hearing = hearing;
+    if hearing != Hearing::Absent && assessment.trouble != Trouble::Lasting {
+        assessment.phase = Phase::Running;
+    }
+    assessment
+}
+
+fn heard(case: &Case<'_>, pod: &UploaderPod) -> Assessment {
+    match failed_check(case.session) {
+        Some(check) => passing(&check.reason, &check.message),
+        None if !pod.ready => passing("UploaderNotReady", "The uploader runs and is not ready yet."),
+        None => Assessment { ready: Verdict::True, trouble: Trouble::None, ..passing("Running", "The uploader ferries files.") },
+    }
+}
+
+/// What the uploader found of one of the two ends.
+pub fn check<'a>(session: &'a UploadSession, type_: &str) -> Option<&'a Check> {
+    session.status.as_ref()?.progress.as_ref()?.checks.iter().find(|check| check.type_ == type_)
+}
+
+fn failed_check(session: &UploadSession) -> Option<&Check> {
+    ["source", "destination"].iter().find_map(|type_| check(session, type_).filter(|check| !check.ok))
+}
+
+fn next_events(pod: &UploaderPod, observed: &Observed, now: Timestamp) -> Option<Duration> {
+    let Stage::Creating { since } = pod.stage else { return None };
+    let due = observed.look.as_ref().map_or_else(|| since.unwrap_or(now) + LOOK_AFTER, |look| look.due);
+    Some(until(due, now))
+}
+
+fn until_silent(observed: &Observed, now: Timestamp) -> Duration {
+    until(observed.last_report.unwrap_or(now) + observed.patience, now)
+}
+
+fn until_overdue(pod: &UploaderPod, now: Timestamp) -> Duration {
+    let overdue = pod.terminating.unwrap_or(now) + STUCK_AFTER;
+    if overdue > now { until(overdue, now) } else { STUCK_LOOK }
+}
+
+/// Time until `due`, and a second so that it has passed by then.
+fn until(due: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(due.duration_since(now)).unwrap_or_default() + Duration::from_secs(1)
+}
+
+fn lasting_if(lasting: bool) -> Trouble {
+    if lasting { Trouble::Lasting } else { Trouble::Passing }
+}
+
+fn passing(reason: &str, message: &str) -> Assessment {
+    troubled(Trouble::Passing, reason, message)
+}
+
+fn caused(cause: &Cause) -> Assessment {
+    Assessment { source: cause.source, ..troubled(lasting_if(cause.is_final), &cause.reason, &cause.message) }
+}
+
+fn troubled(trouble: Trouble, reason: &str, message: &str) -> Assessment {
+    Assessment {
+        phase: if trouble == Trouble::Lasting { Phase::Failed } else { Phase::Pending },
+        ready: Verdict::False,
+        trouble,
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        source: false,
+        hearing: Hearing::Absent,
+        next_look: None,
+    }
+}
+
+impl Assessment {
+    fn after(self, wait: Duration) -> Self {
+        self.maybe_after(Some(wait))
+    }
+
+    fn maybe_after(self, wait: Option<Duration>) -> Self {
+        Self { next_look: wait, ..self }
+    }
+}

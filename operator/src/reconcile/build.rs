@@ -1,0 +1,19 @@
+//! (pure) The objects of a session, one kind per file.
+
+mod account;
+mod binding;
+mod environment;
+mod meta;
+mod pod;
+mod resources;
+mod spec_hash;
+mod volume;
+mod volume_claim;
+
+pub use account::uploader_account;
+pub use binding::{binding_is_ours, uploader_binding};
+pub use meta::{is_managed, managed_labels, pod_name, volume_name};
+pub use pod::uploader_pod;
+pub use spec_hash::spec_hash;
+pub use volume::{volume, volume_differs};
+pub use volume_claim::volume_claim;

@@ -1,0 +1,166 @@
+//! The uploader's pod. It fits the restricted Pod Security Standard and has no fsGroup, because the kubelet would re-own the whole
+//! share and change every file's ctime.
+
+use std::collections::BTreeMap;
+
+use blobferry_crds::names;
+use k8s_openapi::{
+    api::core::v1::{
+        Capabilities, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction, LocalObjectReference,
+        PersistentVolumeClaimVolumeSource, Pod, PodSecurityContext, PodSpec, Probe, SeccompProfile, SecretVolumeSource,
+        SecurityContext, Volume, VolumeMount,
+    },
+    apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
+};
+
+use super::{
+    environment::environment,
+    meta::{owned, pod_name, session_labels, volume_name},
+    resources::resources,
+    spec_hash,
+};
+use crate::{
+    reconcile::validate::{Share, ValidSession},
+    settings::Settings,
+};
+
+/// The owner of the documented export.
+const NOBODY: i64 = 65534;
+/// SIGTERM ends the uploader at once; this is for a kernel that is slow.
+const GRACE_SECONDS: i64 = 2;
+const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
+
+/// The pod of `session`.
+pub fn uploader_pod(session: &ValidSession, settings: &Settings) -> Pod {
+    let mut labels = session.template.labels.clone();
+    labels.extend(session_labels(session));
+    labels.insert(names::APP_NAME_LABEL.into(), names::UPLOADER_APP.into());
+    let mut metadata = owned(session, pod_name(&session.name), labels);
+    metadata.annotations = Some(annotations(session));
+    Pod { metadata, spec: Some(pod_spec(session, settings)), status: None }
+}
+
+fn annotations(session: &ValidSession) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::from([(SAFE_TO_EVICT.to_owned(), "true".to_owned())]);
+    all.extend(session.template.annotations.clone());
+    all.insert(names::SPEC_HASH_ANNOTATION.into(), spec_hash(session));
+    if let Ok(area) = serde_json::to_string(&session.area()) {
+        all.insert(names::AREA_ANNOTATION.into(), area);
+    }
+    all
+}
+
+fn pod_spec(session: &ValidSession, settings: &Settings) -> PodSpec {
+    let template = &session.template;
+    PodSpec {
+        containers: vec![container(session, settings)],
+        volumes: Some(volumes(session)),
+        restart_policy: Some("OnFailure".into()),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        service_account_name: Some(account_name(session)),
+        automount_service_account_token: Some(true),
+        enable_service_links: Some(false),
+        security_context: Some(pod_security(session)),
+        node_selector: filled(template.node_selector.clone()),
+        tolerations: Some(template.tolerations.clone()).filter(|all| !all.is_empty()),
+        affinity: template.affinity.clone(),
+        priority_class_name: template.priority_class_name.clone(),
+        image_pull_secrets: Some(
+            template.image_pull_secrets.iter().map(|secret| LocalObjectReference { name: secret.name.clone() }).collect::<Vec<_>>(),
+        )
+        .filter(|all| !all.is_empty()),
+        ..PodSpec::default()
+    }
+}
+
+/// The account under which the pod of a session runs.
+fn account_name(session: &ValidSession) -> String {
+    session.template.service_account_name.clone().unwrap_or_else(|| names::UPLOADER_ACCOUNT.into())
+}
+
+fn filled(map: BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+    Some(map).filter(|map| !map.is_empty())
+}
+
+fn pod_security(session: &ValidSession) -> PodSecurityContext {
+    let wished = &session.template.security_context;
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(wished.run_as_user.unwrap_or(NOBODY)),
+        run_as_group: Some(wished.run_as_group.unwrap_or(NOBODY)),
+        supplemental_groups: Some(wished.supplemental_groups.clone()).filter(|groups| !groups.is_empty()),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+        ..PodSecurityContext::default()
+    }
+}
+
+fn container(session: &ValidSession, settings: &Settings) -> Container {
+    Container {
+        name: names::UPLOADER_CONTAINER.into(),
+        image: Some(session.template.image.clone().unwrap_or_else(|| settings.uploader_image.clone())),
+        image_pull_policy: Some(settings.pull_policy.clone()),
+        env: Some(environment(session, settings)),
+        ports: Some(vec![ContainerPort {
+            name: Some("http".into()),
+            container_port: names::HTTP_PORT.into(),
+            ..ContainerPort::default()
+        }]),
+        startup_probe: Some(probe("/healthz", 5, 24)),
+        liveness_probe: Some(probe("/healthz", 10, 3)),
+        readiness_probe: Some(probe("/readyz", 5, 3)),
+        resources: Some(resources(session)),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
+            ..SecurityContext::default()
+        }),
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        volume_mounts: Some(mounts(session)),
+        ..Container::default()
+    }
+}
+
+fn probe(path: &str, period: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.into()),
+            port: IntOrString::String("http".into()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period),
+        timeout_seconds: Some(5),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+fn volumes(session: &ValidSession) -> Vec<Volume> {
+    let claim_name = match &session.share {
+        Share::Claim(name) => name.clone(),
+        Share::Nfs { .. } => volume_name(&session.uid),
+    };
+    let claim = PersistentVolumeClaimVolumeSource { claim_name, read_only: None };
+    let mut all = vec![Volume { name: "share".into(), persistent_volume_claim: Some(claim), ..Volume::default() }];
+    if let Some(limit) = session.stage {
+        let stage = EmptyDirVolumeSource { size_limit: Some(Quantity(limit.to_string())), medium: None };
+        all.push(Volume { name: "staging".into(), empty_dir: Some(stage), ..Volume::default() });
+    }
+    if let Some(name) = &session.container.secret {
+        let secret = SecretVolumeSource { secret_name: Some(name.clone()), optional: Some(true), ..SecretVolumeSource::default() };
+        all.push(Volume { name: "credentials".into(), secret: Some(secret), ..Volume::default() });
+    }
+    all
+}
+
+fn mounts(session: &ValidSession) -> Vec<VolumeMount> {
+    let mount = |name: &str, path: &str| VolumeMount { name: name.into(), mount_path: path.into(), ..VolumeMount::default() };
+    let mut all = vec![mount("share", names::SHARE_MOUNT)];
+    if session.stage.is_some() {
+        all.push(mount("staging", names::STAGING_MOUNT));
+    }
+    if session.container.secret.is_some() {
+        all.push(VolumeMount { read_only: Some(true), ..mount("credentials", names::CREDENTIALS_MOUNT) });
+    }
+    all
+}

@@ -1,0 +1,245 @@
+//! The versioned hash of what a person means, by which a change that needs another pod is seen.
+//!
+//! Values that are the resource's defaults are left out, and values that are written in different ways but mean the same are equal.
+//! So neither a new version of the operator nor a new field with a default in the resource restarts anything. What the
+//! installation decides (image, pull policy) is not in it for the same reason.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use blobferry_crds::{Overwrite, PodTemplate, Quantity, Retention, TextDuration, Transfer, Watch};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::reconcile::validate::{Container, Share, Tuning, ValidSession};
+
+const VERSION: &str = "v1";
+
+/// The hash of `session`, with its version.
+pub fn spec_hash(session: &ValidSession) -> String {
+    let digest = Sha256::digest(meaning(session).text().as_bytes());
+    let hex = digest.iter().take(16).fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+    format!("{VERSION}-{hex}")
+}
+
+/// What is meant, in a canonical form: a map of the values that are no defaults, with sorted keys at every depth.
+#[derive(Default)]
+struct Meaning(Map<String, Value>);
+
+impl Meaning {
+    fn put<T: Serialize + PartialEq>(&mut self, name: &str, value: T, default: &T) {
+        if value != *default
+            && let Ok(value) = serde_json::to_value(value)
+        {
+            self.0.insert(name.to_owned(), value);
+        }
+    }
+
+    fn text(self) -> String {
+        canonical(Value::Object(self.0)).to_string()
+    }
+}
+
+/// `value` with the keys of all maps sorted, whatever the map type of `serde_json` is in this build.
+fn canonical(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let sorted: BTreeMap<String, Value> = map.into_iter().map(|(key, value)| (key, canonical(value))).collect();
+            Value::Object(sorted.into_iter().collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(canonical).collect()),
+        other => other,
+    }
+}
+
+fn meaning(session: &ValidSession) -> Meaning {
+    let mut meaning = Meaning::default();
+    put_share(&mut meaning, session);
+    put_container(&mut meaning, &session.container);
+    put_tuning(&mut meaning, &session.tuning);
+    meaning.put("stage", session.stage, &Some(100 << 30));
+    put_template(&mut meaning, &session.template);
+    meaning
+}
+
+fn put_share(meaning: &mut Meaning, session: &ValidSession) {
+    match &session.share {
+        Share::Claim(claim) => meaning.put("claim", claim.clone(), &String::new()),
+        Share::Nfs { server, path, options } => {
+            meaning.put("nfs", (server.clone(), path.clone()), &(String::new(), String::new()));
+            let default = blobferry_crds::DEFAULT_MOUNT_OPTIONS.map(str::to_owned).to_vec();
+            meaning.put("mountOptions", options.clone(), &default);
+        }
+    }
+    meaning.put("incomingDir", session.incoming_dir.clone(), &"incoming".to_owned());
+    meaning.put("processingDir", session.processing_dir.clone(), &".processing".to_owned());
+}
+
+fn put_container(meaning: &mut Meaning, container: &Container) {
+    let Container { account_url, name, prefix, overwrite, secret } = container;
+    meaning.put("accountUrl", account_url.clone(), &String::new());
+    meaning.put("container", name.clone(), &String::new());
+    meaning.put("prefix", prefix.clone(), &String::new());
+    meaning.put("overwrite", *overwrite, &Overwrite::OwnSource);
+    meaning.put("secret", secret.clone(), &None);
+}
+
+fn put_tuning(meaning: &mut Meaning, tuning: &Tuning) {
+    let Tuning {
+        poll_interval,
+        min_file_age,
+        file_extensions,
+        ignore,
+        workers,
+        queue_size,
+        block_size,
+        single_put_size,
+        concurrency,
+        memory_limit,
+        gc_interval,
+        keep_completed_for,
+    } = tuning;
+    let (watch, transfer, retention) = (Watch::default(), Transfer::default(), Retention::default());
+    let milliseconds = |duration: &std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let of_text = |text: &TextDuration| text.parse().as_ref().map_or(0, milliseconds);
+    let of_size = |size: &Quantity| size.bytes().unwrap_or(0);
+    meaning.put("pollInterval", milliseconds(poll_interval), &of_text(&watch.poll_interval));
+    meaning.put("minFileAge", milliseconds(min_file_age), &of_text(&watch.min_file_age));
+    meaning.put("fileExtensions", extensions(file_extensions), &extensions(&watch.file_extensions));
+    meaning.put("ignore", as_set(ignore), &as_set(&watch.ignore));
+    meaning.put("workers", *workers, &transfer.workers);
+    meaning.put("queueSize", *queue_size, &transfer.queue_size);
+    meaning.put("blockSize", *block_size, &of_size(&transfer.block_size));
+    meaning.put("singlePutSize", *single_put_size, &of_size(&transfer.single_put_size));
+    meaning.put("concurrency", *concurrency, &transfer.concurrency);
+    meaning.put("memoryLimit", *memory_limit, &of_size(&transfer.memory_limit));
+    meaning.put("gcInterval", milliseconds(gc_interval), &of_text(&retention.interval));
+    meaning.put("keepCompletedFor", milliseconds(keep_completed_for), &of_text(&retention.keep_completed_for));
+}
+
+/// Extensions mean the same with and without the dot, in upper and lower case, in any order.
+fn extensions(all: &[String]) -> BTreeSet<String> {
+    all.iter().map(|extension| extension.trim_start_matches('.').to_ascii_lowercase()).collect()
+}
+
+/// `1` and `"1"` are the same quantity.
+fn as_text(quantities: &BTreeMap<String, Quantity>) -> BTreeMap<String, String> {
+    quantities.iter().map(|(name, quantity)| (name.clone(), quantity.to_string())).collect()
+}
+
+fn as_set(all: &[String]) -> BTreeSet<String> {
+    all.iter().cloned().collect()
+}
+
+fn put_template(meaning: &mut Meaning, template: &PodTemplate) {
+    let PodTemplate {
+        image,
+        resources,
+        node_selector,
+        tolerations,
+        affinity,
+        priority_class_name,
+        service_account_name,
+        labels,
+        annotations,
+        image_pull_secrets,
+        security_context,
+    } = template;
+    let default = PodTemplate::default();
+    meaning.put("image", image.clone(), &default.image);
+    meaning.put("requests", as_text(&resources.requests), &BTreeMap::new());
+    meaning.put("limits", as_text(&resources.limits), &BTreeMap::new());
+    meaning.put("nodeSelector", node_selector.clone(), &default.node_selector);
+    meaning.put("tolerations", tolerations.clone(), &default.tolerations);
+    meaning.put("affinity", affinity.clone(), &default.affinity);
+    meaning.put("priorityClassName", priority_class_name.clone(), &default.priority_class_name);
+    meaning.put("serviceAccountName", service_account_name.clone(), &default.service_account_name);
+    meaning.put("labels", labels.clone(), &default.labels);
+    meaning.put("annotations", annotations.clone(), &default.annotations);
+    meaning.put("imagePullSecrets", image_pull_secrets.clone(), &default.image_pull_secrets);
+    meaning.put("securityContext", security_context.clone(), &default.security_context);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixtures, reconcile::validate::validate};
+
+    fn hash(spec: &str) -> String {
+        spec_hash(&validate(&fixtures::session(spec), &fixtures::settings()).unwrap())
+    }
+
+    #[test]
+    fn hash_of_a_minimal_session_never_changes() {
+        assert_eq!(hash(""), "v1-2f47f5315289e6a04e8c2b70ef653fd4");
+    }
+
+    #[test]
+    fn defaults_that_are_written_out_mean_nothing() {
+        for spec in [
+            "watch: {pollInterval: 2s, minFileAge: 5000ms, ignore: ['*~', '.*', '*.tmp', '*.part', '*.partial']}",
+            "transfer: {workers: 4, blockSize: 4194304, memoryLimit: 262144Ki}",
+            "staging: {mode: Disk, sizeLimit: 100Gi}",
+            "retention: {interval: 30s, keepCompletedFor: 1m}",
+            "pod: {securityContext: {}}",
+            "source: {incomingDir: incoming, processingDir: .processing}",
+            "suspend: false",
+        ] {
+            assert_eq!(hash(spec), hash(""), "{spec}");
+        }
+    }
+
+    #[test]
+    fn suspending_does_not_change_the_hash() {
+        assert_eq!(hash("suspend: true"), hash(""));
+    }
+
+    #[test]
+    fn every_other_meaning_changes_the_hash() {
+        let mut hashes: Vec<_> = [
+            "",
+            "source: {incomingDir: in}",
+            "source: {processingDir: .p}",
+            "source: {persistentVolumeClaim: {claimName: other}}",
+            "destination: {azureBlob: {container: other}}",
+            "destination: {azureBlob: {prefix: site}}",
+            "destination: {azureBlob: {overwrite: Never}}",
+            "destination: {azureBlob: {credentialsSecretRef: {name: s}}}",
+            "watch: {pollInterval: 3s}",
+            "watch: {minFileAge: 6s}",
+            "watch: {fileExtensions: [bin]}",
+            "watch: {ignore: []}",
+            "transfer: {workers: 5}",
+            "transfer: {queueSize: 5}",
+            "transfer: {blockSize: 5Mi}",
+            "transfer: {singlePutSize: 5Mi}",
+            "transfer: {concurrency: 5}",
+            "transfer: {memoryLimit: 512Mi}",
+            "staging: {mode: None}",
+            "staging: {sizeLimit: 1Gi}",
+            "retention: {interval: 31s}",
+            "retention: {keepCompletedFor: 61s}",
+            "pod: {resources: {limits: {cpu: 1}}}",
+            "pod: {nodeSelector: {a: b}}",
+            "pod: {tolerations: [{operator: Exists}]}",
+            "pod: {affinity: {nodeAffinity: {}}}",
+            "pod: {priorityClassName: high}",
+            "pod: {serviceAccountName: own}",
+            "pod: {labels: {a: b}}",
+            "pod: {annotations: {a: b}}",
+            "pod: {imagePullSecrets: [{name: p}]}",
+            "pod: {securityContext: {runAsUser: 1000}}",
+        ]
+        .map(hash)
+        .to_vec();
+        let count = hashes.len();
+        hashes.sort();
+        hashes.dedup();
+        assert_eq!(hashes.len(), count);
+    }
+
+    #[test]
+    fn extensions_mean_the_same_in_any_spelling() {
+        assert_eq!(hash("watch: {fileExtensions: [.BIN, mp4]}"), hash("watch: {fileExtensions: ['.mp4', bin]}"));
+    }
+}

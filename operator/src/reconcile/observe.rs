@@ -1,0 +1,118 @@
+//! (I/O in) What is there: the pod from the watch, and on demand its node and its events.
+
+use blobferry_crds::{UploadSession, names};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, Node};
+use kube::{Api, ResourceExt, api::ListParams};
+
+use super::{
+    assess::patience,
+    build::pod_name,
+    plan::{NodeHealth, is_overdue},
+    pod_state::{Slot, Stage, UploaderPod},
+};
+use crate::{
+    api::{self, CallError},
+    backoff::{self, Attempts},
+    context::Context,
+    memory::Look,
+};
+
+/// What is there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// Who has the name of the session's pod.
+    pub slot: Slot,
+    /// Pods that were created so far.
+    pub creations: Attempts,
+    /// Health of the node of a pod that does not end.
+    pub node: Option<NodeHealth>,
+    /// The last look at the events of a pod that does not start.
+    pub look: Option<Look>,
+    /// When the uploader last changed its report.
+    pub last_report: Option<Timestamp>,
+    /// How old the last report may be.
+    pub patience: std::time::Duration,
+    /// Sessions in the cluster.
+    pub sessions: usize,
+    /// Whether the rights of a silent uploader may be looked at again.
+    pub rights_due: bool,
+}
+
+/// How long a pod may be made before its events are worth a look: pulling and mounting usually take less.
+pub const LOOK_AFTER: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// Looks at everything that concerns `session`.
+pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp) -> Result<Observed, CallError> {
+    let (namespace, name) = (session.namespace().unwrap_or_default(), session.name_any());
+    let uid = session.uid().unwrap_or_default();
+    let pod = context.pods.find(&namespace, &pod_name(&name), &uid);
+    let slot = pod.map_or(Slot::Empty, |pod| Slot::of(&pod, &name, &uid));
+    let (node, look) = match &slot {
+        Slot::Ours(pod) => (node_health(pod, context, now).await?, look(&uid, &namespace, pod, context, now).await?),
+        _ => (None, None),
+    };
+    let recollection = context.memory.recall(&uid);
+    Ok(Observed {
+        slot,
+        creations: recollection.creations,
+        node,
+        look,
+        last_report: last_report(session),
+        patience: patience(session),
+        sessions: context.sessions.count(),
+        rights_due: recollection.rights_due.is_none_or(|due| due <= now),
+    })
+}
+
+/// When the API server last took a change from the uploader; it costs no call and is the API server's clock.
+fn last_report(session: &UploadSession) -> Option<Timestamp> {
+    let fields = session.metadata.managed_fields.iter().flatten();
+    fields
+        .filter(|entry| entry.manager.as_deref() == Some(names::UPLOADER_MANAGER))
+        .filter_map(|entry| Some(entry.time.as_ref()?.0))
+        .max()
+}
+
+async fn node_health(pod: &UploaderPod, context: &Context, now: Timestamp) -> Result<Option<NodeHealth>, CallError> {
+    let (Some(node), Some(deadline)) = (&pod.node, pod.terminating) else { return Ok(None) };
+    if !is_overdue(deadline, now) {
+        return Ok(None);
+    }
+    let node: Option<Node> = api::get(&Api::all(context.client.clone()), node).await?;
+    let ready = node
+        .and_then(|node| node.status?.conditions)
+        .is_some_and(|all| all.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"));
+    Ok(Some(if ready { NodeHealth::Ready } else { NodeHealth::Lost }))
+}
+
+/// Lists the warnings of a pod whose container is not made for a while: only there is the text of a mount that fails.
+async fn look(uid: &str, namespace: &str, pod: &UploaderPod, context: &Context, now: Timestamp) -> Result<Option<Look>, CallError> {
+    let Stage::Creating { since: Some(since) } = pod.stage else {
+        context.memory.update(uid, |it| it.look = None);
+        return Ok(None);
+    };
+    let last = context.memory.recall(uid).look.filter(|look| look.pod_uid == pod.uid);
+    let due = last.as_ref().map_or(since + LOOK_AFTER, |look| look.due);
+    if now < due || pod.terminating.is_some() {
+        return Ok(last);
+    }
+    let count = last.as_ref().map_or(1, |look| look.count.saturating_add(1));
+    let wait = LOOK_AFTER.max(backoff::delay(count.saturating_add(4), 0.0));
+    let warning = newest_warning(namespace, &pod.uid, context).await?.or_else(|| last.and_then(|look| look.warning));
+    let look = Look { pod_uid: pod.uid.clone(), count, due: now + wait, warning };
+    context.memory.update(uid, |it| it.look = Some(look.clone()));
+    Ok(Some(look))
+}
+
+async fn newest_warning(namespace: &str, pod_uid: &str, context: &Context) -> Result<Option<(String, String)>, CallError> {
+    let of_pod = ListParams::default().fields(&format!("involvedObject.uid={pod_uid},type=Warning")).limit(50);
+    let events: Api<Event> = api::namespaced(&context.client, namespace);
+    let events = api::call(format!("list the events of pod {pod_uid}"), events.list(&of_pod)).await?;
+    let when = |event: &Event| {
+        let series = event.series.as_ref().and_then(|series| Some(series.last_observed_time.as_ref()?.0));
+        series.max(event.last_timestamp.as_ref().map(|time| time.0)).max(event.event_time.as_ref().map(|time| time.0))
+    };
+    let newest = events.items.into_iter().max_by_key(when);
+    Ok(newest.map(|event| (event.reason.unwrap_or_default(), event.message.unwrap_or_default())))
+}

@@ -1,0 +1,93 @@
+//! (I/O out) Writes what differs: the annotations, the operator's part of the status, and the removal of stale activity.
+
+use blobferry_crds::{UploadSession, UploadSessionStatus, names};
+use kube::{
+    Api, Resource,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use super::{
+    assess::Case,
+    identity::Identity,
+    pod_state::Slot,
+    status::{current, is_same},
+};
+use crate::{
+    api::{self, CallError},
+    context::Context,
+};
+
+/// Writes what differs from what is there. Every write carries the version that was read, so a late write of a former operator
+/// changes nothing.
+pub async fn publish(case: &Case<'_>, status: &UploadSessionStatus, context: &Context) -> Result<(), CallError> {
+    let session = case.session;
+    let writer = Writer {
+        api: api::namespaced(&context.client, session.metadata.namespace.as_deref().unwrap_or_default()),
+        name: session.metadata.name.clone().unwrap_or_default(),
+    };
+    let mut version = session.metadata.resource_version.clone();
+    if let Some(identity) = Identity::of(session).ok().filter(|identity| !identity.is_annotated(session)) {
+        version = writer.annotate(&identity, version).await?;
+    }
+    if !is_same(&current(session), status) {
+        version = writer.apply(status, version).await?;
+    }
+    if is_stale(case) {
+        writer.remove_activity(version).await?;
+    }
+    Ok(())
+}
+
+/// Whether the status tells of activity although no uploader runs.
+fn is_stale(case: &Case<'_>) -> bool {
+    let told = case.session.status.as_ref().is_some_and(|status| status.activity.is_some());
+    let runs = matches!(&case.observed.slot, Slot::Ours(pod) if pod.runs());
+    told && !runs
+}
+
+struct Writer {
+    api: Api<UploadSession>,
+    name: String,
+}
+
+type Version = Option<String>;
+
+impl Writer {
+    async fn annotate(&self, identity: &Identity, version: Version) -> Result<Version, CallError> {
+        let change = json!({"metadata": {
+            "resourceVersion": version,
+            "annotations": {
+                names::SESSION_NAME_ANNOTATION: identity.session_name,
+                names::DATE_PREFIX_ANNOTATION: identity.date_prefix,
+            },
+        }});
+        let (params, change) = (manager(false), Patch::Merge(change));
+        let patched = self.api.patch(&self.name, &params, &change);
+        Ok(api::call(format!("annotate session {}", self.name), patched).await?.metadata.resource_version)
+    }
+
+    async fn apply(&self, status: &UploadSessionStatus, version: Version) -> Result<Version, CallError> {
+        let body = json!({
+            "apiVersion": UploadSession::api_version(&()),
+            "kind": UploadSession::kind(&()),
+            "metadata": {"name": self.name, "resourceVersion": version},
+            "status": status,
+        });
+        self.patch_status("write the status of", manager(true), Patch::Apply(body)).await
+    }
+
+    async fn remove_activity(&self, version: Version) -> Result<Version, CallError> {
+        let change = json!({"metadata": {"resourceVersion": version}, "status": {"activity": null}});
+        self.patch_status("remove the activity of", manager(false), Patch::Merge(change)).await
+    }
+
+    async fn patch_status(&self, action: &str, params: PatchParams, patch: Patch<Value>) -> Result<Version, CallError> {
+        let patched = self.api.patch_status(&self.name, &params, &patch);
+        Ok(api::call(format!("{action} session {}", self.name), patched).await?.metadata.resource_version)
+    }
+}
+
+fn manager(force: bool) -> PatchParams {
+    PatchParams { force, field_manager: Some(names::OPERATOR_MANAGER.into()), ..PatchParams::default() }
+}

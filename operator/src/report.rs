@@ -1,0 +1,25 @@
+//! The one place that logs how passes end.
+
+use kube::runtime::{
+    controller::{Action, Error},
+    reflector::ObjectRef,
+    watcher,
+};
+use tracing::{debug, warn};
+
+use crate::{api::CallError, sessions::Guarded};
+
+/// Logs how a pass, or a watch, ended.
+pub fn outcome(result: Result<(ObjectRef<Guarded>, Action), Error<CallError, watcher::Error>>) {
+    match result {
+        Ok((session, action)) => debug!(%session, ?action, "passed over a session"),
+        Err(Error::ReconcilerFailed(error, session)) if error.is_conflict() => {
+            debug!(%session, "the session changed meanwhile and is looked at again");
+        }
+        Err(Error::ReconcilerFailed(error, session)) => {
+            warn!(%session, error = &error as &dyn std::error::Error, "a pass over a session failed and is tried again");
+        }
+        Err(Error::ObjectNotFound(session)) => debug!(%session, "the session is gone"),
+        Err(error) => warn!(error = &error as &dyn std::error::Error, "a watch was interrupted"),
+    }
+}

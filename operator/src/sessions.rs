@@ -1,0 +1,108 @@
+//! The sessions of the cluster, as the watch shows them.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use blobferry_crds::UploadSession;
+use kube::{
+    Resource, ResourceExt,
+    core::DeserializeGuard,
+    runtime::reflector::{ObjectRef, Store},
+};
+
+use crate::{
+    reconcile::{
+        area::{Claimant, ShareKey},
+        validate::validate,
+    },
+    settings::Settings,
+};
+
+/// A session, or the reason why it could not be read.
+pub type Guarded = DeserializeGuard<UploadSession>;
+
+/// The watched sessions.
+#[derive(Clone)]
+pub struct Sessions(Store<Guarded>);
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sessions({})", self.0.len())
+    }
+}
+
+impl Sessions {
+    /// The sessions that `watched` shows.
+    pub fn new(watched: Store<Guarded>) -> Self {
+        Self(watched)
+    }
+
+    /// Waits until the watch has shown everything once.
+    pub async fn wait_until_ready(&self) -> bool {
+        self.0.wait_until_ready().await.is_ok()
+    }
+
+    /// Number of sessions.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn all(&self) -> impl Iterator<Item = Arc<Guarded>> {
+        self.0.state().into_iter()
+    }
+
+    /// UIDs of all sessions, readable or not.
+    pub fn uids(&self) -> HashSet<String> {
+        self.all().filter_map(|session| session.uid()).collect()
+    }
+
+    /// The newest state of a session that can be read.
+    pub fn find(&self, namespace: &str, name: &str) -> Option<UploadSession> {
+        self.0.get(&ObjectRef::new(name).within(namespace)).and_then(|guarded| guarded.0.clone().ok())
+    }
+
+    /// Whether `namespace` has a session, readable or not.
+    pub fn exist_in(&self, namespace: &str) -> bool {
+        self.0.find(|session| session.meta().namespace.as_deref() == Some(namespace)).is_some()
+    }
+
+    /// The accounts that sessions of `namespace` name.
+    pub fn accounts(&self, namespace: &str) -> BTreeSet<String> {
+        self.all()
+            .filter(|session| session.meta().namespace.as_deref() == Some(namespace))
+            .filter_map(|session| session.0.as_ref().ok().and_then(|session| session.spec.pod.service_account_name.clone()))
+            .collect()
+    }
+
+    /// Sessions that may want the folders of `me`: on its share, allowed and not suspended.
+    pub fn claimants(&self, me: &Claimant, settings: &Settings) -> Vec<Claimant> {
+        self.all()
+            .filter_map(|session| {
+                let session = session.0.as_ref().ok()?;
+                let wanted =
+                    session.metadata.deletion_timestamp.is_none() && !session.spec.suspend && is_on(session, &me.area.share);
+                wanted.then(|| validate(session, settings).ok()).flatten()
+            })
+            .map(|session| session.claimant())
+            .collect()
+    }
+
+    /// Sessions by phase, for metrics; `None` counts those that cannot be read or have none yet.
+    pub fn phases(&self) -> Vec<Option<blobferry_crds::Phase>> {
+        self.all().map(|session| session.0.as_ref().ok().and_then(|session| session.status.as_ref()?.phase)).collect()
+    }
+}
+
+/// Whether `session` names the share; cheap, because it is asked of every session of the cluster.
+fn is_on(session: &UploadSession, share: &ShareKey) -> bool {
+    let source = &session.spec.source;
+    match share {
+        ShareKey::Claim(namespace, name) => {
+            session.metadata.namespace.as_ref() == Some(namespace)
+                && source.persistent_volume_claim.as_ref().is_some_and(|claim| claim.claim_name == *name)
+        }
+        ShareKey::Server(server) => source.nfs.as_ref().is_some_and(|nfs| nfs.server.eq_ignore_ascii_case(server)),
+    }
+}

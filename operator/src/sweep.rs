@@ -1,0 +1,170 @@
+//! Removes what no garbage collector removes: volumes of sessions that are gone, and the rights of namespaces without sessions.
+//!
+//! It is level-triggered: a pass compares what exists with what is wanted. Everything is looked at once at the start; later, what
+//! deleted sessions leave behind. What fails stays dirty for the next pass.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use blobferry_crds::{UploadSession, names};
+use k8s_openapi::api::{
+    core::v1::{PersistentVolume, ServiceAccount},
+    rbac::v1::RoleBinding,
+};
+use kube::{Api, ResourceExt, api::ListParams};
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use crate::{
+    api::{self, CallError},
+    context::Context,
+    reconcile::{
+        apply::{remove_rights, update_rights},
+        build::is_managed,
+    },
+    sessions::Guarded,
+};
+
+const RETRY: Duration = Duration::from_secs(30);
+
+/// What a pass has to look at.
+#[derive(Debug, Default)]
+pub struct Sweeper {
+    dirty: Mutex<Dirty>,
+    notify: Notify,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Dirty {
+    /// Every namespace and every volume.
+    everything: bool,
+    /// Volumes.
+    volumes: bool,
+    /// Namespaces that may have lost their last session, or an account.
+    namespaces: BTreeSet<String>,
+}
+
+impl Sweeper {
+    /// Everything has to be looked at.
+    pub fn mark_everything(&self) {
+        self.mark(|dirty| dirty.everything = true);
+    }
+
+    /// `session` was deleted.
+    pub fn mark_deleted(&self, session: &Guarded) {
+        let spec = session.0.as_ref().ok().map(|session| &session.spec);
+        self.mark(|dirty| {
+            dirty.volumes |= spec.is_none_or(|spec| spec.source.nfs.is_some());
+            dirty.namespaces.extend(session.namespace());
+        });
+    }
+
+    fn mark(&self, change: impl FnOnce(&mut Dirty)) {
+        change(&mut self.dirty.lock().unwrap_or_else(PoisonError::into_inner));
+        self.notify.notify_one();
+    }
+
+    fn take(&self) -> Dirty {
+        std::mem::take(&mut self.dirty.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn give_back(&self, dirty: Dirty) {
+        self.mark(|now| {
+            now.everything |= dirty.everything;
+            now.volumes |= dirty.volumes;
+            now.namespaces.extend(dirty.namespaces);
+        });
+    }
+}
+
+/// Sweeps whenever something is marked, for ever.
+pub async fn run(context: &Context) {
+    loop {
+        context.sweeper.notify.notified().await;
+        if let Err(error) = pass(context).await {
+            warn!(error = &error as &dyn std::error::Error, "the sweep is tried again");
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+}
+
+/// Looks at what is marked; what could not be finished is marked again.
+pub async fn pass(context: &Context) -> Result<(), CallError> {
+    let dirty = context.sweeper.take();
+    let result = sweep(&dirty, context).await;
+    if result.is_err() {
+        context.sweeper.give_back(dirty);
+    }
+    result
+}
+
+async fn sweep(dirty: &Dirty, context: &Context) -> Result<(), CallError> {
+    let mut namespaces = dirty.namespaces.clone();
+    if dirty.everything {
+        namespaces.extend(namespaces_with_rights(context).await?);
+    }
+    for namespace in &namespaces {
+        sweep_rights(namespace, context).await?;
+    }
+    if dirty.everything || dirty.volumes {
+        sweep_volumes(context).await?;
+    }
+    Ok(())
+}
+
+async fn namespaces_with_rights(context: &Context) -> Result<BTreeSet<String>, CallError> {
+    let accounts: Api<ServiceAccount> = Api::all(context.client.clone());
+    let accounts = api::call("list the accounts of uploaders", accounts.list_metadata(&ours())).await?;
+    let bindings: Api<RoleBinding> = Api::all(context.client.clone());
+    let bindings = api::call("list the bindings of uploaders", bindings.list_metadata(&ours())).await?;
+    let accounts = accounts.items.iter().map(|account| &account.metadata);
+    let all = accounts.chain(bindings.items.iter().map(|binding| &binding.metadata));
+    Ok(all.filter(|meta| meta.name.as_deref() == Some(names::UPLOADER_ACCOUNT)).filter_map(|meta| meta.namespace.clone()).collect())
+}
+
+async fn sweep_rights(namespace: &str, context: &Context) -> Result<(), CallError> {
+    if context.sessions.exist_in(namespace) {
+        return update_rights(namespace, context).await;
+    }
+    // The watch may lag behind the creation of a session by another operator.
+    let sessions: Api<UploadSession> = api::namespaced(&context.client, namespace);
+    let live = api::call("list the sessions of a namespace", sessions.list_metadata(&ListParams::default().limit(1))).await?;
+    if live.items.is_empty() {
+        info!(namespace, "removing the account and binding of a namespace without sessions");
+        remove_rights(namespace, context).await?;
+    }
+    Ok(())
+}
+
+/// Volumes are listed before sessions are asked for, so that no volume is younger than what is known of sessions.
+async fn sweep_volumes(context: &Context) -> Result<(), CallError> {
+    let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
+    let found = api::call("list the volumes of sessions", volumes.list(&ours())).await?;
+    let sessions = context.sessions.uids();
+    for volume in found.items.iter().filter(|volume| is_managed(&volume.metadata) && volume.metadata.deletion_timestamp.is_none()) {
+        let label = |name: &str| volume.labels().get(name).map(String::as_str);
+        let (Some(uid), Some(namespace)) = (label(names::SESSION_UID_LABEL), label(names::SESSION_NAMESPACE_LABEL)) else {
+            continue;
+        };
+        if sessions.contains(uid) || lives(context, namespace, label(names::SESSION_LABEL).unwrap_or_default(), uid).await? {
+            continue;
+        }
+        info!(volume = volume.name_any(), "removing the volume of a session that is gone");
+        api::delete(&volumes, &volume.name_any(), &volume.uid().unwrap_or_default(), None).await?;
+    }
+    Ok(())
+}
+
+/// Asks the API server itself, because the watch may lag behind another operator.
+async fn lives(context: &Context, namespace: &str, name: &str, uid: &str) -> Result<bool, CallError> {
+    let sessions: Api<UploadSession> = api::namespaced(&context.client, namespace);
+    let found = api::call(format!("read session {name}"), sessions.get_metadata_opt(name)).await?;
+    Ok(found.is_some_and(|session| session.metadata.uid.as_deref() == Some(uid)))
+}
+
+fn ours() -> ListParams {
+    ListParams::default().labels(&format!("{}={}", names::MANAGED_BY_LABEL, names::OPERATOR))
+}

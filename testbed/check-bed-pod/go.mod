@@ -1,3 +1,0 @@
-module blobferry.io/testbed/check-bed-pod
-
-go 1.24.0

@@ -1,0 +1,34 @@
+# shellcheck shell=bash
+# Blobferry on the cluster of $KUBECONFIG, by its chart.
+
+RELEASE=blobferry
+RELEASE_NAMESPACE=blobferry-system
+
+# install_blobferry OPERATOR-IMAGE UPLOADER-IMAGE ACCOUNT-HOST: installs or
+# upgrades; ready when it returns. Sessions may upload to Azure and to that host.
+install_blobferry() {
+  helm upgrade --install "$RELEASE" "$REPOSITORY/charts/blobferry" --namespace "$RELEASE_NAMESPACE" --create-namespace \
+    --set "image.operator.repository=${1%:*},image.operator.tag=${1##*:}" \
+    --set "image.uploader.repository=${2%:*},image.uploader.tag=${2##*:}" \
+    --set "accountHostSuffixes={.blob.core.windows.net,$3}" \
+    --wait --timeout 2m
+}
+
+# load_and_install BED: builds the images, gives them to the bed's node and
+# installs them. The images keep their name, so pods of older ones are restarted.
+load_and_install() {
+  local bed=$1 archives loaded
+  archives=$("$TESTBED/images")
+  loaded=$BED_DIR/loaded-images
+  # shellcheck disable=SC2086 # one word for each archive
+  [[ -e $loaded && $(<"$loaded") == "$archives" ]] || "$TESTBED/bed" load $archives "$bed"
+  step "install the chart" install_blobferry localhost/blobferry-operator:dev localhost/blobferry-uploader:dev "$BED_ADDRESS"
+  if [[ -e $loaded && $(<"$loaded") != "$archives" ]]; then step "restart with the new images" restart_everything; fi
+  printf '%s\n' "$archives" >"$loaded"
+}
+
+restart_everything() {
+  kubectl --namespace "$RELEASE_NAMESPACE" rollout restart deployment
+  kubectl --namespace "$RELEASE_NAMESPACE" rollout status deployment --timeout=60s
+  kubectl delete pods --all-namespaces --selector app.kubernetes.io/name=blobferry-uploader
+}

@@ -1,0 +1,3 @@
+module blobferry.io/testbed/probe
+
+go 1.24.0

@@ -1,0 +1,270 @@
+//! From settings to a running session: the share is checked, the container prepared, what earlier processes left taken up, and then
+//! the loops run until the session's object is gone.
+
+use std::{io, sync::Arc, time::Duration};
+
+use rand::Rng;
+use tokio::sync::watch;
+
+use crate::{
+    args::{Secret, Settings, StagingSettings},
+    azure::{AccountUrl, AzureSettings, AzureStore, NamedCredential, SettingsError},
+    blob::BlobStore,
+    books::Books,
+    formats::{Marker, ProcessId},
+    ledger::End,
+    publish::Publisher,
+    report::Report,
+    run::{self, Pace},
+    scan::{Filter, Table},
+    schedule::Schedule,
+    session::{Edges, Folders, Parts, Rules, Session},
+    share::{LocalShare, Pool, Pulse},
+    stage::DiskStage,
+    start::{Ground, check_share},
+};
+use blobferry_crds::StagingMode;
+
+/// Threads for calls on the share: enough to read blocks of all workers ahead of the network.
+const SHARE_THREADS: usize = 16;
+/// Threads for the local disk.
+const STAGE_THREADS: usize = 2;
+/// Time between two tries to start.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
+
+/// The real edges.
+#[derive(Debug)]
+pub struct Real;
+
+impl Edges for Real {
+    type Share = LocalShare;
+    type Store = AzureStore;
+    type Stage = DiskStage;
+}
+
+/// What cannot become right by waiting.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A glob is wrong.
+    #[error("a pattern of ignored names is wrong")]
+    Ignore(#[from] globset::Error),
+    /// The system gives no threads.
+    #[error("cannot start threads")]
+    Threads(#[source] io::Error),
+    /// A check failed, and nobody asked to try again.
+    #[error("{message}")]
+    Check {
+        /// `CamelCase` reason.
+        reason: String,
+        /// A sentence for people.
+        message: String,
+    },
+}
+
+/// An uploader before its checks.
+#[derive(Debug)]
+pub struct Uploader {
+    settings: Settings,
+    share: LocalShare,
+    pulse: Arc<Pulse>,
+    store: AzureStore,
+    folders: Folders,
+    process: ProcessId,
+    seed: u64,
+    publisher: Publisher,
+}
+
+impl Uploader {
+    /// An uploader that publishes into `reports`. Makes no call yet.
+    pub fn new(settings: Settings, reports: watch::Sender<Report>) -> Result<Self, Fatal> {
+        let pool = Pool::new("share", SHARE_THREADS).map_err(Fatal::Threads)?;
+        let pulse = pool.pulse();
+        let mut random = rand::rng();
+        Ok(Self {
+            share: LocalShare::new(pool),
+            pulse,
+            store: AzureStore::new(azure_settings(&settings)?)?,
+            folders: folders(&settings),
+            process: ProcessId::new(random.next_u64()),
+            seed: random.next_u64(),
+            publisher: Publisher::new(reports),
+            settings,
+        })
+    }
+
+    /// The sign of life of the threads for the share.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
+    /// Checks both ends, over and over if `patient`, and starts the session.
+    pub async fn start(mut self, patient: bool) -> Result<Running, Fatal> {
+        let mut books = Books::new(
+            Table::new(self.filter()?, self.settings.watch.min_file_age),
+            Schedule::new(self.settings.transfer.queue_size.get()),
+        );
+        let ground = loop {
+            match self.check(&mut books).await {
+                Ok(ground) => break ground,
+                Err(fatal) if !patient => return Err(fatal),
+                Err(problem) => tracing::warn!(%problem, "cannot start, trying again"),
+            }
+            tokio::time::sleep(TRY_AGAIN).await;
+        };
+        let pace = Pace {
+            poll_interval: self.settings.watch.poll_interval,
+            collect_interval: self.settings.retention.interval,
+            workers: self.settings.transfer.workers.get(),
+        };
+        let uid = self.settings.session.uid.clone();
+        let (session, publisher) = self.session(books, ground)?;
+        let collector = loop {
+            match run::recover(&session, &uid).await {
+                Ok(collector) => break collector,
+                Err(error) if !patient => {
+                    return Err(Fatal::Check { reason: "ShareFailed".into(), message: error.full().to_string() });
+                }
+                Err(error) => tracing::warn!(error = %error.full(), "cannot take up what is there, trying again"),
+            }
+            tokio::time::sleep(TRY_AGAIN).await;
+        };
+        let tasks = run::start(&session, collector, pace, &uid, publisher);
+        Ok(Running { session, tasks })
+    }
+
+    /// Both ends, each reported by itself.
+    async fn check(&mut self, books: &mut Books) -> Result<Ground, Fatal> {
+        const START: &str = "start";
+        let marker = marker(&self.settings);
+        let ground = check_share(&self.share, &self.folders, &marker, self.process).await;
+        match &ground {
+            Ok(_) => books.ledger.works(End::Source, START),
+            Err(obstacle) => books.ledger.fails(End::Source, START, obstacle.reason, &obstacle.message),
+        }
+        self.store.refresh().await;
+        let prepared = self.store.prepare().await;
+        match &prepared {
+            Ok(()) => books.ledger.works(End::Destination, START),
+            Err(error) => books.ledger.fails(End::Destination, START, error.reason(), &error.to_string()),
+        }
+        self.publisher.publish(books, tokio::time::Instant::now());
+        let ground = ground.map_err(|obstacle| Fatal::Check { reason: obstacle.reason.into(), message: obstacle.message })?;
+        prepared.map_err(|error| Fatal::Check { reason: error.reason().into(), message: error.to_string() })?;
+        Ok(ground)
+    }
+
+    fn filter(&self) -> Result<Filter, globset::Error> {
+        Filter::new(&self.settings.watch.extensions, &self.settings.watch.ignore)
+    }
+
+    fn session(self, books: Books, ground: Ground) -> Result<(Arc<Session<Real>>, Publisher), Fatal> {
+        let stage = stage(&self.settings, self.process)?;
+        let session = Session::new(Parts {
+            share: self.share,
+            store: self.store,
+            stage,
+            folders: self.folders,
+            rules: rules(&self.settings),
+            source: ground.source,
+            process: self.process,
+            pod_uid: self.settings.report.pod_uid.clone(),
+            longest_name: ground.longest_name,
+            books,
+            seed: self.seed,
+        });
+        Ok((Arc::new(session), self.publisher))
+    }
+}
+
+/// A running uploader.
+#[derive(Debug)]
+pub struct Running {
+    /// The session.
+    pub session: Arc<Session<Real>>,
+    tasks: tokio::task::JoinSet<()>,
+}
+
+impl Running {
+    /// Resolves only if a loop ends, which is a bug.
+    pub async fn ended(&mut self) -> anyhow::Error {
+        match self.tasks.join_next().await {
+            Some(Err(error)) => anyhow::Error::new(error).context("a part of the uploader failed"),
+            _ => anyhow::anyhow!("a part of the uploader ended"),
+        }
+    }
+}
+
+fn folders(settings: &Settings) -> Folders {
+    Folders {
+        incoming: settings.folders.incoming_root.join(&settings.session.name),
+        processing: settings.folders.processing_root.clone(),
+        session: settings.session.name.clone(),
+        date: settings.session.date_prefix.clone(),
+        prefix: settings.destination.prefix.clone(),
+    }
+}
+
+fn marker(settings: &Settings) -> Marker {
+    let destination = &settings.destination;
+    Marker {
+        version: 1,
+        session_uid: settings.session.uid.clone(),
+        incoming_dir: settings.folders.incoming_root.display().to_string(),
+        destination: format!(
+            "{}/{}/{}",
+            destination.account_url.as_str().trim_end_matches('/'),
+            destination.container,
+            destination.prefix
+        ),
+    }
+}
+
+fn rules(settings: &Settings) -> Rules {
+    let transfer = &settings.transfer;
+    Rules {
+        min_file_age: settings.watch.min_file_age,
+        overwrite: settings.destination.overwrite,
+        block_size: transfer.block_size,
+        single_put_size: transfer.single_put_size,
+        concurrency: transfer.concurrency.get(),
+        memory_limit: transfer.memory_limit,
+        keep_completed_for: settings.retention.keep_completed_for,
+    }
+}
+
+/// A stage that cannot be opened is not worth stopping for: files are streamed.
+fn stage(settings: &Settings, process: ProcessId) -> Result<DiskStage, Fatal> {
+    let StagingSettings { mode, size_limit } = settings.staging;
+    if mode == StagingMode::None {
+        return Ok(DiskStage::none());
+    }
+    let pool = Pool::new("stage", STAGE_THREADS).map_err(Fatal::Threads)?;
+    let root = &settings.folders.staging_root;
+    Ok(DiskStage::open(root, &process.to_string(), size_limit, pool).unwrap_or_else(|error| {
+        tracing::warn!(%error, root = %root.display(), "cannot use the local disk, files are streamed");
+        DiskStage::none()
+    }))
+}
+
+fn azure_settings(settings: &Settings) -> Result<AzureSettings, SettingsError> {
+    let destination = &settings.destination;
+    let named = destination.credentials.clone();
+    let secret = |secret: Secret| azure_core::credentials::Secret::new(secret.expose().to_owned());
+    let (account_name, account_key) = named.account_key.unzip();
+    let credential = NamedCredential {
+        folder: named.folder,
+        connection_string: named.connection_string.map(secret),
+        account_name,
+        account_key: account_key.map(secret),
+        sas_token: named.sas_token.map(secret),
+    };
+    Ok(AzureSettings {
+        account_url: AccountUrl::parse(destination.account_url.as_str())?,
+        container: destination.container.clone(),
+        prefix: destination.prefix.clone(),
+        credential: credential.source(),
+    })
+}

@@ -1,0 +1,114 @@
+//! Tokens of Microsoft Entra.
+
+use std::{sync::Arc, time::Duration};
+
+use azure_core::{
+    cloud::{CloudConfiguration, CustomConfiguration},
+    credentials::{Secret, TokenCredential},
+    error::ErrorKind,
+    http::{ClientOptions, RetryOptions, Transport as SdkTransport, policies::auth::BearerTokenAuthorizationPolicy},
+};
+use azure_identity::{ClientSecretCredential, ClientSecretCredentialOptions};
+
+use super::{super::transport::Transport, Credential};
+use crate::{azure::errors::carried, blob::BlobError};
+
+/// What tokens are asked for; the same in every cloud.
+const SCOPE: &str = "https://storage.azure.com/.default";
+
+/// How long a first token may take.
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Options that send requests through our own client, once.
+pub(super) fn options(transport: &Transport, authority: Option<&str>) -> ClientOptions {
+    let cloud = authority.map(|host| {
+        let mut custom = CustomConfiguration::default();
+        custom.authority_host = host.into();
+        Arc::new(CloudConfiguration::Custom(custom))
+    });
+    let transport = Some(SdkTransport::new(Arc::new(transport.clone())));
+    ClientOptions { transport, retry: RetryOptions::none(), cloud, ..ClientOptions::default() }
+}
+
+/// A service principal with a secret.
+pub(super) fn client_secret(
+    tenant: &str,
+    client: String,
+    secret: Secret,
+    client_options: ClientOptions,
+) -> azure_core::Result<Arc<dyn TokenCredential>> {
+    let options = ClientSecretCredentialOptions { client_options };
+    Ok(ClientSecretCredential::new(tenant, client, secret, Some(options))?)
+}
+
+/// Asks for a first token, so that a credential that does not work is known at once.
+pub(super) async fn prove(
+    name: &str,
+    credential: azure_core::Result<Arc<dyn TokenCredential>>,
+    patience: Duration,
+) -> Result<Credential, BlobError> {
+    let credential = credential.map_err(|error| sort(name, &error))?;
+    match tokio::time::timeout(patience, credential.get_token(&[SCOPE], None)).await {
+        Ok(Ok(_)) => Ok(Credential::Token(BearerTokenAuthorizationPolicy::new(credential, [SCOPE]))),
+        Ok(Err(error)) => Err(sort(name, &error)),
+        Err(_) => {
+            Err(BlobError::Transient { message: format!("{name}: no token within {} s", patience.as_secs()), retry_after: None })
+        }
+    }
+}
+
+/// Whether the network or the identity is in the way.
+pub(super) fn sort(name: &str, error: &azure_core::Error) -> BlobError {
+    if let Some(BlobError::Transient { message, retry_after }) = carried(error) {
+        return BlobError::Transient { message: format!("{name}: {message}"), retry_after: *retry_after };
+    }
+    let message = format!("{name}: {}", first_line(error));
+    if is_trouble(error) { BlobError::Transient { message, retry_after: None } } else { BlobError::Denied { message } }
+}
+
+/// Whether the token service itself is in trouble.
+fn is_trouble(error: &azure_core::Error) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = source {
+        if let Some(inner) = cause.downcast_ref::<azure_core::Error>()
+            && let ErrorKind::HttpResponse { status, .. } = inner.kind()
+        {
+            return matches!(u16::from(*status), 408 | 429 | 500..);
+        }
+        source = cause.source();
+    }
+    false
+}
+
+/// Entra's text up to the numbers that only its operators can use.
+fn first_line(error: &azure_core::Error) -> String {
+    let text = error.to_string();
+    let text = text.split("To troubleshoot, visit").next().unwrap_or_default();
+    let text = text.split("Trace ID").next().unwrap_or_default();
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::azure::errors::carry;
+
+    #[test]
+    fn an_unreachable_authority_is_trouble_and_a_wrong_secret_is_a_refusal() {
+        let network = BlobError::Transient { message: "cannot connect to login.example.com: x".to_owned(), retry_after: None };
+        let wrapped = azure_core::Error::with_error(ErrorKind::Credential, carry(ErrorKind::Io, network), "failed");
+        assert!(matches!(sort("environment", &wrapped), BlobError::Transient { message, .. }
+            if message == "environment: cannot connect to login.example.com: x"));
+        let text = "failed. AADSTS7000215: Invalid client secret provided. Trace ID: 1 Correlation ID: 2\nTo troubleshoot, visit x";
+        let refused = azure_core::Error::with_message(ErrorKind::Credential, text);
+        let message = "environment: failed. AADSTS7000215: Invalid client secret provided.".to_owned();
+        assert_eq!(sort("environment", &refused), BlobError::Denied { message });
+    }
+
+    #[test]
+    fn a_token_service_in_trouble_is_not_a_refusal() {
+        let kind = ErrorKind::HttpResponse { status: 503.into(), error_code: None, raw_response: None };
+        let wrapped = azure_core::Error::with_error(ErrorKind::Credential, azure_core::Error::new(kind, "busy"), "failed: busy");
+        assert!(matches!(sort("environment", &wrapped), BlobError::Transient { .. }));
+    }
+}

@@ -1,0 +1,81 @@
+//! What a person can do about a 401 or 403.
+//!
+//! The service's own words are left out: those of `AuthenticationFailed` hold the signature and the string that was signed.
+
+use super::errors::{Operation, Refusal};
+
+/// What was refused, and what to grant.
+pub(super) fn explain(refusal: &Refusal, operation: Operation) -> String {
+    let code = refusal.code.as_deref().unwrap_or("no code");
+    format!("not allowed to {} ({} {code}): {}", operation.verb(), refusal.status, advice(code, operation))
+}
+
+fn advice(code: &str, operation: Operation) -> String {
+    match code {
+        "AuthenticationFailed" | "InvalidAuthenticationInfo" => {
+            "the service does not take the credential: look for a mistyped or renewed account key, an expired or revoked SAS token, \
+             a token of another tenant, and a wrong clock on this machine"
+                .to_owned()
+        }
+        "AuthorizationFailure" => format!(
+            "the credential is wrong or the account's network rules keep this machine out: check the key or SAS token and the \
+             account's networking page, or {}",
+            grant(operation)
+        ),
+        "NoAuthenticationInformation" | "PublicAccessNotPermitted" => {
+            "the request had no credential that counts: name one for the session".to_owned()
+        }
+        "AuthorizationSourceIPMismatch" => "the SAS token is for other addresses than this machine's".to_owned(),
+        "AuthorizationProtocolMismatch" => "the SAS token is for https only: use an https account URL".to_owned(),
+        "AuthorizationServiceMismatch" => "the SAS token is not for the blob service: it needs ss=b".to_owned(),
+        "AuthorizationResourceTypeMismatch" => "the SAS token does not cover this kind of object: it needs srt=co".to_owned(),
+        "KeyBasedAuthenticationNotPermitted" => {
+            "the account takes no account key and no SAS token made with it: use a Microsoft Entra identity".to_owned()
+        }
+        "AccountIsDisabled" => "the storage account is disabled".to_owned(),
+        _ => grant(operation),
+    }
+}
+
+fn grant(operation: Operation) -> String {
+    let (role, permissions) = match operation {
+        Operation::Look | Operation::Blocks => ("Storage Blob Data Contributor (reading is part of it)", "read (sp=r)"),
+        Operation::PutBlock | Operation::PutBlob | Operation::Commit => {
+            ("Storage Blob Data Contributor", "read, create and write (sp=rcw)")
+        }
+        Operation::CreateContainer => {
+            ("Storage Blob Data Contributor", "create on containers (an account SAS with srt=co, sp=rcw)")
+        }
+    };
+    format!("grant the identity the role {role} on the container or account, or the SAS token the permissions {permissions}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explained(code: &str, operation: Operation) -> String {
+        explain(
+            &Refusal { status: 403, code: Some(code.to_owned()), detail: Some("sig-secret".to_owned()), retry_after: None },
+            operation,
+        )
+    }
+
+    #[test]
+    fn missing_permissions_are_named_for_each_operation() {
+        let code = "AuthorizationPermissionMismatch";
+        assert!(explained(code, Operation::Look).contains("read (sp=r)"));
+        assert!(explained(code, Operation::Commit).contains("sp=rcw"));
+        assert!(explained(code, Operation::CreateContainer).contains("srt=co"));
+        assert!(explained(code, Operation::Look).contains("Storage Blob Data Contributor"));
+    }
+
+    #[test]
+    fn a_wrong_key_is_told_from_a_missing_permission_and_the_services_words_are_left_out() {
+        let message = explained("AuthenticationFailed", Operation::PutBlock);
+        assert!(
+            message.starts_with("not allowed to send a block (403 AuthenticationFailed): the service does not take the credential")
+        );
+        assert!(message.contains("clock") && !message.contains("sig-secret"), "{message}");
+    }
+}

@@ -1,0 +1,178 @@
+//! HTTP for the SDK over our own client.
+//!
+//! One request is one exchange: nothing is repeated, no redirect is followed. A body goes out in slices of the caller's buffer, which
+//! are not copied, and an exchange fails when nothing moves for a while, however long it takes as a whole.
+
+mod body;
+mod progress;
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use azure_core::{
+    error::ErrorKind,
+    http::{
+        AsyncRawResponse, Body, HttpClient, Method, Request,
+        headers::{HeaderName, HeaderValue, Headers},
+    },
+};
+use bytes::{Bytes, BytesMut};
+
+use self::{body::SlicedBody, progress::Progress};
+use super::{SettingsError, errors::carry};
+use crate::blob::BlobError;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long nothing may move.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// While the body is sent, and until the reply is complete.
+    usual: Duration,
+    /// Until the reply to a Put Block List, whose work grows with the number of blocks.
+    commit: Duration,
+    /// What a slow line may stretch the wait for a reply to.
+    most: Duration,
+}
+
+const PATIENCE: Patience = Patience { usual: Duration::from_mins(1), commit: Duration::from_mins(2), most: Duration::from_mins(5) };
+
+/// Connections to the service, kept for reuse.
+#[derive(Clone, Debug)]
+pub(super) struct Transport {
+    client: reqwest::Client,
+    patience: Patience,
+}
+
+impl Transport {
+    /// A client that trusts the system's certificates, or those that `SSL_CERT_FILE` names, and uses the system's proxy.
+    pub(super) fn new(https: bool) -> Result<Self, SettingsError> {
+        Self::build(reqwest::Client::builder(), https)
+    }
+
+    /// A client for addresses of this machine, which no proxy can reach.
+    pub(super) fn without_proxy() -> Result<Self, SettingsError> {
+        Self::build(reqwest::Client::builder().no_proxy(), false)
+    }
+
+    fn build(builder: reqwest::ClientBuilder, https: bool) -> Result<Self, SettingsError> {
+        // Another part of the program may have installed it before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = builder
+            .http1_only()
+            .tcp_nodelay(true)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_user_timeout(PATIENCE.usual)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never());
+        // Plain HTTP needs no certificates, and a test image may have none.
+        let builder = if https { builder } else { builder.tls_certs_only([]) };
+        let client = builder.build().map_err(|error| {
+            let cause = innermost(&error);
+            SettingsError(format!("cannot set up TLS: {cause}: name a file of CA certificates in SSL_CERT_FILE"))
+        })?;
+        Ok(Self { client, patience: PATIENCE })
+    }
+
+    async fn exchange(&self, request: &Request, progress: Arc<Progress>) -> Result<AsyncRawResponse, BlobError> {
+        let host = request.url().host_str().unwrap_or_default();
+        let request = self.to_reqwest(request, Arc::clone(&progress))?;
+        let mut response = self.client.execute(request).await.map_err(|error| broken(&error, host))?;
+        progress.advance(0);
+        let (status, headers) = (response.status().as_u16(), to_headers(response.headers()));
+        let mut content = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| broken(&error, host))? {
+            progress.advance(0);
+            content.extend_from_slice(&chunk);
+        }
+        Ok(AsyncRawResponse::from_bytes(status.into(), headers, content.freeze()))
+    }
+
+    fn to_reqwest(&self, request: &Request, progress: Arc<Progress>) -> Result<reqwest::Request, BlobError> {
+        let Body::Bytes(content) = request.body().clone() else {
+            return Err(unsendable("a body of unknown length"));
+        };
+        let method = reqwest::Method::from_bytes(request.method().as_str().as_bytes());
+        let method = method.map_err(|_| unsendable("an unknown method"))?;
+        let mut builder = self.client.request(method, request.url().clone());
+        for (name, value) in request.headers().iter() {
+            builder = builder.header(name.as_str(), value.as_str());
+        }
+        let builder = with_body(builder, content, progress);
+        builder.build().map_err(|error| unsendable(&innermost(&error)))
+    }
+}
+
+fn with_body(builder: reqwest::RequestBuilder, content: Bytes, progress: Arc<Progress>) -> reqwest::RequestBuilder {
+    if content.is_empty() {
+        return builder;
+    }
+    builder.body(reqwest::Body::wrap(SlicedBody::new(content, progress)))
+}
+
+#[async_trait]
+impl HttpClient for Transport {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
+        let commit = request.method() == Method::Put && request.url().query().is_some_and(|query| query.contains("comp=blocklist"));
+        let reply = if commit { self.patience.commit } else { self.patience.usual };
+        let progress = Arc::new(Progress::new(request.body().len().unwrap_or_default()));
+        let stalled = progress.stalled(self.patience.usual, reply, self.patience.most);
+        let outcome = tokio::select! {
+            outcome = self.exchange(request, Arc::clone(&progress)) => outcome,
+            seconds = stalled => Err(transient(format!(
+                "no progress in {seconds} s in an exchange with {}",
+                request.url().host_str().unwrap_or_default()
+            ))),
+        };
+        outcome.map_err(|error| carry(ErrorKind::Io, error))
+    }
+}
+
+fn to_headers(map: &reqwest::header::HeaderMap) -> Headers {
+    let mut headers = Headers::new();
+    for (name, value) in map {
+        // Metadata that others wrote may be of any bytes; ours is ASCII.
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        headers.insert(HeaderName::from(name.as_str().to_owned()), HeaderValue::from(value));
+    }
+    headers
+}
+
+fn transient(message: String) -> BlobError {
+    BlobError::Transient { message, retry_after: None }
+}
+
+fn unsendable(cause: &str) -> BlobError {
+    BlobError::Rejected { code: "InvalidRequest".to_owned(), message: format!("the request cannot be sent: {cause}") }
+}
+
+/// The client's own text would hold the URL, and with it a SAS token.
+fn broken(error: &reqwest::Error, host: &str) -> BlobError {
+    let cause = innermost(error);
+    if error.is_connect() {
+        return transient(format!("cannot connect to {host}: {cause}"));
+    }
+    transient(format!("the connection to {host} broke: {cause}"))
+}
+
+/// The last cause, and the one before it if that one is no mere wrapper.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut texts = Vec::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        texts.push(cause.to_string());
+        source = cause.source();
+    }
+    texts.dedup();
+    let last = texts.pop();
+    match (texts.pop(), last) {
+        (Some(before), Some(last)) if !before.contains(&last) => format!("{before}: {last}"),
+        (Some(before), Some(_)) => before,
+        (None, Some(last)) => last,
+        _ if error.is_timeout() => "timed out".to_owned(),
+        _ => "the request failed".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

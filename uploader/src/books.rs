@@ -1,0 +1,132 @@
+//! Everything that is known of the session's files, in one place behind one lock, so that counts always fit together. (pure)
+
+use std::collections::{HashMap, VecDeque};
+
+use blobferry_crds::Progress;
+use tokio::time::Instant;
+
+use crate::{
+    formats::OrderKey,
+    ledger::{Ledger, Now, problem},
+    scan::{Held, Table},
+    schedule::{Delay, Schedule, Task},
+    session::Folders,
+};
+
+/// Most names of which the last order key is remembered.
+const REMEMBERED: usize = 100_000;
+const HELD_BACK: usize = 5;
+
+/// The books of a session.
+#[derive(Debug)]
+pub struct Books {
+    /// Names in the incoming folder.
+    pub table: Table,
+    /// Tasks that no worker holds.
+    pub schedule: Schedule,
+    /// Counts.
+    pub ledger: Ledger,
+    /// Greatest order keys.
+    pub keys: OrderKeys,
+}
+
+impl Books {
+    /// Empty books.
+    pub fn new(table: Table, schedule: Schedule) -> Self {
+        Self { table, schedule, ledger: Ledger::default(), keys: OrderKeys::default() }
+    }
+
+    /// A complete scan that started at `started` (server clock) has ended.
+    pub fn scanned(&mut self, started: i128) {
+        let withdrawn = self.table.end_scan();
+        self.ledger.withdrawn(withdrawn);
+        self.ledger.last_scan = Some(started);
+    }
+
+    /// A name vanished between the listing and the look.
+    pub fn vanished(&mut self, name: &[u8]) {
+        let withdrawn = u64::from(self.table.vanished(name));
+        self.ledger.withdrawn(withdrawn);
+    }
+
+    /// Moves stable files to the schedule while it has room; those with impossible names are held back.
+    pub fn offer_stable(&mut self, folders: &Folders, longest_name: usize, now: Instant) {
+        if !self.schedule.has_room() {
+            return;
+        }
+        for file in self.table.stable(now) {
+            if file.name.len() > longest_name {
+                let message = format!("the name has more than {longest_name} bytes: shorten it");
+                self.table.hold(&file.name, Held { reason: "BadName", message });
+                continue;
+            }
+            match folders.blob(&folders.date, &file.name) {
+                Err(error) => self.table.hold(&file.name, Held { reason: "BadName", message: error.to_string() }),
+                Ok(blob) if self.schedule.has_room() => {
+                    self.table.queued(&file.name);
+                    self.schedule.add(blob, Task::Incoming(file), now, Delay::Waiting);
+                }
+                Ok(_) => return,
+            }
+        }
+    }
+
+    /// The ledger as the status shows it.
+    pub fn progress(&self, now: Instant) -> Progress {
+        let failing = self.ledger.failing().cloned();
+        let waiting = self.table.held_back(HELD_BACK, now);
+        let waiting = waiting.into_iter().map(|(name, held)| problem(&String::from_utf8_lossy(&name), held.reason, &held.message));
+        self.ledger.progress(&Now {
+            incoming: self.table.counts(),
+            claimed: self.schedule.claimed(),
+            held_back: failing.chain(waiting).take(HELD_BACK).collect(),
+        })
+    }
+}
+
+/// The greatest order key that this process has seen of each name, of the most recent names.
+#[derive(Debug, Default)]
+pub struct OrderKeys {
+    greatest: HashMap<Box<[u8]>, OrderKey>,
+    order: VecDeque<Box<[u8]>>,
+}
+
+impl OrderKeys {
+    /// Notes a key of a name.
+    pub fn saw(&mut self, name: &[u8], key: OrderKey) {
+        if let Some(greatest) = self.greatest.get_mut(name) {
+            *greatest = key.max(*greatest);
+            return;
+        }
+        if self.order.len() >= REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.greatest.remove(&oldest);
+        }
+        self.order.push_back(name.into());
+        self.greatest.insert(name.into(), key);
+    }
+
+    /// The key for a new generation of a name whose stable sample has this ctime: at least one more than any that was seen.
+    pub fn next(&mut self, name: &[u8], ctime: i128) -> OrderKey {
+        let sampled = OrderKey(u64::try_from(ctime.max(0)).unwrap_or(u64::MAX));
+        let key = self.greatest.get(name).map_or(sampled, |greatest| sampled.max(greatest.next()));
+        self.saw(name, key);
+        key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_keys_of_a_name_only_grow_even_when_the_servers_clock_steps_back() {
+        let mut keys = OrderKeys::default();
+        assert_eq!(keys.next(b"a", 100), OrderKey(100));
+        assert_eq!(keys.next(b"a", 40), OrderKey(101));
+        keys.saw(b"a", OrderKey(500));
+        assert_eq!(keys.next(b"a", 300), OrderKey(501));
+        assert_eq!(keys.next(b"b", 40), OrderKey(40));
+    }
+}

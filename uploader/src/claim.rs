@@ -1,0 +1,63 @@
+//! The claim: one rename of a stable file from incoming to processing, to a name that cannot exist. After it the file is ours.
+
+use std::io;
+
+use tokio::time::Instant;
+
+use crate::{
+    file::ClaimedFile,
+    formats::{BlobName, ClaimId, ProcessingName},
+    moves::{Moved, rename_and_look},
+    scan::{Held, StableFile},
+    session::{Edges, Session},
+    share::{Share, ShareError, ShareFile, join},
+};
+
+/// How a claim went.
+#[derive(Debug)]
+pub enum Claim<F> {
+    /// The file is ours. It is open if it is the very file that was sampled.
+    Ours(Box<ClaimedFile>, F),
+    /// It was gone.
+    Gone,
+    /// It is not what was sampled: it must become stable again.
+    Changed,
+    /// It cannot be taken.
+    Held(Held),
+}
+
+/// Claims a stable file. What cannot be read is not claimed.
+pub async fn claim<E: Edges>(
+    session: &Session<E>,
+    stable: &StableFile,
+    blob: &BlobName,
+) -> Result<Claim<<E::Share as Share>::File>, ShareError> {
+    let from = join(&session.folders.incoming, &stable.name);
+    let open = match session.share.open(&from).await {
+        Ok(open) => open,
+        Err(error) if error.is_absent() => return Ok(Claim::Gone),
+        Err(error) if is_the_files_own(&error) => {
+            return Ok(Claim::Held(Held { reason: "Unreadable", message: error.full().to_string() }));
+        }
+        Err(error) => return Err(error),
+    };
+    if open.attributes().await?.identity != stable.sample {
+        return Ok(Claim::Changed);
+    }
+    let key = session.books().keys.next(&stable.name, stable.sample.ctime);
+    let name = ProcessingName::claimed(&stable.name, ClaimId::new(key, session.process, session.random()));
+    let mut file = ClaimedFile::claimed(session.claims_today(), name, blob.clone(), stable.sample);
+    if rename_and_look(&session.share, &from, &file.path()).await? == Moved::Gone {
+        return Ok(Claim::Gone);
+    }
+    // What was renamed may be another file than the one that was opened; the transfer sees that by comparing both.
+    let identity = session.share.attributes(&file.path()).await?.identity;
+    session.saw_server_time(identity.ctime);
+    file.observe(identity, Instant::now());
+    Ok(Claim::Ours(Box::new(file), open))
+}
+
+/// True if the error speaks of this file and not of the share.
+fn is_the_files_own(error: &ShareError) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
+}

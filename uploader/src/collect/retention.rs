@@ -1,0 +1,93 @@
+//! When a completed file may be deleted. (pure)
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A producer's kernel writes back what it still has within 30 s; nothing goes before it was seen unchanged for so long.
+const UNCHANGED: Duration = Duration::from_secs(60);
+/// An empty file may be a placeholder whose content comes late.
+const UNCHANGED_EMPTY: Duration = Duration::from_secs(600);
+/// How long collection waits for a report that has the file in its counters.
+const REPORT: Duration = Duration::from_secs(600);
+
+/// What is known of a completed file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// Since when this process has known it, on our own clock.
+    pub(super) since: Instant,
+    /// Its ctime, the server's time of the rename.
+    pub(super) ctime: i128,
+    /// Its bytes.
+    pub(super) size: u64,
+}
+
+/// What the decision depends on beside the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    /// Our own clock.
+    pub(super) now: Instant,
+    /// The server's clock, in nanoseconds since 1970.
+    pub(super) server_now: i128,
+    /// How long completed files are kept.
+    pub(super) keep: Duration,
+    /// Completed files up to this time of the server's clock are in a report that was taken; `None` if nobody takes reports.
+    pub(super) reported_through: Option<i128>,
+}
+
+impl Kept {
+    /// True if the file may be deleted, provided that its stamp still fits. Both clocks must agree, so that a step of one of them deletes
+    /// nothing.
+    pub(super) fn may_go(&self, moment: &Moment) -> bool {
+        let unchanged = if self.size == 0 { UNCHANGED_EMPTY } else { UNCHANGED };
+        let age_here = moment.now.duration_since(self.since);
+        let age_there = moment.server_now - self.ctime;
+        let reported = moment.reported_through.is_none_or(|through| self.ctime <= through) || age_here >= REPORT;
+        reported && age_here >= unchanged && age_there >= nanoseconds(unchanged.max(moment.keep))
+    }
+}
+
+fn nanoseconds(duration: Duration) -> i128 {
+    i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(size: u64) -> Kept {
+        Kept { since: Instant::now(), ctime: 0, size }
+    }
+
+    fn after(seconds_here: u64, seconds_there: i128, keep: u64) -> Moment {
+        Moment {
+            now: Instant::now() + Duration::from_secs(seconds_here),
+            server_now: seconds_there * 1_000_000_000,
+            keep: Duration::from_secs(keep),
+            reported_through: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn file_goes_after_a_minute_on_both_clocks_and_the_retention() {
+        assert!(kept(1).may_go(&after(60, 60, 0)));
+        assert!(!kept(1).may_go(&after(59, 900, 0)), "the server's clock stepped forward");
+        assert!(!kept(1).may_go(&after(900, 59, 0)), "the server's clock stepped back");
+        assert!(!kept(1).may_go(&after(900, 119, 120)));
+        assert!(kept(1).may_go(&after(60, 120, 120)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn empty_file_is_kept_for_ten_minutes() {
+        assert!(!kept(0).may_go(&after(599, 900, 0)));
+        assert!(kept(0).may_go(&after(600, 600, 0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn file_waits_for_the_report_that_counts_it_but_not_for_ever() {
+        let unreported = |seconds| Moment { reported_through: Some(-1), ..after(seconds, 3600, 0) };
+        assert!(!kept(1).may_go(&unreported(60)));
+        assert!(kept(1).may_go(&Moment { reported_through: Some(0), ..after(60, 3600, 0) }));
+        assert!(kept(1).may_go(&unreported(600)));
+    }
+}

@@ -1,0 +1,151 @@
+//! A file that is ours: what is known of it between two attempts to upload it.
+
+use std::{path::PathBuf, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    formats::{BlobName, ProcessingName},
+    share::{Identity, join},
+    transfer::Sent,
+};
+
+/// How long a claimed file has been observed in one state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quiet {
+    /// The state.
+    pub identity: Identity,
+    /// Since when, on our own clock; `None` if its quiet period was over before the claim.
+    pub since: Option<Instant>,
+}
+
+/// A claimed file.
+#[derive(Debug)]
+pub struct ClaimedFile {
+    /// The folder it is in: `.processing/DATE/SESSION`.
+    pub folder: PathBuf,
+    /// Its name there.
+    pub name: ProcessingName,
+    /// The blob that it becomes.
+    pub blob: BlobName,
+    /// Bytes, as far as known.
+    pub size: u64,
+    /// Since when it waits (server clock), in nanoseconds since 1970.
+    pub since: i128,
+    /// The state in which it was sampled before this process claimed it; `None` for an adopted file.
+    pub sample: Option<Identity>,
+    /// What was observed since; `None` before the first look.
+    pub quiet: Option<Quiet>,
+    /// What earlier attempts of this process sent.
+    pub sent: Option<Sent>,
+    /// Attempts of this process, the one under way included.
+    pub attempts: u32,
+    /// Attempts that ended because something moved meanwhile.
+    pub looks_again: u32,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+impl ClaimedFile {
+    /// A claim found on the share, of which nothing is known but its name.
+    pub fn adopted(folder: PathBuf, name: ProcessingName, blob: BlobName) -> Self {
+        let since = i128::from(name.claim.key.0);
+        Self { folder, name, blob, size: 0, since, sample: None, quiet: None, sent: None, attempts: 0, looks_again: 0, failures: 0 }
+    }
+
+    /// A file that this process has just claimed in the state of `sample`.
+    pub fn claimed(folder: PathBuf, name: ProcessingName, blob: BlobName, sample: Identity) -> Self {
+        Self { size: sample.size, since: sample.ctime, sample: Some(sample), ..Self::adopted(folder, name, blob) }
+    }
+
+    /// True in the first attempt after a claim by this process: the service cannot have anything of it.
+    pub fn is_fresh(&self) -> bool {
+        self.sample.is_some() && self.attempts <= 1
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        join(&self.folder, &self.name.to_bytes())
+    }
+
+    /// The producer's name for people.
+    pub fn display_name(&self) -> String {
+        String::from_utf8_lossy(&self.name.producer).into_owned()
+    }
+
+    /// Takes what a look found. The sample before the claim counts as observed quiet if nothing but the ctime differs, which the claim's
+    /// own rename changes.
+    pub fn observe(&mut self, identity: Identity, now: Instant) {
+        self.size = identity.size;
+        let since = match (&self.quiet, &self.sample) {
+            (Some(quiet), _) if quiet.identity == identity => return,
+            (None, Some(sample)) if sample.same_content(&identity) => None,
+            _ => Some(now),
+        };
+        self.quiet = Some(Quiet { identity, since });
+    }
+
+    /// Takes a change of the ctime alone whose content was compared with what was sent.
+    pub fn accept_attributes(&mut self, identity: Identity) {
+        if let Some(quiet) = &mut self.quiet {
+            quiet.identity = identity;
+        }
+        if let Some(sent) = &mut self.sent {
+            sent.accept_attributes(identity);
+        }
+    }
+
+    /// When the quiet period of `minimum` is over; `None` if it is.
+    pub fn quiet_at(&self, minimum: Duration, now: Instant) -> Option<Instant> {
+        let at = self.quiet.map_or(Some(now), |quiet| quiet.since)? + minimum;
+        (at > now).then_some(at)
+    }
+}
+
+impl Identity {
+    /// True if nothing differs but the ctime.
+    pub fn same_content(&self, other: &Self) -> bool {
+        Self { ctime: other.ctime, ..*self } == *other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::{ClaimId, OrderKey, ProcessId, blob_name};
+
+    const QUIET: Duration = Duration::from_secs(5);
+
+    fn file(sample: Option<Identity>) -> ClaimedFile {
+        let name = ProcessingName::claimed(b"a", ClaimId::new(OrderKey(1), ProcessId::new(1), 1));
+        let blob = blob_name("", "20261121", "s", b"a").unwrap();
+        match sample {
+            Some(sample) => ClaimedFile::claimed("/p".into(), name, blob, sample),
+            None => ClaimedFile::adopted("/p".into(), name, blob),
+        }
+    }
+
+    fn identity() -> Identity {
+        Identity { inode: 1, size: 2, mtime: 3, ctime: 4 }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn file_that_is_the_sampled_one_needs_no_further_quiet() {
+        let mut file = file(Some(identity()));
+        file.observe(Identity { ctime: 9, ..identity() }, Instant::now());
+        assert_eq!(file.quiet_at(QUIET, Instant::now()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn file_that_is_not_the_sampled_one_and_an_adopted_file_must_become_quiet() {
+        let now = Instant::now();
+        for mut file in [file(Some(Identity { size: 1, ..identity() })), file(None)] {
+            file.observe(identity(), now);
+            assert_eq!(file.quiet_at(QUIET, now), Some(now + QUIET));
+            file.observe(identity(), now + QUIET);
+            assert_eq!(file.quiet_at(QUIET, now + QUIET), None);
+            file.observe(Identity { mtime: 9, ..identity() }, now + QUIET);
+            assert_eq!(file.quiet_at(QUIET, now + QUIET), Some(now + QUIET * 2));
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! The ledger of files and bytes. (pure)
+//!
+//! Lasting counts only grow and survive restarts through the status; the others are taken from the table and the schedule as of now,
+//! and `filesSeen` is their sum, so that it adds up at any time.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use blobferry_crds::{ActiveFile, Check, FileProblem, Progress, conditions::shorten};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::{formats::BlobName, scan::Counts, schedule::Claimed};
+
+const RECENT_FAILURES: usize = 3;
+const ACTIVE_SHOWN: usize = 3;
+const MESSAGE: usize = 200;
+const NAME: usize = 256;
+
+/// What is wrong with an end, by the part of our work that found it.
+#[derive(Debug, Default)]
+struct Health {
+    problems: BTreeMap<&'static str, Problem>,
+}
+
+#[derive(Debug)]
+struct Problem {
+    reason: String,
+    message: String,
+}
+
+/// The two ends that are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// The share.
+    Source,
+    /// The container.
+    Destination,
+}
+
+/// A file that a worker holds.
+#[derive(Clone, Debug)]
+pub struct Active {
+    /// Its name for people.
+    pub name: String,
+    /// Its bytes.
+    pub size: u64,
+    /// Since when it waits (server clock).
+    pub since: i128,
+    /// Bytes that the service has.
+    pub sent: Arc<AtomicU64>,
+}
+
+/// Counts that come from elsewhere, as of now.
+#[derive(Clone, Debug, Default)]
+pub struct Now {
+    /// Files in the incoming folder.
+    pub incoming: Counts,
+    /// Claimed files that no worker holds.
+    pub claimed: Claimed,
+    /// Why the oldest files are still there.
+    pub held_back: Vec<FileProblem>,
+}
+
+/// The ledger.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    uploaded: u64,
+    failed: u64,
+    superseded: u64,
+    withdrawn: u64,
+    bytes_uploaded: u64,
+    bytes_resumed: u64,
+    active: BTreeMap<BlobName, Active>,
+    ends: BTreeMap<End, Health>,
+    recent_failures: VecDeque<FileProblem>,
+    failing: BTreeMap<BlobName, FileProblem>,
+    last_upload: Option<i128>,
+    /// Start of the last complete scan (server clock).
+    pub last_scan: Option<i128>,
+    /// True once the files claimed by earlier processes are known.
+    pub adopted: bool,
+    share_free: Option<u64>,
+    /// Renames to completed that are under way, by ticket, with the server's time before them.
+    completing: BTreeMap<u64, i128>,
+    next_ticket: u64,
+    counted: Option<i128>,
+    earlier: Earlier,
+}
+
+/// What is known of the counts of earlier processes.
+#[derive(Debug)]
+enum Earlier {
+    /// Nothing yet; completed files of earlier processes that were found meanwhile, as ctime and bytes.
+    Unknown(Vec<(i128, u64)>),
+    /// Files completed up to this time (server clock) are in them.
+    CountedThrough(i128),
+}
+
+impl Default for Earlier {
+    fn default() -> Self {
+        Self::Unknown(Vec::new())
+    }
+}
+
+impl Ledger {
+    /// Adds the counts of earlier processes. Without any, `now` (server clock) is when counting begins.
+    pub fn resume(&mut self, old: Option<&Progress>, now: i128) {
+        let counted = old.and_then(|old| old.counted_through.as_ref()).map_or(now, |time| time.0.as_nanosecond());
+        if let Some(old) = old {
+            self.uploaded += old.files_uploaded;
+            self.failed += old.files_failed;
+            self.superseded += old.files_superseded;
+            self.withdrawn += old.files_withdrawn;
+            self.bytes_uploaded += old.bytes_uploaded;
+            self.bytes_resumed += old.bytes_resumed;
+            self.last_upload = self.last_upload.max(old.last_upload_time.as_ref().map(|time| time.0.as_nanosecond()));
+        }
+        self.counted = Some(self.counted.map_or(counted, |own| own.max(counted)));
+        let found = std::mem::replace(&mut self.earlier, Earlier::CountedThrough(counted));
+        if let Earlier::Unknown(found) = found {
+            found.into_iter().for_each(|(ctime, bytes)| self.found_completed(bytes, ctime));
+        }
+    }
+
+    /// A worker took a file.
+    pub fn started(&mut self, blob: &BlobName, active: Active) {
+        self.active.insert(blob.clone(), active);
+    }
+
+    /// True if a worker holds a file of this blob.
+    pub fn is_active(&self, blob: &BlobName) -> bool {
+        self.active.contains_key(blob)
+    }
+
+    /// The worker gave the file back.
+    pub fn ended(&mut self, blob: &BlobName) {
+        self.active.remove(blob);
+    }
+
+    /// A file that an earlier process completed was found at start: it is counted unless it is in the counts already.
+    pub fn found_completed(&mut self, bytes: u64, ctime: i128) {
+        match &mut self.earlier {
+            Earlier::Unknown(found) => found.push((ctime, bytes)),
+            Earlier::CountedThrough(through) if ctime > *through => {
+                self.uploaded += 1;
+                self.bytes_uploaded += bytes;
+                self.counted = Some(self.counted.map_or(ctime, |counted| counted.max(ctime)));
+            }
+            Earlier::CountedThrough(_) => {}
+        }
+    }
+
+    /// Before a file is renamed to completed: a ticket for [`Self::completed`].
+    pub fn completing(&mut self, server_now: i128) -> u64 {
+        self.next_ticket += 1;
+        self.completing.insert(self.next_ticket, server_now);
+        self.next_ticket
+    }
+
+    /// The rename of the ticket did not take place.
+    pub fn not_completed(&mut self, ticket: u64) {
+        self.completing.remove(&ticket);
+    }
+
+    /// A file was committed, proven and renamed to completed.
+    pub fn completed(&mut self, ticket: u64, blob: &BlobName, bytes: u64, resumed: u64, ctime: i128) {
+        self.completing.remove(&ticket);
+        self.uploaded += 1;
+        self.bytes_uploaded += bytes;
+        self.bytes_resumed += resumed;
+        self.last_upload = Some(self.last_upload.map_or(ctime, |last| last.max(ctime)));
+        self.counted = Some(self.counted.map_or(ctime, |counted| counted.max(ctime)));
+        self.failing.remove(blob);
+    }
+
+    /// A file was overtaken by a later one of its name.
+    pub fn superseded(&mut self, blob: &BlobName) {
+        self.superseded += 1;
+        self.failing.remove(blob);
+    }
+
+    /// Files were gone before they were claimed, or given back.
+    pub fn withdrawn(&mut self, files: u64) {
+        self.withdrawn += files;
+    }
+
+    /// An attempt failed.
+    pub fn failure(&mut self, blob: &BlobName, name: &str, reason: &str, message: &str) {
+        let problem = problem(name, reason, message);
+        self.failing.insert(blob.clone(), problem.clone());
+        self.recent_failures.retain(|recent| recent.name != problem.name);
+        self.recent_failures.push_front(problem);
+        self.recent_failures.truncate(RECENT_FAILURES);
+    }
+
+    /// The file is not failing any more, for whatever reason.
+    pub fn recovered(&mut self, blob: &BlobName) {
+        self.failing.remove(blob);
+    }
+
+    /// `part` of our work found that an end works.
+    pub fn works(&mut self, end: End, part: &'static str) {
+        self.ends.entry(end).or_default().problems.remove(part);
+    }
+
+    /// `part` of our work found that an end does not work; it stands until the same part says that it works.
+    pub fn fails(&mut self, end: End, part: &'static str, reason: &str, message: &str) {
+        let problem = Problem { reason: reason.to_owned(), message: shorten(message, MESSAGE) };
+        self.ends.entry(end).or_default().problems.insert(part, problem);
+    }
+
+    /// True if an end was tried and nothing is wrong with it.
+    pub fn is_ok(&self, end: End) -> bool {
+        self.ends.get(&end).is_some_and(|health| health.problems.is_empty())
+    }
+
+    fn checks(&self) -> Vec<Check> {
+        let check = |(end, health): (&End, &Health)| {
+            let (type_, fine) = match end {
+                End::Source => ("source", "the share is read and written"),
+                End::Destination => ("destination", "the container takes files"),
+            };
+            let problem = health.problems.values().next();
+            Check {
+                type_: type_.to_owned(),
+                ok: problem.is_none(),
+                reason: problem.map_or("Reachable", |problem| &problem.reason).to_owned(),
+                message: problem.map_or(fine, |problem| &problem.message).to_owned(),
+            }
+        };
+        self.ends.iter().map(check).collect()
+    }
+
+    /// Bytes that are free on the share.
+    pub fn share_free(&mut self, bytes: u64) {
+        self.share_free = Some(bytes);
+    }
+
+    /// Completed files with a ctime up to this time (server clock) are in the counters.
+    pub fn counted_through(&self) -> Option<i128> {
+        let in_flight = self.completing.values().min().map(|lower| lower - 1);
+        match (self.counted, in_flight) {
+            (Some(counted), Some(in_flight)) => Some(counted.min(in_flight)),
+            (counted, _) => counted,
+        }
+    }
+
+    /// The ledger as the status shows it.
+    pub fn progress(&self, now: &Now) -> Progress {
+        let sent: u64 = self.active.values().map(|active| active.sent.load(Ordering::Relaxed)).sum();
+        let sizes: u64 = self.active.values().map(|active| active.size).sum();
+        let (active, waiting, retrying) =
+            (self.active.len() as u64, now.incoming.waiting + now.claimed.waiting, now.claimed.retrying);
+        let lasting = self.uploaded + self.failed + self.superseded + self.withdrawn;
+        let oldest = [now.incoming.oldest_ctime, now.claimed.oldest, self.active.values().map(|active| active.since).min()];
+        let oldest = oldest.into_iter().flatten().min();
+        Progress {
+            files_seen: lasting + waiting + active + retrying + now.incoming.ignored,
+            files_uploaded: self.uploaded,
+            files_failed: self.failed,
+            files_superseded: self.superseded,
+            files_withdrawn: self.withdrawn,
+            files_waiting: waiting,
+            files_active: active,
+            files_retrying: retrying,
+            files_ignored: now.incoming.ignored,
+            files_failing: self.failed + retrying,
+            bytes_total: self.bytes_uploaded + now.incoming.waiting_bytes + now.claimed.bytes + sizes,
+            bytes_uploaded: self.bytes_uploaded + sent,
+            bytes_resumed: self.bytes_resumed,
+            percent: String::new(),
+            checks: self.checks(),
+            caught_up: self.adopted && self.last_scan.is_some() && waiting + active + retrying == 0,
+            safe_through: self.safe_through(now, oldest).and_then(time),
+            counted_through: self.counted_through().and_then(time),
+            oldest_waiting_since: oldest.and_then(time),
+            last_upload_time: self.last_upload.and_then(time),
+            last_error: self.last_error(),
+            share_free_bytes: self.share_free,
+            recent_failures: self.recent_failures.iter().cloned().collect(),
+            held_back: now.held_back.clone(),
+        }
+    }
+
+    /// Everything that the server had before this time is uploaded: nothing is said before the first complete scan and adoption, nor
+    /// while a file waits of which no time is known.
+    fn safe_through(&self, now: &Now, oldest: Option<i128>) -> Option<i128> {
+        let scan = self.last_scan.filter(|_| self.adopted && !now.incoming.unknown)?;
+        Some(oldest.map_or(scan, |oldest| oldest.min(scan)))
+    }
+
+    fn last_error(&self) -> Option<String> {
+        let check = self.checks().into_iter().find(|check| !check.ok).map(|check| check.message);
+        let file = || self.failing.values().next().map(|problem| format!("{}: {}", problem.name, problem.message));
+        check.or_else(file).map(|text| shorten(&text, MESSAGE))
+    }
+
+    /// The files that workers hold, for the status.
+    pub fn active_files(&self) -> Vec<ActiveFile> {
+        let shown = self.active.values().take(ACTIVE_SHOWN);
+        shown
+            .map(|active| ActiveFile {
+                name: shorten(&active.name, NAME),
+                bytes_sent: active.sent.load(Ordering::Relaxed),
+                size: active.size,
+            })
+            .collect()
+    }
+
+    /// The files that are being retried, for the status.
+    pub fn failing(&self) -> impl Iterator<Item = &FileProblem> {
+        self.failing.values()
+    }
+}
+
+/// A file and what is wrong with it, cut to what the schema takes.
+pub fn problem(name: &str, reason: &str, message: &str) -> FileProblem {
+    FileProblem { name: shorten(name, NAME), reason: reason.into(), message: shorten(message, MESSAGE) }
+}
+
+/// Nanoseconds since 1970 as the status writes them; `None` for years that it cannot write.
+pub fn time(nanoseconds: i128) -> Option<Time> {
+    Timestamp::from_nanosecond(nanoseconds).ok().map(Time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::blob_name;
+
+    fn blob() -> BlobName {
+        blob_name("", "20261121", "s", b"a").unwrap()
+    }
+
+    fn now() -> Now {
+        let incoming = Counts { waiting: 2, waiting_bytes: 20, ignored: 3, oldest_ctime: Some(50), unknown: false };
+        Now { incoming, claimed: Claimed { waiting: 1, retrying: 4, bytes: 7, oldest: Some(40) }, held_back: vec![] }
+    }
+
+    #[test]
+    fn seen_files_are_the_sum_of_all_others() {
+        let mut ledger = Ledger::default();
+        ledger.resume(Some(&Progress { files_uploaded: 10, files_superseded: 1, files_withdrawn: 1, ..Progress::default() }), 5);
+        ledger.started(&blob(), Active { name: "a".into(), size: 9, since: 45, sent: Arc::new(AtomicU64::new(4)) });
+        let progress = ledger.progress(&now());
+        assert_eq!(progress.files_seen, 10 + 1 + 1 + 3 + 1 + 4 + 3);
+        assert_eq!((progress.files_waiting, progress.files_failing, progress.bytes_total, progress.bytes_uploaded), (3, 4, 36, 4));
+    }
+
+    #[test]
+    fn safe_through_is_the_last_scan_or_the_oldest_file_and_nothing_before_all_is_known() {
+        let mut ledger = Ledger { last_scan: Some(100), ..Ledger::default() };
+        assert_eq!(ledger.progress(&now()).safe_through, None, "not adopted yet");
+        ledger.adopted = true;
+        assert_eq!(ledger.progress(&now()).safe_through, time(40));
+        assert_eq!(ledger.progress(&Now::default()).safe_through, time(100));
+        assert!(ledger.progress(&Now::default()).caught_up);
+        let unknown = Now { incoming: Counts { unknown: true, waiting: 1, ..Counts::default() }, ..Now::default() };
+        assert_eq!(ledger.progress(&unknown).safe_through, None);
+        assert!(!ledger.progress(&unknown).caught_up);
+    }
+
+    #[test]
+    fn counted_through_stays_below_renames_that_are_under_way() {
+        let mut ledger = Ledger::default();
+        ledger.resume(None, 5);
+        let first = ledger.completing(10);
+        let second = ledger.completing(20);
+        ledger.completed(second, &blob(), 1, 0, 21);
+        assert_eq!(ledger.counted_through(), Some(9));
+        ledger.completed(first, &blob(), 1, 0, 15);
+        assert_eq!(ledger.counted_through(), Some(21));
+    }
+
+    #[test]
+    fn files_of_earlier_processes_are_counted_once_whenever_the_old_counts_are_read() {
+        let old = Progress { files_uploaded: 7, counted_through: time(100), ..Progress::default() };
+        for early in [true, false] {
+            let mut ledger = Ledger::default();
+            if early {
+                ledger.resume(Some(&old), 500);
+            }
+            ledger.found_completed(1, 100);
+            ledger.found_completed(1, 101);
+            if !early {
+                ledger.resume(Some(&old), 500);
+            }
+            assert_eq!(ledger.progress(&Now::default()).files_uploaded, 8);
+            assert_eq!(ledger.counted_through(), Some(101));
+        }
+    }
+
+    #[test]
+    fn error_is_gone_when_its_cause_is() {
+        let mut ledger = Ledger::default();
+        ledger.failure(&blob(), "a", "Rejected", "too large");
+        ledger.fails(End::Destination, "files", "Unreachable", "no route");
+        assert_eq!(ledger.progress(&Now::default()).last_error.as_deref(), Some("no route"));
+        ledger.works(End::Destination, "check");
+        assert!(!ledger.is_ok(End::Destination), "another part found the problem");
+        ledger.works(End::Destination, "files");
+        assert!(ledger.is_ok(End::Destination));
+        assert_eq!(ledger.progress(&Now::default()).last_error.as_deref(), Some("a: too large"));
+        let ticket = ledger.completing(1);
+        ledger.completed(ticket, &blob(), 1, 0, 2);
+        assert_eq!(ledger.progress(&Now::default()).last_error, None);
+    }
+}

@@ -1,0 +1,15 @@
+//! Tells a person how far a session is: in the status of its object, on a terminal, or not at all.
+//!
+//! The core publishes a [`Report`] through a `tokio::sync::watch` channel whenever something changes and knows nothing of who reads
+//! it. It never waits for a reader.
+
+use blobferry_crds::{Activity, Progress};
+
+/// How far a session is and what its uploader does, as of now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// The ledger, with the counters of earlier runs added.
+    pub progress: Progress,
+    /// What is being done.
+    pub activity: Activity,
+}

@@ -1,0 +1,365 @@
+//! What is known of the names in the incoming folder, and when a file is stable. (pure)
+//!
+//! A file is stable when size, mtime, ctime and inode were equal in two looks and have been for the quiet period on our own monotonic
+//! clock: the age of an mtime lies (`cp -p`, clock skew, a write-back 30 s late).
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::time::Instant;
+
+use super::Filter;
+use crate::share::{Attributes, Identity, Kind};
+
+/// Most names that are tracked; further ones wait in their folder and are counted.
+const TRACKED: usize = 1_000_000;
+/// An empty file may be a placeholder of a producer that has not flushed yet.
+const EMPTY_QUIET: Duration = Duration::from_secs(60);
+
+/// Why a file is still on the share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// `CamelCase` reason.
+    pub reason: &'static str,
+    /// A sentence for people.
+    pub message: String,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    /// Looked at until it is stable.
+    Watching,
+    /// Stable and handed to the schedule.
+    Queued,
+    /// Not taken for a reason of its own; looked at again at each scan that is due.
+    Held(Held),
+    /// Left alone by the session's rules.
+    Ignored,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    identity: Identity,
+    since: Instant,
+    looks: u32,
+}
+
+#[derive(Debug)]
+struct Candidate {
+    phase: Phase,
+    sample: Option<Sample>,
+    /// Number of the last scan that saw the name.
+    seen: u64,
+}
+
+/// A stable file that can be claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StableFile {
+    /// Its name in the incoming folder.
+    pub name: Box<[u8]>,
+    /// The state in which it was stable.
+    pub sample: Identity,
+}
+
+/// Counts of the table as of now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Files that wait.
+    pub waiting: u64,
+    /// Their bytes, as far as known.
+    pub waiting_bytes: u64,
+    /// Files that are left alone.
+    pub ignored: u64,
+    /// The least ctime of a waiting file; `None` if none waits or one has not been looked at.
+    pub oldest_ctime: Option<i128>,
+    /// True if a file waits of which nothing is known yet.
+    pub unknown: bool,
+}
+
+/// The names of one incoming folder.
+#[derive(Debug)]
+pub struct Table {
+    filter: Filter,
+    quiet: Duration,
+    names: HashMap<Box<[u8]>, Candidate>,
+    scan: u64,
+    untracked: u64,
+}
+
+impl Table {
+    /// An empty table.
+    pub fn new(filter: Filter, quiet: Duration) -> Self {
+        Self { filter, quiet, names: HashMap::new(), scan: 0, untracked: 0 }
+    }
+
+    /// Starts a scan.
+    pub fn begin_scan(&mut self) {
+        self.scan += 1;
+        self.untracked = 0;
+    }
+
+    /// Notes that the scan saw `name`; true if it must be looked at now.
+    pub fn observe(&mut self, name: &[u8], kind: Kind, now: Instant) -> bool {
+        let scan = self.scan;
+        if let Some(candidate) = self.names.get_mut(name) {
+            candidate.seen = scan;
+            return candidate.due(self.quiet, now);
+        }
+        if self.names.len() >= TRACKED {
+            self.untracked += 1;
+            return false;
+        }
+        let taken = matches!(kind, Kind::File | Kind::Unknown) && self.filter.takes(name);
+        let phase = if taken { Phase::Watching } else { Phase::Ignored };
+        self.names.insert(name.into(), Candidate { phase, sample: None, seen: scan });
+        taken
+    }
+
+    /// Takes what a look at `name` found.
+    pub fn sample(&mut self, name: &[u8], attributes: &Attributes, now: Instant) {
+        let Some(candidate) = self.names.get_mut(name) else { return };
+        if attributes.kind != Kind::File {
+            candidate.phase = Phase::Ignored;
+            return;
+        }
+        match &mut candidate.sample {
+            Some(sample) if sample.identity == attributes.identity => sample.looks += 1,
+            _ => candidate.sample = Some(Sample { identity: attributes.identity, since: now, looks: 1 }),
+        }
+    }
+
+    /// Forgets a name that vanished between the listing and the look. It was seen as a file only if it was looked at before; then
+    /// it counts as withdrawn and this returns true.
+    pub fn vanished(&mut self, name: &[u8]) -> bool {
+        self.names.remove(name).is_some_and(|candidate| candidate.is_withdrawn_when_gone())
+    }
+
+    /// Ends a complete scan: returns how many files were gone before a claim. A listing may miss a name while the folder changes, so
+    /// a name is gone when two scans missed it.
+    pub fn end_scan(&mut self) -> u64 {
+        let oldest = self.scan.saturating_sub(1);
+        let mut withdrawn = 0;
+        self.names.retain(|_, candidate| {
+            let stays = candidate.seen >= oldest;
+            withdrawn += u64::from(!stays && candidate.is_withdrawn_when_gone());
+            stays
+        });
+        withdrawn
+    }
+
+    /// Stable files that are not handed out yet, oldest first.
+    pub fn stable(&self, now: Instant) -> Vec<StableFile> {
+        let mut stable: Vec<StableFile> = self
+            .names
+            .iter()
+            .filter(|(_, candidate)| matches!(candidate.phase, Phase::Watching) && candidate.is_stable(self.quiet, now))
+            .filter_map(|(name, candidate)| Some(StableFile { name: name.clone(), sample: candidate.sample?.identity }))
+            .collect();
+        stable.sort_by(|a, b| (a.sample.ctime, &a.name).cmp(&(b.sample.ctime, &b.name)));
+        stable
+    }
+
+    /// Notes that `name` was handed to the schedule.
+    pub fn queued(&mut self, name: &[u8]) {
+        self.set_phase(name, Phase::Queued);
+    }
+
+    /// Notes that `name` cannot be taken now.
+    pub fn hold(&mut self, name: &[u8], held: Held) {
+        self.set_phase(name, Phase::Held(held));
+    }
+
+    /// Notes that the file is not what it was: it must become stable again.
+    pub fn watch_again(&mut self, name: &[u8]) {
+        if let Some(candidate) = self.names.get_mut(name) {
+            candidate.phase = Phase::Watching;
+            candidate.sample = None;
+        }
+    }
+
+    /// Notes that the file is ours now.
+    pub fn claimed(&mut self, name: &[u8]) {
+        self.names.remove(name);
+    }
+
+    fn set_phase(&mut self, name: &[u8], phase: Phase) {
+        if let Some(candidate) = self.names.get_mut(name) {
+            candidate.phase = phase;
+        }
+    }
+
+    /// Counts as of now.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts { waiting: self.untracked, unknown: self.untracked > 0, ..Counts::default() };
+        for candidate in self.names.values() {
+            match (&candidate.phase, candidate.sample) {
+                (Phase::Ignored, _) => counts.ignored += 1,
+                (_, None) => {
+                    counts.waiting += 1;
+                    counts.unknown = true;
+                }
+                (_, Some(sample)) => {
+                    counts.waiting += 1;
+                    counts.waiting_bytes += sample.identity.size;
+                    let ctime = sample.identity.ctime;
+                    counts.oldest_ctime = Some(counts.oldest_ctime.map_or(ctime, |oldest| oldest.min(ctime)));
+                }
+            }
+        }
+        counts
+    }
+
+    /// The oldest files that are held back, at most `limit`, waiting ones before ignored ones.
+    pub fn held_back(&self, limit: usize, now: Instant) -> Vec<(Box<[u8]>, Held)> {
+        let mut held: Vec<_> = self
+            .names
+            .iter()
+            .filter_map(|(name, candidate)| {
+                let ctime = candidate.sample.map_or(i128::MAX, |sample| sample.identity.ctime);
+                Some((matches!(candidate.phase, Phase::Ignored), ctime, name, candidate.held(now)?))
+            })
+            .collect();
+        held.sort_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
+        held.into_iter().take(limit).map(|(_, _, name, held)| (name.clone(), held)).collect()
+    }
+}
+
+impl Candidate {
+    fn quiet_period(&self, quiet: Duration) -> Duration {
+        match self.sample {
+            Some(Sample { identity: Identity { size: 0, .. }, .. }) => quiet.max(EMPTY_QUIET),
+            _ => quiet,
+        }
+    }
+
+    fn is_stable(&self, quiet: Duration, now: Instant) -> bool {
+        self.sample.is_some_and(|sample| sample.looks >= 2 && now.duration_since(sample.since) >= self.quiet_period(quiet))
+    }
+
+    /// True if a look is due: nothing or one look is known, or the quiet period may just have passed. Looks in between would tell
+    /// nothing, because any change moves the ctime.
+    fn due(&self, quiet: Duration, now: Instant) -> bool {
+        match (&self.phase, self.sample) {
+            (Phase::Ignored | Phase::Queued, _) => false,
+            (Phase::Held(_), Some(sample)) => now.duration_since(sample.since) >= EMPTY_QUIET,
+            (_, None) => true,
+            (Phase::Watching, Some(sample)) => sample.looks < 2 || now.duration_since(sample.since) >= self.quiet_period(quiet),
+        }
+    }
+
+    /// Ignored names and names never looked at were not counted as files that wait for us.
+    fn is_withdrawn_when_gone(&self) -> bool {
+        !matches!(self.phase, Phase::Ignored) && self.sample.is_some()
+    }
+
+    fn held(&self, now: Instant) -> Option<Held> {
+        match (&self.phase, self.sample) {
+            (Phase::Held(held), _) => Some(held.clone()),
+            (Phase::Ignored, _) => Some(Held {
+                reason: "Ignored",
+                message: "left alone by watch.ignore, watch.fileExtensions, or because it is no regular file".into(),
+            }),
+            (Phase::Watching, Some(sample)) if sample.looks < 2 => {
+                Some(Held { reason: "StillGrowing", message: "it changed at the last look".into() })
+            }
+            (Phase::Watching, Some(sample)) => {
+                let quiet = now.duration_since(sample.since).as_secs();
+                Some(Held {
+                    reason: "TooYoung",
+                    message: format!("unchanged for {quiet} s, less than watch.minFileAge (60 s for an empty file)"),
+                })
+            }
+            (Phase::Watching | Phase::Queued, _) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUIET: Duration = Duration::from_secs(5);
+
+    fn table() -> Table {
+        Table::new(Filter::new(&[], &["*.tmp".to_owned()]).unwrap(), QUIET)
+    }
+
+    fn file(size: u64, ctime: i128) -> Attributes {
+        Attributes { kind: Kind::File, identity: Identity { inode: 1, size, mtime: 0, ctime }, links: 1 }
+    }
+
+    /// One scan that sees `name` with `attributes` at `now`.
+    fn scan(table: &mut Table, name: &[u8], attributes: &Attributes, now: Instant) {
+        table.begin_scan();
+        if table.observe(name, Kind::File, now) {
+            table.sample(name, attributes, now);
+        }
+        table.end_scan();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn file_is_stable_after_two_equal_looks_and_the_quiet_period() {
+        let (mut table, start) = (table(), Instant::now());
+        scan(&mut table, b"a", &file(1, 1), start);
+        assert!(table.stable(start + QUIET).is_empty(), "one look is not enough");
+        scan(&mut table, b"a", &file(1, 1), start + Duration::from_secs(2));
+        assert!(table.stable(start + Duration::from_secs(4)).is_empty(), "too young");
+        scan(&mut table, b"a", &file(1, 1), start + QUIET);
+        assert_eq!(table.stable(start + QUIET).len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn change_seen_at_the_last_look_starts_the_quiet_period_again() {
+        let (mut table, start) = (table(), Instant::now());
+        scan(&mut table, b"a", &file(1, 1), start);
+        scan(&mut table, b"a", &file(1, 1), start + Duration::from_secs(2));
+        scan(&mut table, b"a", &file(2, 2), start + QUIET);
+        assert!(table.stable(start + QUIET).is_empty());
+        scan(&mut table, b"a", &file(2, 2), start + QUIET * 2);
+        assert_eq!(table.stable(start + QUIET * 2)[0].sample.size, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn empty_file_waits_a_minute() {
+        let (mut table, start) = (table(), Instant::now());
+        for seconds in [0, 2, 59] {
+            scan(&mut table, b"a", &file(0, 1), start + Duration::from_secs(seconds));
+            assert!(table.stable(start + Duration::from_secs(seconds)).is_empty());
+        }
+        scan(&mut table, b"a", &file(0, 1), start + EMPTY_QUIET);
+        assert_eq!(table.stable(start + EMPTY_QUIET).len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn name_missed_by_one_scan_stays_and_by_two_is_withdrawn() {
+        let (mut table, start) = (table(), Instant::now());
+        scan(&mut table, b"a", &file(1, 1), start);
+        table.begin_scan();
+        assert_eq!(table.end_scan(), 0);
+        table.begin_scan();
+        assert_eq!(table.end_scan(), 1);
+        assert_eq!(table.counts(), Counts::default());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn known_quiet_names_are_not_looked_at() {
+        let (mut table, start) = (table(), Instant::now());
+        scan(&mut table, b"a", &file(1, 1), start);
+        scan(&mut table, b"a", &file(1, 1), start + QUIET);
+        table.queued(b"a");
+        table.begin_scan();
+        assert!(!table.observe(b"a", Kind::File, start + QUIET * 9));
+        assert!(!table.observe(b"x.tmp", Kind::File, start));
+        assert!(!table.observe(b"x.tmp", Kind::File, start + QUIET));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn links_and_ignored_names_are_counted_as_ignored() {
+        let (mut table, start) = (table(), Instant::now());
+        table.begin_scan();
+        assert!(!table.observe(b"link", Kind::Special, start));
+        assert!(!table.observe(b"x.tmp", Kind::File, start));
+        assert!(table.observe(b"a", Kind::Unknown, start));
+        table.sample(b"a", &Attributes { kind: Kind::Special, ..file(1, 1) }, start);
+        assert_eq!(table.counts(), Counts { ignored: 3, ..Counts::default() });
+    }
+}

@@ -1,0 +1,255 @@
+//! What all parts of a running session share: its two edges, its folders and rules, and the books.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use blobferry_crds::Overwrite;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{
+    blob::BlobStore,
+    books::Books,
+    formats::{BlobName, BlobNameError, ProcessId, SourceId, blob_name},
+    schedule::{Delay, Task},
+    share::Share,
+    stage::Stage,
+    transfer::Buffers,
+};
+
+/// The kinds of the two edges and of the stage between them.
+pub trait Edges: Send + Sync + 'static {
+    /// The share.
+    type Share: Share;
+    /// The container.
+    type Store: BlobStore;
+    /// The local disk.
+    type Stage: Stage;
+}
+
+/// Where things are on the share and in the container.
+#[derive(Clone, Debug)]
+pub struct Folders {
+    /// Where this session's producers put files.
+    pub incoming: PathBuf,
+    /// Where claimed files of all sessions live.
+    pub processing: PathBuf,
+    /// The session.
+    pub session: String,
+    /// The date of new claims, `YYYYMMDD`.
+    pub date: String,
+    /// What blob names start with.
+    pub prefix: String,
+}
+
+impl Folders {
+    /// Where the claims of a date live.
+    pub fn claims(&self, date: &str) -> PathBuf {
+        self.processing.join(date).join(&self.session)
+    }
+
+    /// The blob of a producer's file of a date.
+    pub fn blob(&self, date: &str, producer: &[u8]) -> Result<BlobName, BlobNameError> {
+        blob_name(&self.prefix, date, &self.session, producer)
+    }
+}
+
+/// How files are taken, sent and kept.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Quiet period before a claim and before the commit of an adopted file.
+    pub min_file_age: Duration,
+    /// What happens when a blob of the name exists.
+    pub overwrite: Overwrite,
+    /// Least bytes of a block.
+    pub block_size: u64,
+    /// Most bytes of a file that is one Put Blob.
+    pub single_put_size: u64,
+    /// Blocks in flight per file.
+    pub concurrency: usize,
+    /// Most bytes buffered for all files.
+    pub memory_limit: u64,
+    /// How long a completed file is kept.
+    pub keep_completed_for: Duration,
+}
+
+/// A running session.
+#[derive(Debug)]
+pub struct Session<E: Edges> {
+    /// The share.
+    pub share: E::Share,
+    /// The container.
+    pub store: E::Store,
+    /// The local disk.
+    pub stage: E::Stage,
+    /// Where things are.
+    pub folders: Folders,
+    /// How things are done.
+    pub rules: Rules,
+    /// What our blobs belong to.
+    pub source: SourceId,
+    /// This process.
+    pub process: ProcessId,
+    /// UID of this pod.
+    pub pod_uid: String,
+    /// Most bytes of a producer's name.
+    pub longest_name: usize,
+    /// The memory for blocks.
+    pub buffers: Buffers,
+    books: Mutex<Books>,
+    random: Mutex<StdRng>,
+    /// Greatest time seen of the server's clock, in nanoseconds since 1970.
+    server_time: AtomicU64,
+    /// Completed files up to this time of the server's clock are in a report that was taken, if anybody takes reports.
+    reported_through: Mutex<Option<i128>>,
+    wake: Notify,
+}
+
+/// What a session is made of.
+#[derive(Debug)]
+pub struct Parts<E: Edges> {
+    /// The share.
+    pub share: E::Share,
+    /// The container.
+    pub store: E::Store,
+    /// The local disk.
+    pub stage: E::Stage,
+    /// Where things are.
+    pub folders: Folders,
+    /// How things are done.
+    pub rules: Rules,
+    /// What our blobs belong to.
+    pub source: SourceId,
+    /// This process.
+    pub process: ProcessId,
+    /// UID of this pod.
+    pub pod_uid: String,
+    /// Most bytes of a producer's name.
+    pub longest_name: usize,
+    /// The empty books.
+    pub books: Books,
+    /// Seed of the session's randomness.
+    pub seed: u64,
+}
+
+impl<E: Edges> Session<E> {
+    /// A session of these parts.
+    pub fn new(parts: Parts<E>) -> Self {
+        let Parts { share, store, stage, folders, rules, source, process, pod_uid, longest_name, books, seed } = parts;
+        Self {
+            share,
+            store,
+            stage,
+            folders,
+            source,
+            process,
+            pod_uid,
+            longest_name,
+            buffers: Buffers::new(rules.memory_limit),
+            rules,
+            books: Mutex::new(books),
+            random: Mutex::new(StdRng::seed_from_u64(seed)),
+            server_time: AtomicU64::new(0),
+            reported_through: Mutex::new(None),
+            wake: Notify::new(),
+        }
+    }
+
+    /// The books, for a moment: never held across an await.
+    pub fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Random bits.
+    pub fn random(&self) -> u64 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+    }
+
+    /// A random number in `0.0..1.0`.
+    pub fn jitter(&self) -> f64 {
+        f64::from(u32::try_from(self.random() >> 32).unwrap_or(0)) / (f64::from(u32::MAX) + 1.0)
+    }
+
+    /// A time that the server's clock has certainly reached: the greatest that was seen, at most a heartbeat old.
+    pub fn server_now(&self) -> i128 {
+        self.server_time.load(Ordering::Relaxed).into()
+    }
+
+    /// Takes note of a time that the server set just now.
+    pub fn saw_server_time(&self, nanoseconds: i128) {
+        self.server_time.fetch_max(u64::try_from(nanoseconds.max(0)).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Completed files up to this time of the server's clock are in a report that was taken; `None` if nobody takes reports.
+    pub fn reported_through(&self) -> Option<i128> {
+        *self.reported_through.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody takes reports, and has taken one that counts completed files up to this time of the server's clock.
+    pub fn set_reported_through(&self, nanoseconds: i128) {
+        *self.reported_through.lock().unwrap_or_else(PoisonError::into_inner) = Some(nanoseconds);
+    }
+
+    /// Hands stable files to the schedule as far as its queue has room.
+    pub fn offer_stable(&self) {
+        self.books().offer_stable(&self.folders, self.longest_name, Instant::now());
+        self.wake.notify_waiters();
+    }
+
+    /// Adds a task.
+    pub fn add(&self, blob: BlobName, task: Task, due: Instant, delay: Delay) {
+        self.books().schedule.add(blob, task, due, delay);
+        self.wake.notify_waiters();
+    }
+
+    /// Notes that no worker holds a task of `blob` any more.
+    pub fn finished(&self, blob: &BlobName) {
+        self.books().schedule.finished(blob);
+        self.wake.notify_waiters();
+    }
+
+    /// Makes everything due at once that failed for the sake of one of the ends.
+    pub fn hurry(&self) {
+        self.books().schedule.hurry(Instant::now());
+        self.wake.notify_waiters();
+    }
+
+    /// The next task that is due, as soon as there is one.
+    pub async fn next_task(&self) -> (BlobName, Task) {
+        loop {
+            let woken = self.wake.notified();
+            tokio::pin!(woken);
+            // Registered before the look, so that no wake-up is lost between the look and the wait.
+            woken.as_mut().enable();
+            let next_due = {
+                let mut books = self.books();
+                if let Some(task) = books.schedule.take(Instant::now()) {
+                    return task;
+                }
+                books.schedule.next_due()
+            };
+            match next_due {
+                Some(due) => {
+                    let _ = tokio::time::timeout_at(due, woken).await;
+                }
+                None => woken.await,
+            }
+        }
+    }
+
+    /// The folder of new claims.
+    pub fn claims_today(&self) -> PathBuf {
+        self.folders.claims(&self.folders.date)
+    }
+
+    /// Path of a file below the processing folder.
+    pub fn processing(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.folders.processing.join(name)
+    }
+}

@@ -1,0 +1,223 @@
+//! The stage on a local disk: one file per claimed file, in a folder of this process's own.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use bytes::{Bytes, BytesMut};
+use rustix::fs::{FlockOperation, flock};
+
+use super::{Stage, StagedFile};
+use crate::share::Pool;
+
+/// Blocks of one file that may wait for the disk; with more the disk is too slow, and the block is not kept.
+const BACKLOG: u64 = 4;
+
+/// The stage of one process.
+#[derive(Debug)]
+pub struct DiskStage {
+    inner: Option<Arc<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    folder: PathBuf,
+    /// Locked for as long as this process lives, so that another process does not remove the folder.
+    _lock: File,
+    pool: Pool,
+    limit: u64,
+    used: AtomicU64,
+    next: AtomicU64,
+}
+
+impl DiskStage {
+    /// No stage: every file is streamed.
+    pub fn none() -> Self {
+        Self { inner: None }
+    }
+
+    /// A stage below `root` of at most `limit` bytes, and at most what leaves a fifth of the file system free. Folders of processes
+    /// that are gone are removed.
+    pub fn open(root: &Path, process: &str, limit: u64, pool: Pool) -> io::Result<Self> {
+        fs::create_dir_all(root)?;
+        remove_unlocked(root)?;
+        let folder = root.join(process);
+        fs::create_dir_all(&folder)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        let system = rustix::fs::statvfs(root)?;
+        let fifth = system.f_blocks.saturating_mul(system.f_frsize) / 5;
+        let room = system.f_bavail.saturating_mul(system.f_frsize).saturating_sub(fifth);
+        let inner = Inner { folder, _lock: lock, pool, limit: limit.min(room), used: AtomicU64::new(0), next: AtomicU64::new(0) };
+        Ok(Self { inner: Some(Arc::new(inner)) })
+    }
+
+    /// Bytes that are staged now.
+    pub fn used(&self) -> u64 {
+        self.inner.as_ref().map_or(0, |inner| inner.used.load(Ordering::Relaxed))
+    }
+}
+
+fn remove_unlocked(root: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(root)? {
+        let folder = entry?.path();
+        let Ok(lock) = OpenOptions::new().write(true).open(folder.join("lock")) else { continue };
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            fs::remove_dir_all(&folder)?;
+        }
+    }
+    Ok(())
+}
+
+impl Stage for DiskStage {
+    type File = DiskFile;
+
+    async fn begin(&self, size: u64) -> Option<DiskFile> {
+        let inner = Arc::clone(self.inner.as_ref()?);
+        let fits = |used: u64| used.checked_add(size).filter(|total| *total <= inner.limit);
+        inner.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, fits).ok()?;
+        let path = inner.folder.join(inner.next.fetch_add(1, Ordering::Relaxed).to_string());
+        let create = {
+            let path = path.clone();
+            move || OpenOptions::new().create_new(true).read(true).write(true).open(path)
+        };
+        match inner.pool.run(create).await {
+            Ok(file) => Some(DiskFile {
+                file: Arc::new(file),
+                path,
+                size,
+                inner,
+                kept: Arc::default(),
+                backlog: Arc::default(),
+                failed: Arc::default(),
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "cannot stage a file, it is streamed");
+                inner.used.fetch_sub(size, Ordering::AcqRel);
+                None
+            }
+        }
+    }
+}
+
+/// A file on the stage.
+#[derive(Debug)]
+pub struct DiskFile {
+    file: Arc<File>,
+    path: PathBuf,
+    size: u64,
+    inner: Arc<Inner>,
+    /// Offsets of the blocks that are on the disk.
+    kept: Arc<Mutex<HashSet<u64>>>,
+    backlog: Arc<AtomicU64>,
+    failed: Arc<AtomicBool>,
+}
+
+impl StagedFile for DiskFile {
+    fn keep(&self, offset: u64, block: Bytes) {
+        if self.failed.load(Ordering::Relaxed) || self.backlog.load(Ordering::Relaxed) >= BACKLOG {
+            return;
+        }
+        self.backlog.fetch_add(1, Ordering::Relaxed);
+        let (file, kept) = (Arc::clone(&self.file), Arc::clone(&self.kept));
+        let (backlog, failed) = (Arc::clone(&self.backlog), Arc::clone(&self.failed));
+        self.inner.pool.start(move || {
+            match file.write_all_at(&block, offset) {
+                Ok(()) => {
+                    kept.lock().unwrap_or_else(PoisonError::into_inner).insert(offset);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the local disk fails, the file is streamed");
+                    failed.store(true, Ordering::Relaxed);
+                }
+            }
+            backlog.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    async fn read(&self, offset: u64, length: usize, mut buffer: BytesMut) -> Result<BytesMut, BytesMut> {
+        if !self.kept.lock().unwrap_or_else(PoisonError::into_inner).contains(&offset) {
+            return Err(buffer);
+        }
+        let file = Arc::clone(&self.file);
+        let read = move || {
+            buffer.resize(length, 0);
+            let result = file.read_exact_at(&mut buffer, offset);
+            Ok((buffer, result))
+        };
+        match self.inner.pool.run(read).await {
+            Ok((buffer, Ok(()))) => Ok(buffer),
+            Ok((buffer, Err(error))) => {
+                tracing::warn!(%error, "cannot read a staged block, it is read from the share again");
+                Err(buffer)
+            }
+            Err(_) => Err(BytesMut::new()),
+        }
+    }
+}
+
+impl Drop for DiskFile {
+    fn drop(&mut self) {
+        let (path, inner, size) = (self.path.clone(), Arc::clone(&self.inner), self.size);
+        let pool = self.inner.pool.clone();
+        pool.start(move || {
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(%error, path = %path.display(), "cannot remove a staged file");
+            }
+            inner.used.fetch_sub(size, Ordering::AcqRel);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage(root: &Path, process: &str, limit: u64) -> DiskStage {
+        DiskStage::open(root, process, limit, Pool::new("stage", 1).unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn kept_blocks_are_read_back_and_others_are_not() {
+        let root = tempfile::tempdir().unwrap();
+        let stage = stage(root.path(), "p", 100);
+        let file = stage.begin(10).await.unwrap();
+        file.keep(4, Bytes::from_static(b"abcd"));
+        while file.backlog.load(Ordering::Relaxed) > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(file.read(4, 4, BytesMut::new()).await.unwrap(), &b"abcd"[..]);
+        assert!(file.read(0, 4, BytesMut::new()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn file_that_does_not_fit_is_not_staged_and_room_comes_back() {
+        let root = tempfile::tempdir().unwrap();
+        let stage = stage(root.path(), "p", 10);
+        let file = stage.begin(8).await.unwrap();
+        assert!(stage.begin(3).await.is_none());
+        drop(file);
+        while stage.used() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(stage.begin(3).await.is_some());
+    }
+
+    #[test]
+    fn folders_of_live_processes_stay_and_of_dead_ones_go() {
+        let root = tempfile::tempdir().unwrap();
+        let live = stage(root.path(), "live", 1);
+        drop(stage(root.path(), "dead", 1));
+        let _next = stage(root.path(), "next", 1);
+        assert!(root.path().join("live").exists() && !root.path().join("dead").exists());
+        drop(live);
+    }
+}

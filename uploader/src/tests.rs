@@ -1,0 +1,7 @@
+//! The life of a file with real folders and a blob service in memory.
+
+mod bench;
+mod hazards;
+mod life;
+
+use bench::Bench;

@@ -1,0 +1,188 @@
+//! A session on a temporary folder, driven pass by pass.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use blobferry_crds::{Overwrite, Progress};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::{
+    blob::memory::MemoryStore,
+    books::Books,
+    collect::Collector,
+    formats::{BlobName, Marker, ProcessId, ProcessingName, State, blob_name},
+    run::recover,
+    scan::{self, Filter, Table},
+    schedule::Schedule,
+    session::{Edges, Folders, Parts, Rules, Session},
+    share::{LocalShare, Pool},
+    stage::DiskStage,
+    start::check_share,
+    work,
+};
+
+pub(super) const QUIET: Duration = Duration::from_secs(5);
+pub(super) const DATE: &str = "20261121";
+pub(super) const SESSION: &str = "truck-7";
+
+#[derive(Debug)]
+pub(super) struct Edge;
+
+impl Edges for Edge {
+    type Share = LocalShare;
+    type Store = MemoryStore;
+    type Stage = DiskStage;
+}
+
+/// A share, a container, and one process after another.
+#[derive(Debug)]
+pub(super) struct Bench {
+    share: TempDir,
+    pub(super) store: MemoryStore,
+    pub(super) session: Arc<Session<Edge>>,
+    pub(super) collector: Collector,
+    processes: u64,
+    pub(super) rules: Rules,
+}
+
+pub(super) fn rules() -> Rules {
+    Rules {
+        min_file_age: QUIET,
+        overwrite: Overwrite::OwnSource,
+        block_size: 64 << 10,
+        single_put_size: 100 << 10,
+        concurrency: 4,
+        memory_limit: 16 << 20,
+        keep_completed_for: Duration::from_secs(60),
+    }
+}
+
+impl Bench {
+    pub(super) async fn new() -> Self {
+        Self::with(rules()).await
+    }
+
+    pub(super) async fn with(rules: Rules) -> Self {
+        let share = tempfile::tempdir().unwrap();
+        fs::create_dir(share.path().join("incoming")).unwrap();
+        let store = MemoryStore::new();
+        let (session, collector) = process(share.path(), &store, &rules, 1).await;
+        Self { share, store, session, collector, processes: 1, rules }
+    }
+
+    /// The process is gone, with all that it knew; another one starts in the same pod.
+    pub(super) async fn restart(&mut self) {
+        self.processes += 1;
+        (self.session, self.collector) = process(self.share.path(), &self.store, &self.rules, self.processes).await;
+    }
+
+    pub(super) fn incoming(&self, name: &str) -> PathBuf {
+        self.share.path().join("incoming").join(SESSION).join(name)
+    }
+
+    pub(super) fn drop_file(&self, name: &str, content: &[u8]) {
+        fs::write(self.incoming(name), content).unwrap();
+    }
+
+    /// Scans until what is there is stable, and works until nothing is due.
+    pub(super) async fn settle(&mut self) {
+        for _ in 0..3 {
+            scan::pass(&self.session).await.unwrap();
+            tokio::time::advance(QUIET).await;
+        }
+        self.work().await;
+    }
+
+    /// Works until nothing is due.
+    pub(super) async fn work(&mut self) {
+        loop {
+            let taken = self.session.books().schedule.take(Instant::now());
+            let Some((blob, task)) = taken else { return };
+            work::pass(&self.session, &blob, task).await;
+            self.session.finished(&blob);
+        }
+    }
+
+    /// Lets time pass, and works.
+    pub(super) async fn later(&mut self, time: Duration) {
+        tokio::time::advance(time).await;
+        self.work().await;
+    }
+
+    pub(super) fn blob(&self, name: &str) -> BlobName {
+        blob_name("", DATE, SESSION, name.as_bytes()).unwrap()
+    }
+
+    pub(super) fn content(&self, name: &str) -> Option<Vec<u8>> {
+        self.store.content(&self.blob(name)).map(|bytes| bytes.to_vec())
+    }
+
+    /// Contents of all versions that were ever committed.
+    pub(super) fn versions(&self, name: &str) -> Vec<Vec<u8>> {
+        self.store.versions(&self.blob(name)).iter().map(|version| version.bytes().to_vec()).collect()
+    }
+
+    /// Names below the processing folder, sorted by producer's name and claim.
+    pub(super) fn processing(&self) -> Vec<ProcessingName> {
+        let folder = self.session.claims_today();
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| ProcessingName::parse(entry.unwrap().file_name().as_encoded_bytes()).unwrap())
+            .collect();
+        names.sort_by_key(|name| (name.producer.clone(), name.claim));
+        names
+    }
+
+    pub(super) fn processing_path(&self, name: &ProcessingName) -> PathBuf {
+        crate::share::join(&self.session.claims_today(), &name.to_bytes())
+    }
+
+    pub(super) fn states(&self) -> Vec<&'static str> {
+        let state = |name: &ProcessingName| match name.state {
+            State::Claimed => "claimed",
+            State::Completed(_) => "completed",
+            State::Failed => "failed",
+            State::FailedReason => "reason",
+            State::Superseded => "superseded",
+        };
+        self.processing().iter().map(state).collect()
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        self.session.books().progress(Instant::now())
+    }
+}
+
+async fn process(share: &Path, store: &MemoryStore, rules: &Rules, number: u64) -> (Arc<Session<Edge>>, Collector) {
+    let folders = Folders {
+        incoming: share.join("incoming").join(SESSION),
+        processing: share.join(".processing"),
+        session: SESSION.into(),
+        date: DATE.into(),
+        prefix: String::new(),
+    };
+    let marker = Marker { version: 1, session_uid: "uid".into(), incoming_dir: "incoming".into(), destination: "container".into() };
+    let local = LocalShare::new(Pool::new("share", 2).unwrap());
+    let process = ProcessId::new(number);
+    let ground = check_share(&local, &folders, &marker, process).await.unwrap();
+    let session = Arc::new(Session::<Edge>::new(Parts {
+        share: local,
+        store: store.clone(),
+        stage: DiskStage::none(),
+        folders,
+        rules: rules.clone(),
+        source: ground.source,
+        process,
+        pod_uid: "pod".into(),
+        longest_name: ground.longest_name,
+        books: Books::new(Table::new(Filter::new(&[], &["*.tmp".to_owned()]).unwrap(), QUIET), Schedule::new(100)),
+        seed: number,
+    }));
+    let collector = recover(&session, "uid").await.unwrap();
+    (session, collector)
+}

@@ -1,0 +1,159 @@
+//! One attempt to bring a claimed file into its blob.
+//!
+//! Open and look at the source, look at the blob, decide; send what the service does not have; wait until the file was quiet; look at
+//! the blob and at the source again; commit under the condition of that look; prove; rename to completed. Each step may end the
+//! attempt with a [`Setback`], and what was sent is kept for the next.
+
+mod buffers;
+mod confirm;
+mod decide;
+mod plan;
+mod send;
+mod setback;
+mod source;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::time::Instant;
+
+use crate::{
+    blob::{BlobStore, BlockListKind, Condition, ListedBlock, Properties},
+    complete::{complete, supersede},
+    file::ClaimedFile,
+    formats::{BlobOrigin, BlockId, OrderKey, metadata_of},
+    session::{Edges, Session},
+    share::{Identity, Share, ShareFile},
+};
+
+pub use buffers::{Buffer, Buffers};
+pub use decide::{Verdict, decide};
+pub use plan::Plan;
+pub use send::Sent;
+pub use setback::Setback;
+
+/// How a file left our hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// Committed, proven and renamed to completed.
+    Completed,
+    /// A later generation was committed first; it is kept under that name.
+    Superseded,
+    /// Somebody else took it.
+    Gone,
+}
+
+/// One attempt. `opened` is the file opened before its claim, `progress` the bytes that the service has.
+pub async fn attempt<E: Edges>(
+    session: &Session<E>,
+    file: &mut ClaimedFile,
+    opened: Option<<E::Share as Share>::File>,
+    progress: &AtomicU64,
+) -> Result<Finish, Setback> {
+    let Some(open) = source::open(session, file, opened).await? else { return Ok(Finish::Gone) };
+    let size = open.identity.size;
+    let small = size <= session.rules.single_put_size;
+    // A fresh small name costs one request: its condition is the look.
+    let verdict = if small && file.is_fresh() { Verdict::Write(Condition::Absent) } else { look(session, file).await? };
+    match verdict {
+        Verdict::Committed(found, origin) => confirm::confirm(session, file, &open, &found, &origin).await,
+        Verdict::Overtaken(key) => overtaken(session, file, &open.identity, key).await,
+        Verdict::Occupied(message) => Err(Setback::occupied(message)),
+        Verdict::Write(condition) if small => put(session, file, open, &condition, progress).await,
+        Verdict::Write(_) => send_and_commit(session, file, open, progress).await,
+    }
+}
+
+async fn look<E: Edges>(session: &Session<E>, file: &ClaimedFile) -> Result<Verdict, Setback> {
+    let found = session.store.look(&file.blob).await?;
+    Ok(decide(found, &session.source, &file.name.claim, session.rules.overwrite))
+}
+
+/// A small file: one Put Blob.
+async fn put<E: Edges>(
+    session: &Session<E>,
+    file: &mut ClaimedFile,
+    mut open: source::Source<<E::Share as Share>::File>,
+    condition: &Condition,
+    progress: &AtomicU64,
+) -> Result<Finish, Setback> {
+    must_be_quiet(session, file)?;
+    let length = usize::try_from(open.identity.size).unwrap_or(usize::MAX);
+    let mut buffer = session.buffers.take(length).await;
+    buffer.bytes = open.file.read_at(0, std::mem::take(&mut buffer.bytes), length).await?;
+    if buffer.bytes.len() != length {
+        return Err(source::changed(session, file, &open).await);
+    }
+    let body = buffer.freeze();
+    let crc64 = send::crc64(&body);
+    source::check_unchanged(session, file, &mut open, source::Compare::Whole(crc64)).await?;
+    let properties = properties(session, file, &open.identity, crc64);
+    session.store.put_blob(&file.blob, body, crc64, condition, &properties).await?;
+    progress.store(open.identity.size, Ordering::Relaxed);
+    Ok(complete(session, file, &open.identity, 0).await?)
+}
+
+/// A large file: blocks, then the commit.
+async fn send_and_commit<E: Edges>(
+    session: &Session<E>,
+    file: &mut ClaimedFile,
+    mut open: source::Source<<E::Share as Share>::File>,
+    progress: &AtomicU64,
+) -> Result<Finish, Setback> {
+    let blocks = send::send(session, file, &open, progress).await?;
+    must_be_quiet(session, file)?;
+    let condition = match look(session, file).await? {
+        Verdict::Write(condition) => condition,
+        Verdict::Committed(found, origin) => return confirm::confirm(session, file, &open, &found, &origin).await,
+        Verdict::Overtaken(key) => return overtaken(session, file, &open.identity, key).await,
+        Verdict::Occupied(message) => return Err(Setback::occupied(message)),
+    };
+    source::check_unchanged(session, file, &mut open, source::Compare::Blocks(&blocks)).await?;
+    let properties = properties(session, file, &open.identity, send::combined(&blocks));
+    if let Err(error) = session.store.commit(&file.blob, &blocks, &condition, &properties).await {
+        return Err(Setback::of_commit(file, error));
+    }
+    prove(session, file, &blocks).await?;
+    let resumed = file.sent.as_ref().map_or(0, Sent::resumed);
+    Ok(complete(session, file, &open.identity, resumed).await?)
+}
+
+/// The committed list must be the plan, id by id and size by size: our own metadata would also be there if blocks had been swapped.
+async fn prove<E: Edges>(session: &Session<E>, file: &ClaimedFile, blocks: &[BlockId]) -> Result<(), Setback> {
+    let committed = session.store.blocks(&file.blob, BlockListKind::Committed).await?;
+    let same = |(listed, id): (&ListedBlock, &BlockId)| listed.id == id.to_bytes() && listed.size == u64::from(id.length);
+    if committed.len() == blocks.len() && committed.iter().zip(blocks).all(same) {
+        return Ok(());
+    }
+    Err(Setback::failed(
+        "NotProven",
+        "the committed blob has other blocks than were sent: somebody else writes to it".into(),
+        false,
+    ))
+}
+
+/// A later generation is there. It followed this one if this one is still what its key says; if the file was changed after the sample
+/// that made its key, it is the newest and becomes the next generation.
+async fn overtaken<E: Edges>(
+    session: &Session<E>,
+    file: &mut ClaimedFile,
+    identity: &Identity,
+    by: OrderKey,
+) -> Result<Finish, Setback> {
+    let as_sampled = match &file.sample {
+        Some(sample) => sample.same_content(identity),
+        None => identity.mtime <= i128::from(file.name.claim.key.0),
+    };
+    if as_sampled {
+        return Ok(supersede(session, file).await?);
+    }
+    confirm::become_next_generation(session, file, identity, by).await
+}
+
+fn must_be_quiet<E: Edges>(session: &Session<E>, file: &ClaimedFile) -> Result<(), Setback> {
+    file.quiet_at(session.rules.min_file_age, Instant::now()).map_or(Ok(()), |at| Err(Setback::NotQuiet(at)))
+}
+
+fn properties<E: Edges>(session: &Session<E>, file: &ClaimedFile, identity: &Identity, crc64: u64) -> Properties {
+    let origin = BlobOrigin { source: session.source.clone(), claim: file.name.claim, crc64 };
+    Properties { metadata: metadata_of(&origin, identity.mtime) }
+}

@@ -1,0 +1,151 @@
+//! The file on the share during an attempt: opened once, looked at by name and by descriptor, read again only to compare.
+
+use bytes::BytesMut;
+use tokio::time::Instant;
+
+use super::{Setback, send};
+use crate::{
+    file::ClaimedFile,
+    formats::BlockId,
+    session::{Edges, Session},
+    share::{Identity, Share, ShareFile},
+};
+
+/// Bytes read at a time for a comparison.
+const STRIDE: u64 = 4 << 20;
+
+/// An open claimed file and the state in which it was last seen.
+#[derive(Debug)]
+pub(super) struct Source<F> {
+    /// The open file.
+    pub(super) file: F,
+    /// Its state, the same by name and by descriptor.
+    pub(super) identity: Identity,
+}
+
+/// What the content is compared with after a change of the ctime alone.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Compare<'a> {
+    /// The checksum of the whole content.
+    Whole(u64),
+    /// The blocks that were sent.
+    Blocks(&'a [BlockId]),
+}
+
+/// Opens the file unless `opened` is it, and looks at it by name and by descriptor; `None` if its name is gone.
+pub(super) async fn open<E: Edges>(
+    session: &Session<E>,
+    file: &mut ClaimedFile,
+    opened: Option<<E::Share as Share>::File>,
+) -> Result<Option<Source<<E::Share as Share>::File>>, Setback> {
+    let by_name = match session.share.attributes(&file.path()).await {
+        Err(error) if error.is_absent() => return Ok(None),
+        attributes => attributes?.identity,
+    };
+    if let Some(opened) = opened
+        && opened.attributes().await?.identity == by_name
+    {
+        file.observe(by_name, Instant::now());
+        return Ok(Some(Source { file: opened, identity: by_name }));
+    }
+    let reopened = match session.share.open(&file.path()).await {
+        Err(error) if error.is_absent() => return Ok(None),
+        reopened => reopened?,
+    };
+    let identity = reopened.attributes().await?.identity;
+    file.observe(identity, Instant::now());
+    Ok(Some(Source { file: reopened, identity }))
+}
+
+/// The last check before a commit: by name and by descriptor the file must be what was read. A change of the ctime alone (chmod, a new
+/// hard link, a backup tool) is settled by comparing the content.
+pub(super) async fn check_unchanged<E: Edges>(
+    session: &Session<E>,
+    file: &mut ClaimedFile,
+    source: &mut Source<<E::Share as Share>::File>,
+    compare: Compare<'_>,
+) -> Result<(), Setback> {
+    loop {
+        let by_name = session.share.attributes(&file.path()).await?.identity;
+        let by_descriptor = source.file.attributes().await?.identity;
+        if by_name == source.identity && by_descriptor == source.identity {
+            return Ok(());
+        }
+        let only_ctime = by_name == by_descriptor && by_name.same_content(&source.identity);
+        if !only_ctime || !is_same_content(session, source, compare).await? {
+            return Err(changed_to(session, file, by_name));
+        }
+        source.identity = by_name;
+        file.accept_attributes(by_name);
+    }
+}
+
+/// The setback for a file that is not what it was.
+pub(super) async fn changed<E: Edges>(
+    session: &Session<E>,
+    file: &mut ClaimedFile,
+    source: &Source<<E::Share as Share>::File>,
+) -> Setback {
+    match source.file.attributes().await {
+        Ok(attributes) => changed_to(session, file, attributes.identity),
+        Err(error) => error.into(),
+    }
+}
+
+fn changed_to<E: Edges>(session: &Session<E>, file: &mut ClaimedFile, identity: Identity) -> Setback {
+    let now = Instant::now();
+    file.sent = None;
+    file.observe(identity, now);
+    file.quiet_at(session.rules.min_file_age, now).map_or(Setback::LookAgain, Setback::NotQuiet)
+}
+
+async fn is_same_content<E: Edges>(
+    session: &Session<E>,
+    source: &Source<<E::Share as Share>::File>,
+    compare: Compare<'_>,
+) -> Result<bool, Setback> {
+    match compare {
+        Compare::Whole(crc64) => Ok(whole_crc64(session, source).await? == Some(crc64)),
+        Compare::Blocks(blocks) => {
+            let mut offset = 0;
+            for block in blocks {
+                if range_crc64(session, source, offset, u64::from(block.length)).await? != Some(block.crc64) {
+                    return Ok(false);
+                }
+                offset += u64::from(block.length);
+            }
+            Ok(offset == source.identity.size)
+        }
+    }
+}
+
+/// The checksum of the whole content; `None` if the file is shorter than it was.
+pub(super) async fn whole_crc64<E: Edges>(
+    session: &Session<E>,
+    source: &Source<<E::Share as Share>::File>,
+) -> Result<Option<u64>, Setback> {
+    range_crc64(session, source, 0, source.identity.size).await
+}
+
+/// The checksum of a part of the content; `None` if the file is shorter.
+pub(super) async fn range_crc64<E: Edges>(
+    session: &Session<E>,
+    source: &Source<<E::Share as Share>::File>,
+    start: u64,
+    length: u64,
+) -> Result<Option<u64>, Setback> {
+    let mut buffer = session.buffers.take(usize::try_from(STRIDE.min(length)).unwrap_or(usize::MAX)).await;
+    let mut crc64 = send::crc64(&[]);
+    let mut done = 0;
+    while done < length {
+        let stride = usize::try_from(STRIDE.min(length - done)).unwrap_or(usize::MAX);
+        let bytes: BytesMut = std::mem::take(&mut buffer.bytes);
+        buffer.bytes = source.file.read_at(start + done, bytes, stride).await?;
+        if buffer.bytes.len() != stride {
+            return Ok(None);
+        }
+        crc64 = send::combine(crc64, send::crc64(&buffer.bytes), stride as u64);
+        done += stride as u64;
+    }
+    Ok(Some(crc64))
+}

@@ -1,0 +1,149 @@
+//! What a worker does: take a task, claim the file if it is not ours yet, make one attempt, and put down how it went.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::{
+    claim::{Claim, claim},
+    file::ClaimedFile,
+    formats::BlobName,
+    ledger::{Active, End},
+    retry::backoff,
+    scan::StableFile,
+    schedule::{Delay, Task},
+    session::{Edges, Session},
+    share::{Share, ShareError},
+    transfer::{Finish, Setback, attempt},
+};
+
+/// Attempts that end with "look again" before they are spaced out.
+const QUICK_LOOKS: u32 = 3;
+
+/// The part of our work that these findings about the ends come from.
+pub const FILES: &str = "files";
+
+/// Works until it is dropped.
+pub async fn worker<E: Edges>(session: Arc<Session<E>>) {
+    loop {
+        let (blob, task) = session.next_task().await;
+        pass(&session, &blob, task).await;
+        session.finished(&blob);
+    }
+}
+
+/// One task.
+pub async fn pass<E: Edges>(session: &Session<E>, blob: &BlobName, task: Task) {
+    let name = match &task {
+        Task::Incoming(stable) => String::from_utf8_lossy(&stable.name).into_owned(),
+        Task::Claimed(file) => file.display_name(),
+    };
+    let span = tracing::info_span!("file", file_name = %name);
+    async {
+        let (file, opened) = match task {
+            Task::Claimed(file) => (file, None),
+            Task::Incoming(stable) => match take(session, blob, &stable).await {
+                Some((file, opened)) => (file, Some(opened)),
+                None => return,
+            },
+        };
+        upload(session, file, opened).await;
+    }
+    .instrument(span)
+    .await;
+}
+
+/// Claims a stable file; what does not become ours goes back to the table.
+async fn take<E: Edges>(
+    session: &Session<E>,
+    blob: &BlobName,
+    stable: &StableFile,
+) -> Option<(Box<ClaimedFile>, <E::Share as Share>::File)> {
+    let result = claim(session, stable, blob).instrument(tracing::info_span!("claim")).await;
+    let mut books = session.books();
+    match result {
+        Ok(Claim::Ours(file, opened)) => {
+            books.table.claimed(&stable.name);
+            books.ledger.started(blob, active(&file));
+            return Some((file, opened));
+        }
+        Ok(Claim::Gone) => books.vanished(&stable.name),
+        Ok(Claim::Changed) => books.table.watch_again(&stable.name),
+        Ok(Claim::Held(held)) => {
+            tracing::warn!(reason = held.reason, message = %held.message, "the file is not taken");
+            books.table.hold(&stable.name, held);
+        }
+        // If it was claimed all the same, the collector's next pass finds it.
+        Err(error) => {
+            books.table.watch_again(&stable.name);
+            share_failed(&mut books.ledger, &error);
+        }
+    }
+    None
+}
+
+fn share_failed(ledger: &mut crate::ledger::Ledger, error: &ShareError) {
+    let message = error.full().to_string();
+    tracing::warn!(%message, "the share fails");
+    ledger.fails(End::Source, FILES, "ShareFailed", &message);
+}
+
+fn active(file: &ClaimedFile) -> Active {
+    Active { name: file.display_name(), size: file.size, since: file.since, sent: Arc::new(AtomicU64::new(0)) }
+}
+
+async fn upload<E: Edges>(session: &Session<E>, mut file: Box<ClaimedFile>, opened: Option<<E::Share as Share>::File>) {
+    let started = Instant::now();
+    let active = active(&file);
+    let sent = Arc::clone(&active.sent);
+    let blob = file.blob.clone();
+    session.books().ledger.started(&blob, active);
+    file.attempts = file.attempts.saturating_add(1);
+    let result = attempt(session, &mut file, opened, &sent).instrument(tracing::info_span!("upload")).await;
+    let mut books = session.books();
+    books.ledger.ended(&blob);
+    match result {
+        Ok(finish) => {
+            let seconds = started.elapsed().as_secs_f64();
+            tracing::info!(?finish, size = file.size, seconds, blob = %blob, "the file is done");
+            books.ledger.recovered(&blob);
+            if finish == Finish::Completed {
+                books.ledger.works(End::Destination, FILES);
+                books.ledger.works(End::Source, FILES);
+            }
+        }
+        Err(setback) => {
+            let (due, delay) = put_down(session, &mut books.ledger, &mut file, setback);
+            books.schedule.add(blob, Task::Claimed(file), due, delay);
+        }
+    }
+}
+
+/// Puts down why an attempt did not finish; says when the next one is due.
+fn put_down<E: Edges>(
+    session: &Session<E>,
+    ledger: &mut crate::ledger::Ledger,
+    file: &mut ClaimedFile,
+    setback: Setback,
+) -> (Instant, Delay) {
+    let now = Instant::now();
+    match setback {
+        Setback::NotQuiet(at) => (at, Delay::Waiting),
+        Setback::LookAgain => {
+            file.looks_again += 1;
+            let spaced = file.looks_again.checked_sub(QUICK_LOOKS).map(|looks| backoff(looks.max(1), session.jitter(), None));
+            (now + spaced.unwrap_or_default(), Delay::Waiting)
+        }
+        Setback::Failed { reason, message, own, retry_after, end } => {
+            file.failures = file.failures.saturating_add(1);
+            let wait = backoff(file.failures, session.jitter(), retry_after);
+            tracing::warn!(reason, message, failures = file.failures, wait_seconds = wait.as_secs_f64(), "the attempt failed");
+            ledger.failure(&file.blob, &file.display_name(), &reason, &message);
+            if let Some(end) = end {
+                ledger.fails(end, FILES, &reason, &message);
+            }
+            (now + wait, Delay::Failed(own))
+        }
+    }
+}
