@@ -5,7 +5,8 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_norway::{Mapping, Value};
 
 use crate::{
-    reconcile::{build::uploader_pod, validate::validate},
+    backoff::Attempts,
+    reconcile::{Observed, assess::patience, build::uploader_pod, observe::last_report, pod_state::Slot, validate::validate},
     settings::Settings,
 };
 
@@ -99,3 +100,18 @@ pub(crate) fn report(session: &mut UploadSession, time: &str, progress: &str) {
 /// A report of an uploader to which both ends work.
 pub(crate) const ALL_WELL: &str = "checks: [{type: source, ok: true, reason: Mounted, message: 'The share works.'}, {type: destination, ok: \
                                    true, reason: Writable, message: 'The container works.'}]\ncaughtUp: true\nfilesIgnored: 2";
+
+/// What is observed of `session` at [`now`] when its pod is `pod`.
+pub(crate) fn observed(session: &UploadSession, pod: Option<&Pod>) -> Observed {
+    let uid = session.metadata.uid.as_deref().unwrap();
+    Observed {
+        slot: pod.map_or(Slot::Empty, |pod| Slot::of(pod, session.metadata.name.as_deref().unwrap(), uid)),
+        creations: Attempts::default(),
+        node: None,
+        look: None,
+        last_report: last_report(session),
+        patience: patience(session),
+        sessions: 1,
+        rights_due: false,
+    }
+}

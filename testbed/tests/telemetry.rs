@@ -30,6 +30,7 @@ fn process() {
 fn run(variables: &[(&str, &str)]) -> Output {
     Command::new(env::current_exe().unwrap())
         .args(["--exact", "process", "--ignored", "--nocapture"])
+        .env_remove("RUST_LOG")
         .envs(variables.iter().copied())
         .output()
         .unwrap()

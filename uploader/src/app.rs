@@ -13,6 +13,7 @@ use crate::{
     books::Books,
     formats::{Marker, ProcessId},
     ledger::End,
+    metrics::Metrics,
     publish::Publisher,
     report::Report,
     run::{self, Pace},
@@ -75,11 +76,12 @@ pub struct Uploader {
     process: ProcessId,
     seed: u64,
     publisher: Publisher,
+    metrics: Metrics,
 }
 
 impl Uploader {
     /// An uploader that publishes into `reports`. Makes no call yet.
-    pub fn new(settings: Settings, reports: watch::Sender<Report>) -> Result<Self, Fatal> {
+    pub fn new(settings: Settings, reports: watch::Sender<Report>, metrics: Metrics) -> Result<Self, Fatal> {
         let pool = Pool::new("share", SHARE_THREADS).map_err(Fatal::Threads)?;
         let pulse = pool.pulse();
         let mut random = rand::rng();
@@ -91,6 +93,7 @@ impl Uploader {
             process: ProcessId::new(random.next_u64()),
             seed: random.next_u64(),
             publisher: Publisher::new(reports),
+            metrics,
             settings,
         })
     }
@@ -173,6 +176,7 @@ impl Uploader {
             pod_uid: self.settings.report.pod_uid.clone(),
             longest_name: ground.longest_name,
             books,
+            metrics: self.metrics,
             seed: self.seed,
         });
         Ok((Arc::new(session), self.publisher))

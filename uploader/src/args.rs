@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 pub use destination::{Credentials, DestinationSettings, Secret};
 pub use folders::FolderSettings;
+pub(crate) use report::TERMINATION_LOG;
 pub use report::{Listen, ReportSettings, SessionObject};
 pub use retention::RetentionSettings;
 pub use session::{Mode, SessionSettings};

@@ -71,13 +71,19 @@ impl Books {
         }
     }
 
+    /// Since when the oldest file waits (server clock), of those that are not active.
+    pub fn oldest_waiting(&mut self) -> Option<i128> {
+        [self.table.summary().counts.oldest_ctime, self.schedule.claimed().oldest].into_iter().flatten().min()
+    }
+
     /// The ledger as the status shows it.
-    pub fn progress(&self, now: Instant) -> Progress {
+    pub fn progress(&mut self) -> Progress {
+        let summary = self.table.summary();
         let failing = self.ledger.failing().cloned();
-        let waiting = self.table.held_back(HELD_BACK, now);
-        let waiting = waiting.into_iter().map(|(name, held)| problem(&String::from_utf8_lossy(&name), held.reason, &held.message));
+        let waiting = summary.held_back.iter();
+        let waiting = waiting.map(|(name, held)| problem(&String::from_utf8_lossy(name), held.reason, &held.message));
         self.ledger.progress(&Now {
-            incoming: self.table.counts(),
+            incoming: summary.counts,
             claimed: self.schedule.claimed(),
             held_back: failing.chain(waiting).take(HELD_BACK).collect(),
         })

@@ -17,8 +17,8 @@ impl Publisher {
     }
 
     /// Publishes what the books say, if it is news.
-    pub fn publish(&mut self, books: &Books, now: Instant) {
-        let report = Report { progress: books.progress(now), ..Report::default() };
+    pub fn publish(&mut self, books: &mut Books, now: Instant) {
+        let report = Report { progress: books.progress(), ..Report::default() };
         self.reports.send_if_modified(|old| {
             let is_news = *old != report;
             *old = report;

@@ -78,6 +78,7 @@ async fn scan_loop<E: Edges>(session: Arc<Session<E>>, interval: Duration) {
                 pause = (pause * 2).clamp(interval, SCAN_BACKOFF.max(interval));
             }
         }
+        session.metrics.scanned(started.elapsed());
         tokio::time::sleep_until(started + pause).await;
     }
 }
@@ -96,6 +97,7 @@ async fn collect_loop<E: Edges>(session: Arc<Session<E>>, mut collector: Collect
         }
         if let Ok(free) = session.share.free_bytes(&session.folders.processing).await {
             session.books().ledger.share_free(free);
+            session.metrics.share_free(free);
         }
     }
 }
@@ -141,7 +143,8 @@ async fn publish_loop<E: Edges>(session: Arc<Session<E>>, mut publisher: Publish
         } else {
             session.books().ledger.works(End::Source, "calls");
         }
-        publisher.publish(&session.books(), Instant::now());
+        publisher.publish(&mut session.books(), Instant::now());
+        session.measure();
         tokio::time::sleep(PUBLISH).await;
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     blob::BlobStore,
     books::Books,
     formats::{BlobName, BlobNameError, ProcessId, SourceId, blob_name},
+    metrics::Metrics,
     schedule::{Delay, Task},
     share::Share,
     stage::Stage,
@@ -102,6 +103,8 @@ pub struct Session<E: Edges> {
     pub longest_name: usize,
     /// The memory for blocks.
     pub buffers: Buffers,
+    /// The instruments.
+    pub metrics: Metrics,
     books: Mutex<Books>,
     random: Mutex<StdRng>,
     /// Greatest time seen of the server's clock, in nanoseconds since 1970.
@@ -134,6 +137,8 @@ pub struct Parts<E: Edges> {
     pub longest_name: usize,
     /// The empty books.
     pub books: Books,
+    /// The instruments.
+    pub metrics: Metrics,
     /// Seed of the session's randomness.
     pub seed: u64,
 }
@@ -141,7 +146,7 @@ pub struct Parts<E: Edges> {
 impl<E: Edges> Session<E> {
     /// A session of these parts.
     pub fn new(parts: Parts<E>) -> Self {
-        let Parts { share, store, stage, folders, rules, source, process, pod_uid, longest_name, books, seed } = parts;
+        let Parts { share, store, stage, folders, rules, source, process, pod_uid, longest_name, books, metrics, seed } = parts;
         Self {
             share,
             store,
@@ -153,6 +158,7 @@ impl<E: Edges> Session<E> {
             longest_name,
             buffers: Buffers::new(rules.memory_limit),
             rules,
+            metrics,
             books: Mutex::new(books),
             random: Mutex::new(StdRng::seed_from_u64(seed)),
             server_time: AtomicU64::new(0),
@@ -241,6 +247,18 @@ impl<E: Edges> Session<E> {
                 None => woken.await,
             }
         }
+    }
+
+    /// Sets the instruments that show what is now.
+    pub fn measure(&self) {
+        let (depth, oldest) = {
+            let mut books = self.books();
+            (books.schedule.queued(), books.oldest_waiting())
+        };
+        let age = oldest.and_then(|oldest| u64::try_from(self.server_now() - oldest).ok()).map(Duration::from_nanos);
+        self.metrics.queue_depth(depth);
+        self.metrics.oldest_waiting(age);
+        self.metrics.staging_used(self.stage.used());
     }
 
     /// The folder of new claims.

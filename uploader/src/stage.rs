@@ -13,6 +13,9 @@ pub trait Stage: Send + Sync + 'static {
     /// A staged file.
     type File: StagedFile;
 
+    /// Bytes that are staged now.
+    fn used(&self) -> u64;
+
     /// Starts to stage a file of `size` bytes; `None` if there is no room or staging is off.
     fn begin(&self, size: u64) -> impl Future<Output = Option<Self::File>> + Send;
 }

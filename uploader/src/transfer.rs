@@ -29,7 +29,7 @@ pub use buffers::{Buffer, Buffers};
 pub use decide::{Verdict, decide};
 pub use plan::Plan;
 pub use send::Sent;
-pub use setback::Setback;
+pub use setback::{Setback, cause};
 
 /// How a file left our hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,7 @@ async fn put<E: Edges>(
     let properties = properties(session, file, &open.identity, crc64);
     session.store.put_blob(&file.blob, body, crc64, condition, &properties).await?;
     progress.store(open.identity.size, Ordering::Relaxed);
+    session.metrics.sent(open.identity.size);
     Ok(complete(session, file, &open.identity, 0).await?)
 }
 

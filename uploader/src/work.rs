@@ -9,13 +9,14 @@ use crate::{
     claim::{Claim, claim},
     file::ClaimedFile,
     formats::BlobName,
-    ledger::{Active, End},
+    ledger::{Active, End, Ledger},
+    metrics::Method,
     retry::backoff,
     scan::StableFile,
     schedule::{Delay, Task},
     session::{Edges, Session},
     share::{Share, ShareError},
-    transfer::{Finish, Setback, attempt},
+    transfer::{Finish, Setback, attempt, cause},
 };
 
 /// Attempts that end with "look again" before they are spaced out.
@@ -83,7 +84,7 @@ async fn take<E: Edges>(
     None
 }
 
-fn share_failed(ledger: &mut crate::ledger::Ledger, error: &ShareError) {
+fn share_failed(ledger: &mut Ledger, error: &ShareError) {
     let message = error.full().to_string();
     tracing::warn!(%message, "the share fails");
     ledger.fails(End::Source, FILES, "ShareFailed", &message);
@@ -109,6 +110,8 @@ async fn upload<E: Edges>(session: &Session<E>, mut file: Box<ClaimedFile>, open
             tracing::info!(?finish, size = file.size, seconds, blob = %blob, "the file is done");
             books.ledger.recovered(&blob);
             if finish == Finish::Completed {
+                let method = if file.size <= session.rules.single_put_size { Method::Single } else { Method::Blocks };
+                session.metrics.file_processed(method, file.size, started.elapsed());
                 books.ledger.works(End::Destination, FILES);
                 books.ledger.works(End::Source, FILES);
             }
@@ -121,12 +124,7 @@ async fn upload<E: Edges>(session: &Session<E>, mut file: Box<ClaimedFile>, open
 }
 
 /// Puts down why an attempt did not finish; says when the next one is due.
-fn put_down<E: Edges>(
-    session: &Session<E>,
-    ledger: &mut crate::ledger::Ledger,
-    file: &mut ClaimedFile,
-    setback: Setback,
-) -> (Instant, Delay) {
+fn put_down<E: Edges>(session: &Session<E>, ledger: &mut Ledger, file: &mut ClaimedFile, setback: Setback) -> (Instant, Delay) {
     let now = Instant::now();
     match setback {
         Setback::NotQuiet(at) => (at, Delay::Waiting),
@@ -139,6 +137,11 @@ fn put_down<E: Edges>(
             file.failures = file.failures.saturating_add(1);
             let wait = backoff(file.failures, session.jitter(), retry_after);
             tracing::warn!(reason, message, failures = file.failures, wait_seconds = wait.as_secs_f64(), "the attempt failed");
+            let cause = cause(&reason, own, end);
+            if file.failures == 1 {
+                session.metrics.file_failed(cause);
+            }
+            session.metrics.retried(cause);
             ledger.failure(&file.blob, &file.display_name(), &reason, &message);
             if let Some(end) = end {
                 ledger.fails(end, FILES, &reason, &message);

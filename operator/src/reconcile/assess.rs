@@ -278,3 +278,87 @@ impl Assessment {
         Self { next_look: wait, ..self }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fixtures::{self, ALL_WELL},
+        reconcile::{plan::plan, validate::validate},
+    };
+
+    const STARTED: &str = "2026-11-21T08:10:00Z";
+
+    fn assessed(session: &UploadSession, pod_status: &str, now: &str) -> Assessment {
+        let observed = fixtures::observed(session, Some(&fixtures::pod(&fixtures::session(""), pod_status)));
+        let (valid, now) = (validate(session, &fixtures::settings()), now.parse().unwrap());
+        let plan = plan(&valid, &observed, now);
+        assess(&Case { session, valid: &valid, observed: &observed, plan: &plan, outcome: &Outcome::Nothing, now })
+    }
+
+    fn reporting(time: &str, progress: &str) -> UploadSession {
+        let mut session = fixtures::session("");
+        fixtures::report(&mut session, time, progress);
+        session
+    }
+
+    fn at(session: &UploadSession, now: &str) -> (Verdict, String, Phase) {
+        let assessment = assessed(session, &fixtures::running(STARTED), now);
+        (assessment.ready, assessment.reason, assessment.phase)
+    }
+
+    #[test]
+    fn uploader_that_reports_well_is_ready() {
+        let session = reporting("2026-11-21T08:29:00Z", ALL_WELL);
+        assert_eq!(at(&session, "2026-11-21T08:30:00Z"), (Verdict::True, "Running".into(), Phase::Running));
+    }
+
+    #[test]
+    fn report_of_an_earlier_uploader_does_not_count() {
+        let session = reporting("2026-11-21T08:09:59Z", ALL_WELL);
+        assert_eq!(at(&session, "2026-11-21T08:10:05Z"), (Verdict::False, "Starting".into(), Phase::Running));
+        assert_eq!(at(&session, "2026-11-21T08:12:01Z"), (Verdict::Unknown, "UploaderSilent".into(), Phase::Running));
+    }
+
+    #[test]
+    fn idle_uploader_is_silent_after_eleven_minutes_and_an_active_one_after_three_intervals_and_thirty_seconds() {
+        let idle = reporting("2026-11-21T08:20:00Z", ALL_WELL);
+        assert_eq!(at(&idle, "2026-11-21T08:31:00Z").1, "Running");
+        assert_eq!(at(&idle, "2026-11-21T08:31:01Z").1, "UploaderSilent");
+        let active = reporting("2026-11-21T08:20:00Z", &format!("{ALL_WELL}\nfilesActive: 1"));
+        assert_eq!(at(&active, "2026-11-21T08:20:45Z").1, "Running");
+        assert_eq!(at(&active, "2026-11-21T08:20:46Z").1, "UploaderSilent");
+    }
+
+    #[test]
+    fn next_look_comes_when_the_uploader_would_be_silent() {
+        let session = reporting("2026-11-21T08:20:00Z", ALL_WELL);
+        let assessment = assessed(&session, &fixtures::running(STARTED), "2026-11-21T08:30:00Z");
+        assert_eq!(assessment.next_look, Some(Duration::from_secs(61)));
+    }
+
+    #[test]
+    fn failed_check_is_the_cause_although_the_pod_is_ready() {
+        let bad =
+            ALL_WELL.replace("type: destination, ok: true, reason: Writable", "type: destination, ok: false, reason: KeyRefused");
+        let assessment = assessed(&reporting("2026-11-21T08:29:00Z", &bad), &fixtures::running(STARTED), "2026-11-21T08:30:00Z");
+        assert_eq!(
+            (assessment.ready, assessment.reason.as_str(), assessment.trouble),
+            (Verdict::False, "KeyRefused", Trouble::Passing)
+        );
+    }
+
+    #[test]
+    fn stopping_for_suspension_shows_the_phase_at_once_and_readiness_when_done() {
+        let session = fixtures::session("suspend: true");
+        let assessment = assessed(&session, &fixtures::running(STARTED), "2026-11-21T08:30:00Z");
+        assert_eq!((assessment.ready, assessment.phase), (Verdict::False, Phase::Suspended));
+    }
+
+    #[test]
+    fn every_assessment_has_a_next_look() {
+        for status in ["phase: Pending", "phase: Failed", &fixtures::running(STARTED)] {
+            assert!(assessed(&fixtures::session(""), status, "2026-11-21T08:30:00Z").next_look.is_some(), "{status}");
+        }
+    }
+}

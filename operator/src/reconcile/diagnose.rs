@@ -117,3 +117,106 @@ fn exited(exit: &Exit, session_uid: &str) -> Cause {
     let tail = if words.is_empty() { String::new() } else { format!(": {words}") };
     Cause::new("UploaderExited", format!("The uploader {end} and is started again{tail}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixtures, memory::Look, reconcile::pod_state::Slot};
+
+    const SCHEDULED: &str = "{type: PodScheduled, status: 'True', lastTransitionTime: '2026-11-21T08:29:00Z'}";
+
+    fn cause(status: &str, warning: Option<(&str, &str)>) -> Cause {
+        let session = fixtures::session("");
+        let mut observed = fixtures::observed(&session, Some(&fixtures::pod(&session, status)));
+        observed.look = warning.map(|(reason, words)| Look {
+            pod_uid: "pod-1".into(),
+            count: 1,
+            due: fixtures::now(),
+            warning: Some((reason.into(), words.into())),
+        });
+        let Slot::Ours(pod) = observed.slot.clone() else { panic!("the pod is ours") };
+        diagnose(&pod, &observed)
+    }
+
+    fn container(state: &str, last_state: &str) -> String {
+        format!(
+            "{{phase: Running, conditions: [{SCHEDULED}], containerStatuses: [{{name: uploader, image: '', imageID: '', ready: false, \
+             restartCount: 1, state: {state}, lastState: {last_state}}}]}}"
+        )
+    }
+
+    fn unscheduled(words: &str) -> Cause {
+        cause(&format!("conditions: [{{type: PodScheduled, status: 'False', message: '{words}'}}]"), None)
+    }
+
+    #[test]
+    fn missing_claim_is_named_with_its_namespace() {
+        let cause = unscheduled(r#"0/1 nodes are available: persistentvolumeclaim "share" not found. preemption: 0/1"#);
+        assert_eq!((cause.reason.as_str(), cause.source), ("PersistentVolumeClaimNotFound", true));
+        assert!(cause.message.contains("PersistentVolumeClaim share") && cause.message.contains("namespace cameras"), "{cause:?}");
+    }
+
+    #[test]
+    fn pending_claim_and_full_nodes_are_told_in_the_schedulers_words() {
+        let cause = unscheduled("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.");
+        assert_eq!((cause.reason.as_str(), cause.source), ("PersistentVolumeClaimPending", true));
+        let cause = unscheduled("0/1 nodes are available: 1 Insufficient memory.");
+        assert_eq!((cause.reason.as_str(), cause.source), ("Unschedulable", false));
+        assert!(cause.message.contains("Insufficient memory"));
+    }
+
+    #[test]
+    fn mount_that_fails_blames_the_share() {
+        let status = format!("{{phase: Pending, conditions: [{SCHEDULED}]}}");
+        let cause = self::cause(&status, Some(("FailedMount", "mount.nfs: access denied by server")));
+        assert_eq!((cause.reason.as_str(), cause.source), ("FailedMount", true));
+        assert!(cause.message.contains("access denied by server") && cause.message.contains("node-a"));
+        assert_eq!(self::cause(&status, None).reason, "ContainerCreating");
+        let cause = self::cause(&status, Some(("FailedCreatePodSandBox", "no network")));
+        assert_eq!((cause.reason.as_str(), cause.source), ("FailedCreatePodSandBox", false));
+    }
+
+    #[test]
+    fn image_that_cannot_be_pulled_says_what_to_do() {
+        let cause = cause(&container("{waiting: {reason: ImagePullBackOff, message: 'not found'}}", "{}"), None);
+        assert_eq!(cause.reason, "ImagePullBackOff");
+        assert!(cause.message.contains("image.uploader") && cause.message.contains("not found"));
+    }
+
+    #[test]
+    fn uploaders_own_words_go_before_the_kubelets() {
+        let account = r#"{"result":"Failed","sessionUID":"6f7e0b0c-0000-4000-8000-000000000001","mode":"watch","reason":"BadFlag","message":"No such flag."}"#;
+        let ended = format!("{{terminated: {{exitCode: 2, reason: Error, message: '{account}'}}}}");
+        for state in ["{waiting: {reason: CrashLoopBackOff}}", "{running: {startedAt: '2026-11-21T08:29:00Z'}}", &ended] {
+            let cause = cause(&container(state, &ended), None);
+            assert_eq!(
+                (cause.reason.as_str(), cause.message.as_str(), cause.is_final),
+                ("BadFlag", "No such flag.", true),
+                "{state}"
+            );
+        }
+    }
+
+    #[test]
+    fn account_of_another_session_is_not_believed() {
+        let account = r#"{"result":"Failed","sessionUID":"other","mode":"watch","reason":"BadFlag","message":"No such flag."}"#;
+        let ended = format!("{{terminated: {{exitCode: 2, message: '{account}'}}}}");
+        let cause = cause(&container("{waiting: {reason: CrashLoopBackOff}}", &ended), None);
+        assert_eq!((cause.reason.as_str(), cause.is_final), ("UploaderExited", false));
+    }
+
+    #[test]
+    fn memory_kill_says_which_fields_to_change() {
+        let ended = "{terminated: {exitCode: 137, reason: OOMKilled}}";
+        let cause = cause(&container("{waiting: {reason: CrashLoopBackOff}}", ended), None);
+        assert_eq!(cause.reason, "OOMKilled");
+        assert!(cause.message.contains("memoryLimit"));
+    }
+
+    #[test]
+    fn eviction_is_named_with_the_kubelets_words() {
+        let cause = cause("{phase: Failed, reason: Evicted, message: 'The node was low on resource: memory.'}", None);
+        assert_eq!(cause.reason, "Evicted");
+        assert!(cause.message.contains("low on resource: memory"));
+    }
+}

@@ -66,7 +66,7 @@ pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp)
 }
 
 /// When the API server last took a change from the uploader; it costs no call and is the API server's clock.
-fn last_report(session: &UploadSession) -> Option<Timestamp> {
+pub(crate) fn last_report(session: &UploadSession) -> Option<Timestamp> {
     let fields = session.metadata.managed_fields.iter().flatten();
     fields
         .filter(|entry| entry.manager.as_deref() == Some(names::UPLOADER_MANAGER))

@@ -117,3 +117,101 @@ pub fn is_overdue(deadline: Timestamp, now: Timestamp) -> bool {
 fn is_finished(pod: &UploaderPod) -> bool {
     matches!(pod.stage, Stage::Finished(..))
 }
+
+#[cfg(test)]
+mod tests {
+    use blobferry_crds::UploadSession;
+    use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
+
+    use super::*;
+    use crate::{fixtures, reconcile::validate::validate};
+
+    const STARTED: &str = "2026-11-21T08:10:00Z";
+
+    fn running(session: &UploadSession) -> Pod {
+        fixtures::pod(session, &fixtures::running(STARTED))
+    }
+
+    fn ending(session: &UploadSession, deadline: &str) -> Pod {
+        let mut pod = running(session);
+        pod.metadata.deletion_timestamp = Some(Time(deadline.parse().unwrap()));
+        pod
+    }
+
+    fn planned(session: &UploadSession, pod: Option<&Pod>, change: impl FnOnce(&mut Observed)) -> Plan {
+        let mut observed = fixtures::observed(session, pod);
+        change(&mut observed);
+        plan(&validate(session, &fixtures::settings()), &observed, fixtures::now())
+    }
+
+    #[test]
+    fn session_without_pod_gets_one() {
+        assert_eq!(planned(&fixtures::session(""), None, |_| ()), Plan::Create);
+    }
+
+    #[test]
+    fn running_pod_is_kept() {
+        let session = fixtures::session("");
+        assert_eq!(planned(&session, Some(&running(&session)), |_| ()), Plan::Keep);
+    }
+
+    #[test]
+    fn suspended_or_refused_session_has_no_pod() {
+        let session = fixtures::session("");
+        let (suspended, refused) = (fixtures::session("suspend: true"), fixtures::session("pod: {image: other}"));
+        assert_eq!(planned(&suspended, None, |_| ()), Plan::Rest);
+        assert_eq!(planned(&refused, None, |_| ()), Plan::Rest);
+        assert_eq!(planned(&suspended, Some(&running(&session)), |_| ()), Plan::Stop(StopReason::Suspended));
+        assert_eq!(planned(&refused, Some(&running(&session)), |_| ()), Plan::Stop(StopReason::Refused));
+    }
+
+    #[test]
+    fn changed_session_replaces_its_pod() {
+        let pod = running(&fixtures::session(""));
+        assert_eq!(planned(&fixtures::session("transfer: {workers: 8}"), Some(&pod), |_| ()), Plan::Stop(StopReason::Changed));
+    }
+
+    #[test]
+    fn pod_that_ended_is_deleted_once_its_backoff_is_over() {
+        let session = fixtures::session("");
+        for phase in ["Failed", "Succeeded"] {
+            let pod = fixtures::pod(&session, &format!("phase: {phase}"));
+            assert_eq!(planned(&session, Some(&pod), |_| ()), Plan::Stop(StopReason::Lost));
+            let wait = |observed: &mut Observed| observed.creations = observed.creations.next(fixtures::now(), None, 0.0);
+            assert_eq!(planned(&session, Some(&pod), wait), Plan::Wait(Wait::Backoff));
+        }
+    }
+
+    #[test]
+    fn pod_that_is_gone_too_often_waits_for_its_backoff() {
+        let wait = |observed: &mut Observed| observed.creations = observed.creations.next(fixtures::now(), None, 0.0);
+        assert_eq!(planned(&fixtures::session(""), None, wait), Plan::Wait(Wait::Backoff));
+    }
+
+    #[test]
+    fn ending_pod_is_waited_for_even_if_the_session_changed() {
+        let pod = ending(&fixtures::session(""), "2026-11-21T08:29:00Z");
+        assert_eq!(planned(&fixtures::session("transfer: {workers: 8}"), Some(&pod), |_| ()), Plan::Wait(Wait::Terminating));
+    }
+
+    #[test]
+    fn overdue_pod_is_removed_by_force_only_from_a_node_that_is_lost() {
+        let session = fixtures::session("");
+        let overdue = ending(&session, "2026-11-21T08:25:00Z");
+        assert_eq!(planned(&session, Some(&overdue), |it| it.node = Some(NodeHealth::Lost)), Plan::ForceDelete);
+        assert_eq!(planned(&session, Some(&overdue), |it| it.node = Some(NodeHealth::Ready)), Plan::Wait(Wait::Stuck));
+        assert_eq!(planned(&session, Some(&overdue), |it| it.node = None), Plan::Wait(Wait::Terminating));
+        let in_time = ending(&session, "2026-11-21T08:25:01Z");
+        assert_eq!(planned(&session, Some(&in_time), |it| it.node = Some(NodeHealth::Lost)), Plan::Wait(Wait::Terminating));
+    }
+
+    #[test]
+    fn pod_of_an_earlier_session_of_the_name_is_waited_for_and_a_strangers_is_told() {
+        let session = fixtures::session("");
+        let mut pod = running(&session);
+        pod.metadata.owner_references.as_mut().unwrap()[0].uid = "earlier".into();
+        assert_eq!(planned(&session, Some(&pod), |_| ()), Plan::Wait(Wait::PreviousPod));
+        pod.metadata.owner_references = None;
+        assert_eq!(planned(&session, Some(&pod), |_| ()), Plan::Wait(Wait::ForeignPod));
+    }
+}

@@ -159,3 +159,110 @@ fn caught_up(case: &Case<'_>, assessment: &Assessment) -> Finding {
     }
     Finding { type_, verdict: Verdict::False, reason: "FilesWait".into(), message: "Files wait or are being uploaded.".into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fixtures::{self, ALL_WELL},
+        reconcile::{assess::assess, plan::plan, validate::validate},
+    };
+
+    fn computed(session: &UploadSession, pod_status: Option<&str>) -> UploadSessionStatus {
+        let pod = pod_status.map(|status| fixtures::pod(session, status));
+        let observed = fixtures::observed(session, pod.as_ref());
+        let (valid, now) = (validate(session, &fixtures::settings()), fixtures::now());
+        let plan = plan(&valid, &observed, now);
+        let case = Case { session, valid: &valid, observed: &observed, plan: &plan, outcome: &Outcome::Nothing, now };
+        compute(&case, &assess(&case))
+    }
+
+    fn reporting() -> UploadSession {
+        let mut session = fixtures::session("");
+        fixtures::report(&mut session, "2026-11-21T08:29:00Z", ALL_WELL);
+        session
+    }
+
+    fn conditions(status: &UploadSessionStatus) -> Vec<(&str, &str, &str)> {
+        status.conditions.iter().map(|it| (it.type_.as_str(), it.status.as_str(), it.reason.as_str())).collect()
+    }
+
+    #[test]
+    fn running_session_has_no_abnormal_conditions() {
+        let status = computed(&reporting(), Some(&fixtures::running("2026-11-21T08:10:00Z")));
+        assert_eq!(
+            conditions(&status),
+            [
+                ("Ready", "True", "Running"),
+                ("SourceReachable", "True", "Mounted"),
+                ("DestinationReachable", "True", "Writable"),
+                ("CaughtUp", "True", "NothingWaits")
+            ]
+        );
+        assert!(status.conditions[3].message.contains("2 files are ignored"), "{}", status.conditions[3].message);
+    }
+
+    #[test]
+    fn nobody_knows_of_either_end_without_an_uploader() {
+        let mut session = reporting();
+        session.spec.suspend = true;
+        let status = computed(&session, None);
+        assert_eq!(
+            conditions(&status),
+            [
+                ("Ready", "True", "Suspended"),
+                ("SourceReachable", "Unknown", "Suspended"),
+                ("DestinationReachable", "Unknown", "Suspended"),
+                ("CaughtUp", "Unknown", "Suspended")
+            ]
+        );
+    }
+
+    #[test]
+    fn missing_claim_makes_the_source_unreachable() {
+        let words = r#"persistentvolumeclaim "share" not found"#;
+        let status = format!("conditions: [{{type: PodScheduled, status: 'False', message: '{words}'}}]");
+        let status = computed(&fixtures::session(""), Some(&status));
+        let reason = "PersistentVolumeClaimNotFound";
+        assert_eq!(
+            conditions(&status)[..3],
+            [("Ready", "False", reason), ("Reconciling", "True", reason), ("SourceReachable", "False", reason)]
+        );
+    }
+
+    #[test]
+    fn computing_twice_gives_the_same_and_keeps_the_start() {
+        let mut session = reporting();
+        let running = fixtures::running("2026-11-21T08:10:00Z");
+        let first = computed(&session, Some(&running));
+        assert!(!is_same(&current(&session), &first));
+        session.status = Some(UploadSessionStatus { progress: session.status.unwrap().progress, ..first.clone() });
+        assert!(is_same(&current(&session), &first));
+        let restarted = computed(&session, Some(&fixtures::running("2026-11-21T08:20:00Z")));
+        assert!(is_same(&first, &restarted));
+    }
+
+    #[test]
+    fn order_of_conditions_means_nothing() {
+        let status = computed(&reporting(), Some(&fixtures::running("2026-11-21T08:10:00Z")));
+        let mut other = status.clone();
+        other.conditions.reverse();
+        assert!(is_same(&status, &other));
+    }
+
+    #[test]
+    fn report_interval_keeps_the_cluster_below_its_limit_and_changes_rarely() {
+        for (sessions, seconds) in [(0, 5), (1, 5), (250, 6), (256, 6), (257, 11), (512, 11), (10_000, 328)] {
+            assert_eq!(report_interval(sessions), seconds, "{sessions}");
+        }
+    }
+
+    #[test]
+    fn destination_names_prefix_date_and_session() {
+        let session = fixtures::session(
+            "sessionName: truck-7\ndestination: {azureBlob: {accountUrl: 'http://10.0.0.9:10000/devstoreaccount1/', prefix: site 3/raw}}",
+        );
+        let url = destination_url(&session, &Identity::of(&session).unwrap());
+        assert_eq!(url.as_deref(), Some("http://10.0.0.9:10000/devstoreaccount1/archive/site%203/raw/20261121/truck-7"));
+    }
+}

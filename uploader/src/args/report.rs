@@ -10,7 +10,7 @@ use blobferry_crds::names::HTTP_PORT;
 use super::{Fallbacks, value};
 
 /// Where the kubelet looks for the message of a container that ended.
-const TERMINATION_LOG: &str = "/dev/termination-log";
+pub(crate) const TERMINATION_LOG: &str = "/dev/termination-log";
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ReportArguments {

@@ -59,11 +59,6 @@ impl DiskStage {
         let inner = Inner { folder, _lock: lock, pool, limit: limit.min(room), used: AtomicU64::new(0), next: AtomicU64::new(0) };
         Ok(Self { inner: Some(Arc::new(inner)) })
     }
-
-    /// Bytes that are staged now.
-    pub fn used(&self) -> u64 {
-        self.inner.as_ref().map_or(0, |inner| inner.used.load(Ordering::Relaxed))
-    }
 }
 
 fn remove_unlocked(root: &Path) -> io::Result<()> {
@@ -79,6 +74,10 @@ fn remove_unlocked(root: &Path) -> io::Result<()> {
 
 impl Stage for DiskStage {
     type File = DiskFile;
+
+    fn used(&self) -> u64 {
+        self.inner.as_ref().map_or(0, |inner| inner.used.load(Ordering::Relaxed))
+    }
 
     async fn begin(&self, size: u64) -> Option<DiskFile> {
         let inner = Arc::clone(self.inner.as_ref()?);

@@ -16,6 +16,7 @@ use crate::{
     books::Books,
     collect::Collector,
     formats::{BlobName, Marker, ProcessId, ProcessingName, State, blob_name},
+    metrics::Metrics,
     run::recover,
     scan::{self, Filter, Table},
     schedule::Schedule,
@@ -154,7 +155,7 @@ impl Bench {
     }
 
     pub(super) fn progress(&self) -> Progress {
-        self.session.books().progress(Instant::now())
+        self.session.books().progress()
     }
 }
 
@@ -181,6 +182,7 @@ async fn process(share: &Path, store: &MemoryStore, rules: &Rules, number: u64) 
         pod_uid: "pod".into(),
         longest_name: ground.longest_name,
         books: Books::new(Table::new(Filter::new(&[], &["*.tmp".to_owned()]).unwrap(), QUIET), Schedule::new(100)),
+        metrics: Metrics::new(&opentelemetry::global::meter("test")),
         seed: number,
     }));
     let collector = recover(&session, "uid").await.unwrap();

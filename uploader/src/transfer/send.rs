@@ -148,6 +148,7 @@ async fn begin<E: Edges>(session: &Session<E>, file: &ClaimedFile, identity: &Id
     let listed = if file.is_fresh() { Vec::new() } else { session.store.blocks(&file.blob, BlockListKind::Uncommitted).await? };
     let blocks = plan.reusable(&listed);
     let resumed = blocks.iter().flatten().map(|block| u64::from(block.length)).sum();
+    session.metrics.resumed(resumed);
     let staged = session.stage.begin(plan.size).await.map(|staged| Box::new(staged) as Box<dyn Staged>);
     let first_reads = vec![None; blocks.len()];
     Ok(Sent { identity: *identity, plan, blocks, first_reads, staged, resumed })
@@ -173,7 +174,10 @@ async fn send_missing<E: Edges>(
             let (body, crc64) = read_block(session, open, &plan, index, first_read, staged).await?;
             let id = plan.id(index, crc64);
             let outcome = put_block(session, file, &id, body).await;
-            progress.fetch_add(if outcome.is_ok() { u64::from(id.length) } else { 0 }, Ordering::Relaxed);
+            if outcome.is_ok() {
+                progress.fetch_add(u64::from(id.length), Ordering::Relaxed);
+                session.metrics.sent(u64::from(id.length));
+            }
             Ok::<_, Setback>((id, outcome))
         })
         .buffer_unordered(in_flight);

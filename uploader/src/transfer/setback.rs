@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{blob::BlobError, file::ClaimedFile, ledger::End, share::ShareError};
+use crate::{blob::BlobError, file::ClaimedFile, ledger::End, metrics::Cause, share::ShareError};
 
 /// Why an attempt did not finish.
 #[derive(Debug)]
@@ -49,6 +49,17 @@ impl Setback {
             file.sent = None;
         }
         error.into()
+    }
+}
+
+/// Whose trouble a failure is, for the metrics.
+pub fn cause(reason: &str, own: bool, end: Option<End>) -> Cause {
+    match (end, reason) {
+        (_, "Denied") => Cause::Credential,
+        (_, "DestinationOccupied" | "ContainerMissing" | "ForeignBlocks") => Cause::Destination,
+        (Some(End::Source), _) => Cause::Share,
+        _ if own => Cause::File,
+        _ => Cause::Service,
     }
 }
 

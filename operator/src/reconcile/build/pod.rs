@@ -164,3 +164,51 @@ fn mounts(session: &ValidSession) -> Vec<VolumeMount> {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixtures, reconcile::validate::validate};
+
+    fn yaml(spec: &str) -> String {
+        let session = validate(&fixtures::session(spec), &fixtures::settings()).unwrap();
+        serde_norway::to_string(&uploader_pod(&session, &fixtures::settings())).unwrap()
+    }
+
+    #[test]
+    fn pod_of_a_minimal_session() {
+        insta::assert_snapshot!(yaml(""));
+    }
+
+    #[test]
+    fn pod_of_a_session_that_names_everything() {
+        insta::assert_snapshot!(yaml(
+            "
+            sessionName: truck-7
+            source: {incomingDir: camera/incoming, processingDir: .camera}
+            destination: {azureBlob: {prefix: site-3/raw, overwrite: Never, credentialsSecretRef: {name: azure}}}
+            watch: {pollInterval: 500ms, minFileAge: 1m, fileExtensions: [.bin, mp4], ignore: ['*.tmp']}
+            transfer: {workers: 2, queueSize: 10, blockSize: 8Mi, singlePutSize: 1Mi, concurrency: 4, memoryLimit: 128Mi}
+            staging: {mode: None}
+            retention: {interval: 10s, keepCompletedFor: 72h}
+            pod:
+              resources: {requests: {cpu: 1}, limits: {memory: 2Gi}}
+              nodeSelector: {disk: fast}
+              tolerations: [{key: dedicated, operator: Exists}]
+              affinity: {nodeAffinity: {}}
+              priorityClassName: high
+              serviceAccountName: own
+              labels: {team: vision, app.kubernetes.io/managed-by: me}
+              annotations: {note: mine, blobferry.io/spec-hash: forged}
+              imagePullSecrets: [{name: registry}]
+              securityContext: {runAsUser: 1000, runAsGroup: 1001, supplementalGroups: [1002]}
+            "
+        ));
+    }
+
+    #[test]
+    fn labels_and_annotations_of_ours_cannot_be_forged() {
+        let yaml = yaml("pod: {labels: {blobferry.io/session-uid: x}, annotations: {blobferry.io/area: x}}");
+        assert!(!yaml.contains(": x\n"), "{yaml}");
+    }
+}

@@ -1,0 +1,135 @@
+//! What a person reads when something is wrong, and that it disappears with its cause.
+
+use anyhow::Result;
+use blobferry_crds::{Check, UploadSession};
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
+use kube::{
+    Api,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
+};
+use serde_json::json;
+
+use crate::stage::{Stage, all_well};
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn what_the_uploader_finds_is_in_the_conditions() -> Result<()> {
+    let stage = Stage::new("checks").await?;
+    stage.running_session("truck-7", json!({})).await?;
+    stage.until_condition("truck-7", "SourceReachable", "True", "Works").await?;
+    stage.until_condition("truck-7", "CaughtUp", "True", "NothingWaits").await?;
+    let mut progress = all_well();
+    progress.checks[1] =
+        Check { type_: "destination".into(), ok: false, reason: "KeyRefused".into(), message: "The key is refused.".into() };
+    progress.caught_up = false;
+    stage.report("truck-7", &progress).await?;
+    let message = stage.until_condition("truck-7", "Ready", "False", "KeyRefused").await?;
+    assert_eq!(message, "The key is refused.");
+    stage.until_condition("truck-7", "DestinationReachable", "False", "KeyRefused").await?;
+    stage.until_condition("truck-7", "CaughtUp", "False", "FilesWait").await?;
+    stage.report("truck-7", &all_well()).await?;
+    stage.until_condition("truck-7", "Ready", "True", "Running").await?;
+    stage.end().await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn missing_claim_is_named_in_the_words_of_the_scheduler_and_in_the_source_condition() -> Result<()> {
+    let stage = Stage::new("claim").await?;
+    stage.session("truck-7", json!({})).await?;
+    let pod = stage.until_pod("truck-7", None).await?;
+    let message = "0/1 nodes are available: persistentvolumeclaim \"share\" not found. not found";
+    let scheduled = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message});
+    stage.set_pod_status(&pod, json!({"phase": "Pending", "conditions": [scheduled]})).await?;
+    let message = stage.until_condition("truck-7", "Ready", "False", "PersistentVolumeClaimNotFound").await?;
+    assert!(message.contains("share") && message.contains(&stage.namespace), "{message}");
+    stage.until_condition("truck-7", "SourceReachable", "False", "PersistentVolumeClaimNotFound").await?;
+    stage.end().await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn quota_is_named_and_its_removal_heals() -> Result<()> {
+    let stage = Stage::new("quota").await?;
+    stage.create::<ResourceQuota>(json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}})).await?;
+    stage
+        .until("the quota counts", async || {
+            Ok(stage
+                .list::<ResourceQuota>()
+                .await?
+                .iter()
+                .all(|quota| quota.status.as_ref().is_some_and(|status| status.hard.is_some())))
+        })
+        .await?;
+    stage.session("truck-7", json!({})).await?;
+    let message = stage.until_condition("truck-7", "Ready", "False", "PodRefused").await?;
+    assert!(message.contains("quota"), "{message}");
+    stage.delete::<ResourceQuota>("none").await?;
+    stage.until_pod("truck-7", None).await?;
+    stage.end().await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn pod_that_somebody_else_made_stalls_the_session_until_it_is_removed() -> Result<()> {
+    let stage = Stage::new("taken").await?;
+    let security = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+    stage
+        .create::<Pod>(json!({
+            "metadata": {"name": "truck-7-uploader"},
+            "spec": {
+                "securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+                "containers": [{"name": "other", "image": "other", "securityContext": security}],
+            },
+        }))
+        .await?;
+    stage.session("truck-7", json!({})).await?;
+    let message = stage.until_condition("truck-7", "Stalled", "True", "NameTaken").await?;
+    assert!(message.contains("truck-7-uploader"), "{message}");
+    stage.delete::<Pod>("truck-7-uploader").await?;
+    stage.until_condition("truck-7", "Ready", "False", "Scheduling").await?;
+    stage.end().await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn export_that_is_not_allowed_stalls_and_names_the_chart_value() -> Result<()> {
+    let stage = Stage::new("nfs-not-allowed").await?;
+    stage.session("truck-7", json!({"source": {"nfs": {"server": "nas.example.com", "path": "/srv/other"}}})).await?;
+    let message = stage.until_condition("truck-7", "Stalled", "True", "NfsNotAllowed").await?;
+    assert!(message.contains("nfs.allowed"), "{message}");
+    assert!(stage.list::<Pod>().await?.is_empty());
+    stage.end().await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn second_session_for_the_same_folder_waits_until_the_first_is_suspended() -> Result<()> {
+    let stage = Stage::new("same-folder").await?;
+    stage.session("first", json!({"sessionName": "truck"})).await?;
+    stage.until_pod("first", None).await?;
+    stage.session("second", json!({"sessionName": "truck"})).await?;
+    let message = stage.until_condition("second", "Reconciling", "True", "SessionNameInUse").await?;
+    assert!(message.contains("first"), "{message}");
+    stage.change("first", json!({"suspend": true})).await?;
+    stage.until_pod("second", None).await?;
+    stage.end().await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn session_that_cannot_be_read_is_reported_and_stops_no_other() -> Result<()> {
+    let stage = Stage::new("unreadable").await?;
+    stage.session("odd", json!({"suspend": true})).await?;
+    stage.until_condition("odd", "Ready", "True", "Suspended").await?;
+    stage.until_quiet().await?;
+    // The schema's largest number is more than the type's.
+    let odd = Patch::Merge(json!({"status": {"reportInterval": 4_294_967_296_u64}}));
+    let sessions: Api<DynamicObject> =
+        Api::namespaced_with(stage.client.clone(), &stage.namespace, &ApiResource::erase::<UploadSession>(&()));
+    sessions.patch_status("odd", &PatchParams::default(), &odd).await?;
+    stage.session("well", json!({})).await?;
+    stage.until_pod("well", None).await?;
+    stage.until("people are told", async || Ok(stage.event_reasons("odd").await?.contains(&"Unreadable".into()))).await?;
+    stage.end().await
+}

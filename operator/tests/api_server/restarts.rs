@@ -1,0 +1,54 @@
+//! Another operator: after a restart, beside the first, and after a restore from backup.
+
+use anyhow::Result;
+use blobferry_crds::names;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use serde_json::json;
+
+use crate::stage::{Stage, start_operator};
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn another_operator_changes_nothing_and_calls_nobody_for_a_running_session() -> Result<()> {
+    let stage = Stage::new("restart").await?;
+    let pod = stage.running_session("truck-7", json!({})).await?;
+    stage.until_quiet().await?;
+    let before = stage.calls();
+    start_operator()?;
+    stage.until_quiet().await?;
+    // The rights of the namespace are looked at once at the start; nothing is written.
+    let new = stage.calls().split_off(before.len());
+    assert!(new.iter().all(|line| line.starts_with("GET ") && line.ends_with("/blobferry-uploader")), "{new:#?}");
+    assert_eq!(stage.until_pod("truck-7", None).await?.uid(), pod.uid());
+    // Two operators at a time make one pod.
+    stage.session("truck-8", json!({})).await?;
+    stage.until_pod("truck-8", None).await?;
+    stage.until_condition("truck-8", "Ready", "False", "Scheduling").await?;
+    assert_eq!(stage.list::<Pod>().await?.len(), 2);
+    stage.end().await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn session_restored_from_backup_keeps_its_name_and_date() -> Result<()> {
+    let stage = Stage::new("restore").await?;
+    let restored = json!({
+        "apiVersion": "blobferry.io/v1alpha1",
+        "kind": "UploadSession",
+        "metadata": {"name": "truck-7", "annotations": {
+            names::SESSION_NAME_ANNOTATION: "00-session-kept",
+            names::DATE_PREFIX_ANNOTATION: "20250102",
+        }},
+        "spec": {
+            "source": {"persistentVolumeClaim": {"claimName": "share"}},
+            "destination": {"azureBlob": {"accountUrl": "https://acct.blob.core.windows.net", "container": "archive"}},
+        },
+    });
+    stage.create::<blobferry_crds::UploadSession>(restored).await?;
+    stage.until_pod("truck-7", None).await?;
+    stage.until_condition("truck-7", "Ready", "False", "Scheduling").await?;
+    let status = stage.status("truck-7").await?;
+    assert_eq!((status.session_name.as_deref(), status.date_prefix.as_deref()), (Some("00-session-kept"), Some("20250102")));
+    stage.end().await
+}

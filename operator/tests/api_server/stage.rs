@@ -1,0 +1,307 @@
+//! A namespace for each test, the operator for all of them, and the parts that a node would play.
+
+use std::{
+    env,
+    fmt::Debug,
+    sync::{Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use blobferry_crds::{Progress, UploadSession, UploadSessionStatus, manifest, names};
+use blobferry_operator::{args::Args, controller::Operator};
+use clap::Parser;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        core::v1::{Event, Namespace, Pod},
+        rbac::v1::ClusterRole,
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, Config, Resource, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    client::{Body, ClientBuilder},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use tower::util::MapRequestLayer;
+
+/// More than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Where one test plays.
+#[derive(Clone)]
+pub(crate) struct Stage {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+}
+
+async fn config() -> Result<Config> {
+    let path = env::var("BLOBFERRY_BED_KUBECONFIG")
+        .context("BLOBFERRY_BED_KUBECONFIG is not set: run `make e2e`, or eval \"$(testbed/bed env)\" first")?;
+    Ok(Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &KubeConfigOptions::default()).await?)
+}
+
+/// Methods and paths of the calls that the operators of this process made.
+static CALLS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn written() -> std::sync::MutexGuard<'static, Vec<String>> {
+    CALLS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts an operator with a client whose calls are written down; it works until the process ends.
+pub(crate) fn start_operator() -> Result<()> {
+    let (report, outcome) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let Ok(runtime) = runtime else { return };
+        runtime.block_on(async {
+            let operator = operator().await;
+            let operator = operator.map_err(|error| report.send(Err(error))).ok();
+            if let Some(operator) = operator {
+                let _ = report.send(Ok(()));
+                operator.run(std::future::pending()).await;
+            }
+        });
+    });
+    outcome.recv()?
+}
+
+async fn operator() -> Result<Operator> {
+    let layer = MapRequestLayer::new(|request: http::Request<Body>| {
+        written().push(format!("{} {}", request.method(), request.uri().path()));
+        request
+    });
+    let client = ClientBuilder::try_from(config().await?)?.with_layer(&layer).build();
+    let args = Args::try_parse_from([
+        "blobferry-operator",
+        "--uploader-image=localhost/blobferry-uploader:dev",
+        r#"--nfs-allowed=[{"server":"nas.example.com","pathPrefix":"/srv/drop"}]"#,
+        "--pod-name=operator-0",
+    ])?;
+    Ok(Operator::new(client, args.settings(std::iter::empty()), args.pod_name.clone()))
+}
+
+impl Stage {
+    /// A new namespace, which enforces the restricted Pod Security Standard, and an operator that works.
+    pub(crate) async fn new(name: &str) -> Result<Self> {
+        static PREPARED: OnceCell<()> = OnceCell::const_new();
+        static OPERATOR: OnceLock<std::result::Result<(), String>> = OnceLock::new();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::try_from(config().await?)?;
+        PREPARED.get_or_try_init(|| prepare(client.clone())).await?;
+        OPERATOR.get_or_init(|| start_operator().map_err(|error| format!("{error:#}"))).clone().map_err(|error| anyhow!(error))?;
+        let stage = Self { client, namespace: format!("{name}-{:x}", jiff::Timestamp::now().as_millisecond()) };
+        let namespace: Namespace = serde_json::from_value(json!({
+            "metadata": {"name": stage.namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+        }))?;
+        Api::all(stage.client.clone()).create(&PostParams::default(), &namespace).await?;
+        stage
+            .until("the default account exists", async || {
+                Ok(stage.list::<k8s_openapi::api::core::v1::ServiceAccount>().await?.len() == 1)
+            })
+            .await?;
+        Ok(stage)
+    }
+
+    /// Objects of this namespace.
+    pub(crate) fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// All objects of one kind in this namespace.
+    pub(crate) async fn list<K>(&self) -> Result<Vec<K>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        Ok(self.api().list(&ListParams::default()).await?.items)
+    }
+
+    /// Creates what the JSON `object` says.
+    pub(crate) async fn create<K>(&self, object: Value) -> Result<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Serialize + DeserializeOwned + Debug,
+    {
+        Ok(self.api().create(&PostParams::default(), &serde_json::from_value(object)?).await?)
+    }
+
+    /// Creates a minimal session with more fields of the spec.
+    pub(crate) async fn session(&self, name: &str, spec: Value) -> Result<UploadSession> {
+        let mut object = json!({
+            "apiVersion": "blobferry.io/v1alpha1",
+            "kind": "UploadSession",
+            "metadata": {"name": name},
+            "spec": {
+                "source": {"persistentVolumeClaim": {"claimName": "share"}},
+                "destination": {"azureBlob": {"accountUrl": "https://acct.blob.core.windows.net", "container": "archive"}},
+            },
+        });
+        for (key, value) in spec.as_object().into_iter().flatten() {
+            object["spec"][key] = value.clone();
+        }
+        self.create(object).await
+    }
+
+    /// Changes fields of a session's spec.
+    pub(crate) async fn change(&self, name: &str, spec: Value) -> Result<UploadSession> {
+        Ok(self.api().patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await?)
+    }
+
+    /// Deletes an object, as `kubectl delete` does.
+    pub(crate) async fn delete<K>(&self, name: &str) -> Result<()>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        self.api::<K>().delete(name, &DeleteParams::background()).await?;
+        Ok(())
+    }
+
+    /// The status of a session.
+    pub(crate) async fn status(&self, name: &str) -> Result<UploadSessionStatus> {
+        Ok(self.api::<UploadSession>().get(name).await?.status.unwrap_or_default())
+    }
+
+    /// Waits until `holds`.
+    pub(crate) async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds().await? {
+            if Instant::now() > deadline {
+                bail!("waited in vain until {what}; sessions: {:#?}", self.list::<UploadSession>().await?);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the session's condition `type_` has this status and reason, and returns its message.
+    pub(crate) async fn until_condition(&self, name: &str, type_: &str, status: &str, reason: &str) -> Result<String> {
+        let mut message = String::new();
+        self.until(&format!("{name} is {type_}={status}/{reason}"), async || {
+            let conditions = self.status(name).await?.conditions;
+            let found = conditions.into_iter().find(|it| it.type_ == type_ && it.status == status && it.reason == reason);
+            message = found.as_ref().map(|found| found.message.clone()).unwrap_or_default();
+            Ok(found.is_some())
+        })
+        .await?;
+        Ok(message)
+    }
+
+    /// Waits until the session has a pod that is not the one with UID `but`.
+    pub(crate) async fn until_pod(&self, session: &str, but: Option<&str>) -> Result<Pod> {
+        let name = format!("{session}-uploader");
+        let mut found = None;
+        self.until(&format!("pod {name} is there"), async || {
+            found = self.api::<Pod>().get_opt(&name).await?.filter(|pod| pod.uid().as_deref() != but);
+            Ok(found.is_some())
+        })
+        .await?;
+        found.context("the pod was there")
+    }
+
+    /// Plays the kubelet: the pod's status changes.
+    pub(crate) async fn set_pod_status(&self, pod: &Pod, status: Value) -> Result<()> {
+        let api = self.api::<Pod>();
+        api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await?;
+        Ok(())
+    }
+
+    /// Plays the kubelet: the uploader runs and is ready.
+    pub(crate) async fn run_pod(&self, pod: &Pod) -> Result<()> {
+        let state = json!({"running": {"startedAt": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()}});
+        self.set_pod_status(pod, running(&state)).await
+    }
+
+    /// Plays the uploader: it reports.
+    pub(crate) async fn report(&self, session: &str, progress: &Progress) -> Result<()> {
+        let body = json!({
+            "apiVersion": "blobferry.io/v1alpha1",
+            "kind": "UploadSession",
+            "metadata": {"name": session},
+            "status": {"progress": progress, "activity": {"rate": "1 MB/s", "eta": "1m", "activeFiles": []}},
+        });
+        let manager = PatchParams::apply(names::UPLOADER_MANAGER).force();
+        self.api::<UploadSession>().patch_status(session, &manager, &Patch::Apply(body)).await?;
+        Ok(())
+    }
+
+    /// A session whose uploader runs and reports that all is well.
+    pub(crate) async fn running_session(&self, name: &str, spec: Value) -> Result<Pod> {
+        self.session(name, spec).await?;
+        let pod = self.until_pod(name, None).await?;
+        self.run_pod(&pod).await?;
+        self.report(name, &all_well()).await?;
+        self.until_condition(name, "Ready", "True", "Running").await?;
+        Ok(pod)
+    }
+
+    /// Reasons of the session's events.
+    pub(crate) async fn event_reasons(&self, session: &str) -> Result<Vec<String>> {
+        let events = self.list::<Event>().await?;
+        let of_session = events.into_iter().filter(|event| event.involved_object.name.as_deref() == Some(session));
+        Ok(of_session.filter_map(|event| event.reason).collect())
+    }
+
+    /// Calls of operators that named this namespace so far.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        let within = format!("/namespaces/{}/", self.namespace);
+        written().iter().filter(|line| line.contains(&within)).cloned().collect()
+    }
+
+    /// Waits until the operator makes no more calls for this namespace, and returns how many it made.
+    pub(crate) async fn until_quiet(&self) -> Result<usize> {
+        let mut last = (0, Instant::now());
+        self.until("the operator is quiet", async || {
+            let count = self.calls().len();
+            if count != last.0 {
+                last = (count, Instant::now());
+            }
+            Ok(last.1.elapsed() > Duration::from_secs(2))
+        })
+        .await?;
+        Ok(last.0)
+    }
+
+    /// Removes the namespace in the background; a failed test leaves it for a look.
+    pub(crate) async fn end(self) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        namespaces.delete(&self.namespace, &DeleteParams::background()).await?;
+        Ok(())
+    }
+}
+
+/// The status of a pod whose container has `state`.
+pub(crate) fn running(state: &Value) -> Value {
+    let container = json!({"name": "uploader", "image": "x", "imageID": "x", "ready": true, "started": true, "restartCount": 0, "state": state});
+    json!({
+        "phase": "Running",
+        "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}],
+        "containerStatuses": [container],
+    })
+}
+
+/// A report of an uploader to which both ends work.
+pub(crate) fn all_well() -> Progress {
+    let check = |type_: &str| json!({"type": type_, "ok": true, "reason": "Works", "message": "It works."});
+    serde_json::from_value(json!({"checks": [check("source"), check("destination")], "caughtUp": true})).unwrap_or_default()
+}
+
+/// What the chart would have installed.
+async fn prepare(client: Client) -> Result<()> {
+    let apply = PatchParams::apply("blobferry-tests").force();
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let definition = manifest::definition();
+    definitions.patch(&definition.name_any(), &apply, &Patch::Apply(&definition)).await?;
+    kube::runtime::wait::await_condition(definitions, &definition.name_any(), kube::runtime::conditions::is_crd_established())
+        .await?;
+    let role: ClusterRole = serde_json::from_value(json!({
+        "metadata": {"name": "blobferry-uploader"},
+        "rules": [{"apiGroups": ["blobferry.io"], "resources": ["uploadsessions/status"], "verbs": ["get", "patch"]}],
+    }))?;
+    Api::<ClusterRole>::all(client).patch("blobferry-uploader", &apply, &Patch::Apply(&role)).await?;
+    Ok(())
+}
