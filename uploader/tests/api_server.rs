@@ -72,8 +72,8 @@ impl Stage {
 
     /// The rule is that of the chart's ClusterRole for uploaders.
     async fn allow_statuses(&self) -> Result<()> {
-        let rule = json!({"apiGroups": ["blobferry.io"], "resources": ["uploadsessions/status"], "verbs": ["get", "patch"]});
-        self.create("Role", json!({"metadata": {"name": "uploader"}, "rules": [rule]})).await?;
+        let statuses = json!({"apiGroups": ["blobferry.io"], "resources": ["uploadsessions/status"], "verbs": ["get", "patch"]});
+        self.create("Role", json!({"metadata": {"name": "uploader"}, "rules": [statuses]})).await?;
         let account = json!({"kind": "ServiceAccount", "name": names::UPLOADER_ACCOUNT, "namespace": self.namespace});
         let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "uploader"});
         self.create("RoleBinding", json!({"metadata": {"name": "uploader"}, "roleRef": role, "subjects": [account]})).await

@@ -44,8 +44,14 @@ fn start(test: &str) -> (Child, BufReader<process::ChildStdout>) {
 fn end(mut child: Child, signal: Kill) -> (ExitStatus, Duration) {
     let start = Instant::now();
     kill_process(Pid::from_child(&child), signal).unwrap();
-    let status = child.wait().unwrap();
-    (status, start.elapsed())
+    while start.elapsed() < Duration::from_secs(10) {
+        if let Some(status) = child.try_wait().unwrap() {
+            return (status, start.elapsed());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    panic!("the process does not end");
 }
 
 #[test]

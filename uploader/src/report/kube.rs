@@ -145,8 +145,6 @@ impl StatusWriter {
         loop {
             let change = change(arrived.as_ref(), &reports.borrow_and_update());
             tokio::select! {
-                // In this order, so that a core that publishes all the time cannot hold a due report back.
-                biased;
                 () = time::sleep_until(self.pace.due(change, now()).into()) => {
                     let report = reports.borrow_and_update().clone();
                     match self.send(&report).await {

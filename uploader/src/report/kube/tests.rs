@@ -157,6 +157,12 @@ struct Running {
     task: tokio::task::JoinHandle<Ended>,
 }
 
+impl Running {
+    async fn ended(self) -> Ended {
+        time::timeout(Duration::from_hours(1), self.task).await.expect("the writer ends").unwrap()
+    }
+}
+
 async fn run(server: &ApiServer, first: Report) -> Running {
     let (_, writer) = server.reporter().previous().await.unwrap();
     let (publish, reports) = watch::channel(first);
@@ -235,7 +241,7 @@ async fn another_session_of_the_same_name_is_never_written_to() {
         state.status = json!({});
     });
     running.publish.send_replace(uploaded(2));
-    assert_eq!(running.task.await.unwrap(), Ended::SessionGone);
+    assert_eq!(running.ended().await, Ended::SessionGone);
     assert_eq!(server.status(), json!({}));
 }
 
@@ -246,7 +252,7 @@ async fn a_deleted_session_ends_the_writer() {
     pass(1).await;
     server.fail([Fault::Code(404)]);
     running.publish.send_replace(uploaded(2));
-    assert_eq!(running.task.await.unwrap(), Ended::SessionGone);
+    assert_eq!(running.ended().await, Ended::SessionGone);
 }
 
 #[tokio::test(start_paused = true)]
@@ -348,7 +354,7 @@ async fn the_last_report_is_sent_when_the_program_ends_by_itself() {
         pass(1).await;
         running.publish.send_replace(uploaded(2));
         end(&mut running);
-        assert_eq!(running.task.await.unwrap(), Ended::Stopped);
+        assert_eq!(running.ended().await, Ended::Stopped);
         assert_eq!(server.status()["progress"]["filesUploaded"], 2);
     }
 }
@@ -361,7 +367,7 @@ async fn the_end_does_not_wait_for_an_api_server_that_is_away() {
     let start = time::Instant::now();
     running.publish.send_replace(uploaded(2));
     running.shutdown.cancel();
-    assert_eq!(running.task.await.unwrap(), Ended::Stopped);
+    assert_eq!(running.ended().await, Ended::Stopped);
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
