@@ -50,7 +50,10 @@ pub fn on_signals(last_words: impl FnOnce() + Send + 'static) -> io::Result<()> 
     };
     thread::Builder::new().name("signals".into()).spawn(move || {
         let code = runtime.block_on(first_of(terminate, interrupt));
-        briefly(last_words);
+        briefly(move || {
+            tracing::info!(code, "ended by a signal");
+            last_words();
+        });
         now(code);
     })?;
     Ok(())
