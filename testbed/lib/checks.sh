@@ -71,16 +71,19 @@ checks_end() {
 # with_control_plane NAME: exports KUBECONFIG of that bed. A bed that was not up before is a control plane without a node, and ends
 # with the script.
 with_control_plane() {
-  local name=$1
+  local name=$1 exports
   if ! "$TESTBED/bed" status "$name" >/dev/null 2>&1; then
     "$TESTBED/bed" up --control-plane "$name"
     # shellcheck disable=SC2064 # the name of now
     trap "'$TESTBED/bed' down '$name'" EXIT
   fi
-  eval "$("$TESTBED/bed" env "$name")"
+  # In two steps: an eval of nothing succeeds, and the checks would go on in the cluster of the person's kubeconfig.
+  exports=$("$TESTBED/bed" env "$name")
+  eval "$exports"
 }
 
-# chart_values: what the chart needs to install.
+# What the chart needs to install.
+# shellcheck disable=SC2034 # used by the scripts that source this
 CHART_VALUES=(
   --set image.operator.repository=localhost/blobferry-operator --set image.operator.tag=dev
   --set image.uploader.repository=localhost/blobferry-uploader --set image.uploader.tag=dev

@@ -125,6 +125,7 @@ write_network_config() {
 JSON
 }
 
+# Nobody answers for names at the bed's address, so a look-up fails at once.
 # No image is collected: without a registry it could not be fetched again.
 write_kubelet_config() {
   cat <<YAML
@@ -144,6 +145,7 @@ failCgroupV1: false
 failSwapOn: false
 oomScoreAdj: 0
 clusterDomain: cluster.local
+clusterDNS: [$BED_ADDRESS]
 resolvConf: ""
 podLogsDir: $BED_DIR/log/pods
 imageGCHighThresholdPercent: 100

@@ -9,7 +9,6 @@ declare -A PACKAGE_OF=(
   [containerd]=containerd
   [curl]=curl
   [ip]=iproute2
-  [jq]=jq
   [nft]=nftables
   [openssl]=openssl
   [pgrep]=procps

@@ -8,11 +8,11 @@ release_target() { rustc -vV | sed -n 's/^host: //p'; }
 # release_folder: where `build_release` leaves programs.
 release_folder() {
   printf '%s/%s/release\n' "$(cargo metadata --manifest-path "$REPOSITORY/Cargo.toml" --format-version 1 --no-deps --locked |
-    jq -r .target_directory)" "$(release_target)"
+    sed 's/.*"target_directory":"\([^"]*\)".*/\1/')" "$(release_target)"
 }
 
 # build_release PACKAGE...
 build_release() {
-  cd "$REPOSITORY"
+  cd "$REPOSITORY" || return
   RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$(release_target)" "${@/#/--package=}"
 }

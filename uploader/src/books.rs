@@ -1,6 +1,9 @@
 //! Everything that is known of the session's files, in one place behind one lock, so that counts always fit together. (pure)
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use blobferry_crds::Progress;
 use tokio::time::Instant;
@@ -28,6 +31,22 @@ pub struct Books {
     pub ledger: Ledger,
     /// Greatest order keys.
     pub keys: OrderKeys,
+}
+
+/// Books that several parts hold.
+#[derive(Clone, Debug)]
+pub struct SharedBooks(Arc<Mutex<Books>>);
+
+impl SharedBooks {
+    /// Shares the books.
+    pub fn new(books: Books) -> Self {
+        Self(Arc::new(Mutex::new(books)))
+    }
+
+    /// The books, for a moment: never held across an await.
+    pub fn lock(&self) -> MutexGuard<'_, Books> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Books {
@@ -72,17 +91,18 @@ impl Books {
     }
 
     /// Since when the oldest file waits (server clock), of those that are not active.
-    pub fn oldest_waiting(&self) -> Option<i128> {
-        [self.table.counts().oldest_ctime, self.schedule.claimed().oldest].into_iter().flatten().min()
+    pub fn oldest_waiting(&mut self) -> Option<i128> {
+        [self.table.summary().counts.oldest_ctime, self.schedule.claimed().oldest].into_iter().flatten().min()
     }
 
     /// The ledger as the status shows it.
-    pub fn progress(&self, now: Instant) -> Progress {
+    pub fn progress(&mut self) -> Progress {
+        let summary = self.table.summary();
         let failing = self.ledger.failing().cloned();
-        let waiting = self.table.held_back(HELD_BACK, now);
-        let waiting = waiting.into_iter().map(|(name, held)| problem(&String::from_utf8_lossy(&name), held.reason, &held.message));
+        let waiting = summary.held_back.iter();
+        let waiting = waiting.map(|(name, held)| problem(&String::from_utf8_lossy(name), held.reason, &held.message));
         self.ledger.progress(&Now {
-            incoming: self.table.counts(),
+            incoming: summary.counts,
             claimed: self.schedule.claimed(),
             held_back: failing.chain(waiting).take(HELD_BACK).collect(),
         })

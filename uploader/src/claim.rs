@@ -2,8 +2,6 @@
 
 use std::io;
 
-use tokio::time::Instant;
-
 use crate::{
     file::ClaimedFile,
     formats::{BlobName, ClaimId, ProcessingName},
@@ -46,14 +44,11 @@ pub async fn claim<E: Edges>(
     }
     let key = session.books().keys.next(&stable.name, stable.sample.ctime);
     let name = ProcessingName::claimed(&stable.name, ClaimId::new(key, session.process, session.random()));
-    let mut file = ClaimedFile::claimed(session.claims_today(), name, blob.clone(), stable.sample);
+    let file = ClaimedFile::claimed(session.claims_today(), name, blob.clone(), stable.sample);
     if rename_and_look(&session.share, &from, &file.path()).await? == Moved::Gone {
         return Ok(Claim::Gone);
     }
     // What was renamed may be another file than the one that was opened; the transfer sees that by comparing both.
-    let identity = session.share.attributes(&file.path()).await?.identity;
-    session.saw_server_time(identity.ctime);
-    file.observe(identity, Instant::now());
     Ok(Claim::Ours(Box::new(file), open))
 }
 

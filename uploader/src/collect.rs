@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
 use crate::{
@@ -23,6 +24,9 @@ use crate::{
     share::{Entry, Kind, Listing, Share, ShareResult, join},
 };
 use retention::{Kept, Moment};
+
+/// Calls on the share at a time.
+const CALLS: usize = 16;
 
 /// The collector of a session.
 #[derive(Debug, Default)]
@@ -44,130 +48,89 @@ pub struct Pass {
     pub foreign: u64,
 }
 
+/// A name of ours below the processing folder.
+#[derive(Clone, Debug)]
+struct Found {
+    date: String,
+    folder: PathBuf,
+    name: ProcessingName,
+}
+
+impl Found {
+    fn path(&self) -> PathBuf {
+        join(&self.folder, &self.name.to_bytes())
+    }
+}
+
+/// What became of a completed file whose time had come.
+#[derive(Debug)]
+enum Fate {
+    /// Deleted, or gone already.
+    Gone,
+    /// Something touched it (chmod, a new link): its minute starts again.
+    Touched(Kept),
+    /// Its content changed: it is the next generation now.
+    Claimed,
+}
+
 impl Collector {
     /// One pass.
     pub async fn pass<E: Edges>(&mut self, session: &Session<E>) -> ShareResult<Pass> {
         self.heartbeats.look(session).await?;
-        let mut pass = Pass::default();
-        let mut present = HashSet::new();
-        for (date, folder) in session_folders(session).await? {
-            let entries = match list_all(&session.share, &folder).await {
-                Err(error) if error.is_absent() => continue,
-                entries => entries?,
-            };
-            for entry in &entries {
-                self.entry(session, &date, &folder, entry, &mut present, &mut pass).await?;
+        let (found, foreign) = find(session).await?;
+        let (mut claimed, mut completed) = (Vec::new(), Vec::new());
+        for file in found {
+            session.books().keys.saw(&file.name.producer, file.name.claim.key);
+            match file.name.state {
+                State::Claimed => claimed.push(file),
+                State::Completed(stamp) => completed.push((file, stamp)),
+                State::Failed | State::FailedReason | State::Superseded => {}
             }
-            prune(session, &date, &folder, entries.is_empty()).await?;
         }
+        let adopted = self.adopt(session, claimed).await?;
+        let present: HashSet<PathBuf> = completed.iter().map(|(file, _)| file.path()).collect();
         self.kept.retain(|path, _| present.contains(path));
-        self.report_foreign(pass.foreign);
+        let deleted = self.collect(session, completed).await?;
+        self.report_foreign(foreign);
         self.passes += 1;
         session.books().ledger.adopted = true;
-        Ok(pass)
+        Ok(Pass { adopted, deleted, foreign })
     }
 
-    async fn entry<E: Edges>(
-        &mut self,
-        session: &Session<E>,
-        date: &str,
-        folder: &Path,
-        entry: &Entry,
-        present: &mut HashSet<PathBuf>,
-        pass: &mut Pass,
-    ) -> ShareResult<()> {
-        let Some(name) = ProcessingName::parse(&entry.name).filter(|_| matches!(entry.kind, Kind::File | Kind::Unknown)) else {
-            pass.foreign += 1;
-            return Ok(());
-        };
-        session.books().keys.saw(&name.producer, name.claim.key);
-        match name.state {
-            State::Claimed => pass.adopted += u64::from(self.adopt(session, date, folder, name).await?),
-            State::Completed(stamp) => {
-                let path = join(folder, &entry.name);
-                present.insert(path.clone());
-                pass.deleted += u64::from(self.consider(session, date, path, &name, stamp).await?);
+    /// Takes up claimed files that nobody holds; returns how many.
+    async fn adopt<E: Edges>(&self, session: &Session<E>, claimed: Vec<Found>) -> ShareResult<u64> {
+        let now = Instant::now();
+        let beats = |process| process != session.process && self.heartbeats.beats(process, &session.pod_uid, now);
+        let free = claimed.into_iter().filter(|file| !beats(file.name.claim.process));
+        let adopted = stream::iter(free).map(|file| adopt(session, file)).buffer_unordered(CALLS);
+        adopted.try_fold(0, |count, adopted| async move { Ok(count + u64::from(adopted)) }).await
+    }
+
+    /// Looks at new completed files and deletes those whose time has come; returns how many.
+    async fn collect<E: Edges>(&mut self, session: &Session<E>, completed: Vec<(Found, Stamp)>) -> ShareResult<u64> {
+        let moment = moment(session);
+        let (known, new): (Vec<_>, Vec<_>) = completed.into_iter().partition(|(file, _)| self.kept.contains_key(&file.path()));
+        let mut looks = stream::iter(new).map(|(file, _)| first_sight(session, file)).buffer_unordered(CALLS);
+        while let Some(seen) = looks.try_next().await? {
+            let Some((file, kept)) = seen else { continue };
+            if self.passes == 0 && file.name.claim.process != session.process {
+                session.books().ledger.found_completed(kept.size, kept.ctime);
             }
-            State::Failed | State::FailedReason | State::Superseded => {}
+            self.kept.insert(file.path(), kept);
         }
-        Ok(())
-    }
-
-    /// Takes up a claimed file that nobody holds; true if it did.
-    async fn adopt<E: Edges>(&self, session: &Session<E>, date: &str, folder: &Path, name: ProcessingName) -> ShareResult<bool> {
-        // A claimed name was a blob name once; only a change of the prefix could make it too long.
-        let Ok(blob) = session.folders.blob(date, &name.producer) else { return Ok(false) };
-        if name.claim.process != session.process && self.heartbeats.beats(name.claim.process, &session.pod_uid, Instant::now()) {
-            return Ok(false);
+        let kept = &self.kept;
+        let due = known.into_iter().filter_map(|(file, stamp)| Some((kept.get(&file.path())?.to_owned(), file, stamp)));
+        let due: Vec<_> = due.filter(|(kept, ..)| kept.may_go(&moment)).collect();
+        let mut ends = stream::iter(due).map(|(kept, file, stamp)| end(session, kept, file, stamp)).buffer_unordered(CALLS);
+        let mut deleted = 0;
+        while let Some((path, fate)) = ends.try_next().await? {
+            deleted += u64::from(matches!(fate, Fate::Gone));
+            match fate {
+                Fate::Touched(kept) => self.kept.insert(path, kept),
+                Fate::Gone | Fate::Claimed => self.kept.remove(&path),
+            };
         }
-        let held = |session: &Session<E>| {
-            let books = session.books();
-            books.ledger.is_active(&blob) || books.schedule.holds(&name, &blob)
-        };
-        if held(session) {
-            return Ok(false);
-        }
-        let attributes = match session.share.attributes(&join(folder, &name.to_bytes())).await {
-            Err(error) if error.is_absent() => return Ok(false),
-            attributes => attributes?,
-        };
-        if held(session) {
-            return Ok(false);
-        }
-        let mut file = ClaimedFile::adopted(folder.to_owned(), name, blob.clone());
-        file.observe(attributes.identity, Instant::now());
-        tracing::info!(file_name = %file.display_name(), claim = %file.name.claim, size = file.size, "taking up a claimed file");
-        session.add(blob, Task::Claimed(Box::new(file)), Instant::now(), Delay::Waiting);
-        Ok(true)
-    }
-
-    /// Deletes a completed file if its time has come; true if it did.
-    async fn consider<E: Edges>(
-        &mut self,
-        session: &Session<E>,
-        date: &str,
-        path: PathBuf,
-        name: &ProcessingName,
-        stamp: Stamp,
-    ) -> ShareResult<bool> {
-        let Some(kept) = self.kept.get(&path) else { return self.first_sight(session, path, name).await };
-        if !kept.may_go(&moment(session)) {
-            return Ok(false);
-        }
-        let attributes = match session.share.attributes(&path).await {
-            Err(error) if error.is_absent() => return Ok(false),
-            attributes => attributes?,
-        };
-        if stamp != Stamp::new(&name.claim, &attributes.identity) {
-            self.kept.remove(&path);
-            become_claimed(session, date, &path, name, attributes.identity.ctime).await?;
-            return Ok(false);
-        }
-        if attributes.identity.ctime != kept.ctime {
-            // Something touched it (chmod, a new link): its minute starts again.
-            self.kept.insert(path, Kept { since: Instant::now(), ctime: attributes.identity.ctime, ..*kept });
-            return Ok(false);
-        }
-        match session.share.remove(&path).await {
-            Err(error) if !error.is_absent() => return Err(error),
-            _ => {}
-        }
-        tracing::debug!(path = %path.display(), "deleted an uploaded file");
-        self.kept.remove(&path);
-        Ok(true)
-    }
-
-    async fn first_sight<E: Edges>(&mut self, session: &Session<E>, path: PathBuf, name: &ProcessingName) -> ShareResult<bool> {
-        let attributes = match session.share.attributes(&path).await {
-            Err(error) if error.is_absent() => return Ok(false),
-            attributes => attributes?,
-        };
-        let kept = Kept { since: Instant::now(), ctime: attributes.identity.ctime, size: attributes.identity.size };
-        if self.passes == 0 && name.claim.process != session.process {
-            session.books().ledger.found_completed(kept.size, kept.ctime);
-        }
-        self.kept.insert(path, kept);
-        Ok(false)
+        Ok(deleted)
     }
 
     fn report_foreign(&mut self, foreign: u64) {
@@ -178,26 +141,95 @@ impl Collector {
     }
 }
 
+/// Everything of this session, of every date, and the number of names that are not ours.
+async fn find<E: Edges>(session: &Session<E>) -> ShareResult<(Vec<Found>, u64)> {
+    let (mut found, mut foreign) = (Vec::new(), 0);
+    for (date, folder) in session_folders(session).await? {
+        let entries = match list_all(&session.share, &folder).await {
+            Err(error) if error.is_absent() => continue,
+            entries => entries?,
+        };
+        prune(session, &date, &folder, entries.is_empty()).await?;
+        for entry in entries {
+            match ProcessingName::parse(&entry.name).filter(|_| matches!(entry.kind, Kind::File | Kind::Unknown)) {
+                Some(name) => found.push(Found { date: date.clone(), folder: folder.clone(), name }),
+                None => foreign += 1,
+            }
+        }
+    }
+    Ok((found, foreign))
+}
+
+/// Takes up a claimed file unless a worker or the schedule holds it.
+async fn adopt<E: Edges>(session: &Session<E>, file: Found) -> ShareResult<bool> {
+    // A claimed name was a blob name once; only a change of the prefix could make it too long.
+    let Ok(blob) = session.folders.blob(&file.date, &file.name.producer) else { return Ok(false) };
+    let is_held = || {
+        let books = session.books();
+        books.ledger.is_active(&blob) || books.schedule.holds(&file.name, &blob)
+    };
+    if is_held() {
+        return Ok(false);
+    }
+    let attributes = match session.share.attributes(&file.path()).await {
+        Err(error) if error.is_absent() => return Ok(false),
+        attributes => attributes?,
+    };
+    if is_held() {
+        return Ok(false);
+    }
+    let mut file = ClaimedFile::adopted(file.folder, file.name, blob.clone());
+    file.observe(attributes.identity, Instant::now());
+    tracing::info!(file_name = %file.display_name(), claim = %file.name.claim, size = file.size, "taking up a claimed file");
+    session.add(blob, Task::Claimed(Box::new(file)), Instant::now(), Delay::Waiting);
+    Ok(true)
+}
+
+async fn first_sight<E: Edges>(session: &Session<E>, file: Found) -> ShareResult<Option<(Found, Kept)>> {
+    match session.share.attributes(&file.path()).await {
+        Err(error) if error.is_absent() => Ok(None),
+        attributes => {
+            let identity = attributes?.identity;
+            Ok(Some((file, Kept { since: Instant::now(), ctime: identity.ctime, size: identity.size })))
+        }
+    }
+}
+
+/// Deletes a completed file whose time has come, if it still is what was committed.
+async fn end<E: Edges>(session: &Session<E>, kept: Kept, file: Found, stamp: Stamp) -> ShareResult<(PathBuf, Fate)> {
+    let path = file.path();
+    let identity = match session.share.attributes(&path).await {
+        Err(error) if error.is_absent() => return Ok((path, Fate::Gone)),
+        attributes => attributes?.identity,
+    };
+    if stamp != Stamp::new(&file.name.claim, &identity) {
+        become_claimed(session, file, identity.ctime).await?;
+        return Ok((path, Fate::Claimed));
+    }
+    if identity.ctime != kept.ctime {
+        return Ok((path, Fate::Touched(Kept { since: Instant::now(), ctime: identity.ctime, ..kept })));
+    }
+    match session.share.remove(&path).await {
+        Err(error) if !error.is_absent() => Err(error),
+        _ => Ok((path, Fate::Gone)),
+    }
+}
+
 fn moment<E: Edges>(session: &Session<E>) -> Moment {
     Moment {
         now: Instant::now(),
         server_now: session.server_now(),
         keep: session.rules.keep_completed_for,
-        reported_through: session.reported_through(),
+        reported_through: session.books().ledger.reported_through,
     }
 }
 
 /// A completed file that changed after its commit is the next generation of its name.
-async fn become_claimed<E: Edges>(
-    session: &Session<E>,
-    date: &str,
-    path: &Path,
-    name: &ProcessingName,
-    ctime: i128,
-) -> ShareResult<()> {
-    let (Some(folder), Ok(blob)) = (path.parent(), session.folders.blob(date, &name.producer)) else { return Ok(()) };
-    let Some(next) = next_generation(session, folder, name, name.claim.key, ctime).await? else { return Ok(()) };
-    let file = ClaimedFile::adopted(folder.to_owned(), next, blob.clone());
+async fn become_claimed<E: Edges>(session: &Session<E>, file: Found, ctime: i128) -> ShareResult<()> {
+    let Ok(blob) = session.folders.blob(&file.date, &file.name.producer) else { return Ok(()) };
+    let next = next_generation(session, &file.folder, &file.name, file.name.claim.key, ctime).await?;
+    let Some(next) = next else { return Ok(()) };
+    let file = ClaimedFile::adopted(file.folder, next, blob.clone());
     tracing::warn!(file_name = %file.display_name(), "the file changed after it was uploaded and is uploaded again");
     session.add(blob, Task::Claimed(Box::new(file)), Instant::now(), Delay::Waiting);
     Ok(())

@@ -5,6 +5,8 @@
 mod filter;
 mod table;
 
+use std::io;
+
 use futures::{StreamExt, stream};
 use tokio::time::Instant;
 
@@ -14,7 +16,7 @@ use crate::{
 };
 
 pub use filter::Filter;
-pub use table::{Counts, Held, StableFile, Table};
+pub use table::{Counts, Held, StableFile, Summary, Table};
 
 /// Looks at names at a time.
 const LOOKS: usize = 16;
@@ -48,6 +50,8 @@ async fn look_at<E: Edges>(session: &Session<E>, names: Vec<Box<[u8]>>) -> Resul
         match found {
             Ok(attributes) => session.books().table.sample(&name, &attributes, Instant::now()),
             Err(error) if error.is_absent() => session.books().vanished(&name),
+            // The handle behind the name changed under the look; the next scan looks again.
+            Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle => {}
             Err(error) => return Err(error),
         }
     }

@@ -10,6 +10,8 @@ use tokio::time::Instant;
 use super::Filter;
 use crate::share::{Attributes, Identity, Kind};
 
+/// Files whose reason is shown.
+const HELD_BACK: usize = 5;
 /// Most names that are tracked; further ones wait in their folder and are counted.
 const TRACKED: usize = 1_000_000;
 /// An empty file may be a placeholder of a producer that has not flushed yet.
@@ -83,12 +85,25 @@ pub struct Table {
     names: HashMap<Box<[u8]>, Candidate>,
     scan: u64,
     untracked: u64,
+    /// Names that may become stable by waiting.
+    watching: usize,
+    /// What was worked out since the last change, so that a folder of idle files costs nothing.
+    summary: Option<Summary>,
+}
+
+/// What the table says as a whole.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Counts.
+    pub counts: Counts,
+    /// The oldest files that are held back, waiting ones before ignored ones.
+    pub held_back: Vec<(Box<[u8]>, Held)>,
 }
 
 impl Table {
     /// An empty table.
     pub fn new(filter: Filter, quiet: Duration) -> Self {
-        Self { filter, quiet, names: HashMap::new(), scan: 0, untracked: 0 }
+        Self { filter, quiet, names: HashMap::new(), scan: 0, untracked: 0, watching: 0, summary: None }
     }
 
     /// Starts a scan.
@@ -104,6 +119,7 @@ impl Table {
             candidate.seen = scan;
             return candidate.due(self.quiet, now);
         }
+        self.summary = None;
         if self.names.len() >= TRACKED {
             self.untracked += 1;
             return false;
@@ -117,6 +133,7 @@ impl Table {
     /// Takes what a look at `name` found.
     pub fn sample(&mut self, name: &[u8], attributes: &Attributes, now: Instant) {
         let Some(candidate) = self.names.get_mut(name) else { return };
+        self.summary = None;
         if attributes.kind != Kind::File {
             candidate.phase = Phase::Ignored;
             return;
@@ -130,6 +147,7 @@ impl Table {
     /// Forgets a name that vanished between the listing and the look. It was seen as a file only if it was looked at before; then
     /// it counts as withdrawn and this returns true.
     pub fn vanished(&mut self, name: &[u8]) -> bool {
+        self.summary = None;
         self.names.remove(name).is_some_and(|candidate| candidate.is_withdrawn_when_gone())
     }
 
@@ -137,17 +155,25 @@ impl Table {
     /// a name is gone when two scans missed it.
     pub fn end_scan(&mut self) -> u64 {
         let oldest = self.scan.saturating_sub(1);
-        let mut withdrawn = 0;
+        let (mut withdrawn, mut watching, before) = (0, 0, self.names.len());
         self.names.retain(|_, candidate| {
             let stays = candidate.seen >= oldest;
             withdrawn += u64::from(!stays && candidate.is_withdrawn_when_gone());
+            watching += usize::from(stays && matches!(candidate.phase, Phase::Watching));
             stays
         });
+        self.watching = watching;
+        if self.names.len() != before {
+            self.summary = None;
+        }
         withdrawn
     }
 
     /// Stable files that are not handed out yet, oldest first.
     pub fn stable(&self, now: Instant) -> Vec<StableFile> {
+        if self.watching == 0 {
+            return Vec::new();
+        }
         let mut stable: Vec<StableFile> = self
             .names
             .iter()
@@ -173,22 +199,32 @@ impl Table {
         if let Some(candidate) = self.names.get_mut(name) {
             candidate.phase = Phase::Watching;
             candidate.sample = None;
+            self.summary = None;
         }
     }
 
     /// Notes that the file is ours now.
     pub fn claimed(&mut self, name: &[u8]) {
         self.names.remove(name);
+        self.summary = None;
     }
 
     fn set_phase(&mut self, name: &[u8], phase: Phase) {
         if let Some(candidate) = self.names.get_mut(name) {
             candidate.phase = phase;
+            self.summary = None;
         }
     }
 
-    /// Counts as of now.
-    pub fn counts(&self) -> Counts {
+    /// Counts, and why the oldest files are still there.
+    pub fn summary(&mut self) -> &Summary {
+        if self.summary.is_none() {
+            self.summary = Some(Summary { counts: self.counts(), held_back: self.held_back() });
+        }
+        self.summary.get_or_insert_default()
+    }
+
+    fn counts(&self) -> Counts {
         let mut counts = Counts { waiting: self.untracked, unknown: self.untracked > 0, ..Counts::default() };
         for candidate in self.names.values() {
             match (&candidate.phase, candidate.sample) {
@@ -208,18 +244,20 @@ impl Table {
         counts
     }
 
-    /// The oldest files that are held back, at most `limit`, waiting ones before ignored ones.
-    pub fn held_back(&self, limit: usize, now: Instant) -> Vec<(Box<[u8]>, Held)> {
-        let mut held: Vec<_> = self
-            .names
-            .iter()
-            .filter_map(|(name, candidate)| {
-                let ctime = candidate.sample.map_or(i128::MAX, |sample| sample.identity.ctime);
-                Some((matches!(candidate.phase, Phase::Ignored), ctime, name, candidate.held(now)?))
-            })
-            .collect();
-        held.sort_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
-        held.into_iter().take(limit).map(|(_, _, name, held)| (name.clone(), held)).collect()
+    fn held_back(&self) -> Vec<(Box<[u8]>, Held)> {
+        let key = |(name, candidate): (&Box<[u8]>, &Candidate)| {
+            let ctime = candidate.sample.map_or(i128::MAX, |sample| sample.identity.ctime);
+            (matches!(candidate.phase, Phase::Ignored), ctime, name.clone())
+        };
+        let mut oldest: Vec<(&Box<[u8]>, &Candidate)> = Vec::with_capacity(HELD_BACK + 1);
+        for entry in self.names.iter().filter(|(_, candidate)| candidate.is_held()) {
+            let place = oldest.partition_point(|other| key(*other) <= key(entry));
+            if place < HELD_BACK {
+                oldest.insert(place, entry);
+                oldest.truncate(HELD_BACK);
+            }
+        }
+        oldest.into_iter().filter_map(|(name, candidate)| Some((name.clone(), candidate.held()?))).collect()
     }
 }
 
@@ -251,24 +289,20 @@ impl Candidate {
         !matches!(self.phase, Phase::Ignored) && self.sample.is_some()
     }
 
-    fn held(&self, now: Instant) -> Option<Held> {
+    fn is_held(&self) -> bool {
+        !matches!((&self.phase, self.sample), (Phase::Queued, _) | (Phase::Watching, None))
+    }
+
+    fn held(&self) -> Option<Held> {
+        let held = |reason, message: &str| Some(Held { reason, message: message.to_owned() });
         match (&self.phase, self.sample) {
-            (Phase::Held(held), _) => Some(held.clone()),
-            (Phase::Ignored, _) => Some(Held {
-                reason: "Ignored",
-                message: "left alone by watch.ignore, watch.fileExtensions, or because it is no regular file".into(),
-            }),
-            (Phase::Watching, Some(sample)) if sample.looks < 2 => {
-                Some(Held { reason: "StillGrowing", message: "it changed at the last look".into() })
+            (Phase::Held(known), _) => Some(known.clone()),
+            (Phase::Ignored, _) => {
+                held("Ignored", "left alone by watch.ignore, watch.fileExtensions, or because it is no regular file")
             }
-            (Phase::Watching, Some(sample)) => {
-                let quiet = now.duration_since(sample.since).as_secs();
-                Some(Held {
-                    reason: "TooYoung",
-                    message: format!("unchanged for {quiet} s, less than watch.minFileAge (60 s for an empty file)"),
-                })
-            }
-            (Phase::Watching | Phase::Queued, _) => None,
+            (Phase::Watching, Some(sample)) if sample.looks < 2 => held("StillGrowing", "it changed at the last look"),
+            (Phase::Watching, Some(_)) => held("TooYoung", "unchanged for less than watch.minFileAge (60 s for an empty file)"),
+            (Phase::Watching, None) | (Phase::Queued, _) => None,
         }
     }
 }
@@ -337,7 +371,7 @@ mod tests {
         assert_eq!(table.end_scan(), 0);
         table.begin_scan();
         assert_eq!(table.end_scan(), 1);
-        assert_eq!(table.counts(), Counts::default());
+        assert_eq!(table.summary().counts, Counts::default());
     }
 
     #[tokio::test(start_paused = true)]
@@ -360,6 +394,6 @@ mod tests {
         assert!(!table.observe(b"x.tmp", Kind::File, start));
         assert!(table.observe(b"a", Kind::Unknown, start));
         table.sample(b"a", &Attributes { kind: Kind::Special, ..file(1, 1) }, start);
-        assert_eq!(table.counts(), Counts { ignored: 3, ..Counts::default() });
+        assert_eq!(table.summary().counts, Counts { ignored: 3, ..Counts::default() });
     }
 }

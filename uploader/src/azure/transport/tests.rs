@@ -50,7 +50,7 @@ async fn a_commit_may_take_longer_to_be_answered_than_a_block() {
         loop {
             let (mut socket, _) = listener.accept().await.unwrap();
             tokio::spawn(async move {
-                let _ = socket.read(&mut [0; 65536]).await;
+                let _ = socket.read(&mut [0; 4096]).await;
                 tokio::time::sleep(Duration::from_millis(350)).await;
                 let _ = socket.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").await;
             });
@@ -82,7 +82,7 @@ async fn a_connection_that_breaks_before_the_reply_is_not_tried_again() {
     let server = tokio::spawn(async move {
         for _ in 0..1 {
             let (mut socket, _) = listener.accept().await.unwrap();
-            let _ = socket.read(&mut [0; 65536]).await;
+            let _ = socket.read(&mut [0; 4096]).await;
         }
         // A second connection would be refused, which reads differently.
         drop(listener);
@@ -98,7 +98,7 @@ async fn redirects_are_answers_and_connections_are_used_again() {
     let server = tokio::spawn(async move {
         let (mut socket, _) = listener.accept().await.unwrap();
         let mut requests = 0;
-        while socket.read(&mut [0; 65536]).await.unwrap() > 0 {
+        while socket.read(&mut [0; 4096]).await.unwrap() > 0 {
             requests += 1;
             let reply = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 2\r\nX-Ms-Meta-Owner: \xff\r\n\r\nno";
             socket.write_all(reply).await.unwrap();

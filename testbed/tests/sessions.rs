@@ -1,0 +1,100 @@
+//! The main job on a real node: files in, blobs out, whatever is killed in between.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use blobferry_crds::UploadSession;
+use blobferry_testbed::{Delivery, Stage, processes, scenario, wait};
+use futures::future::try_join_all;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, ListParams},
+};
+use rustix::process::Signal;
+use serde_json::json;
+
+const MIB: u64 = 1 << 20;
+const SOON: Duration = Duration::from_secs(45);
+const LATER: Duration = Duration::from_mins(4);
+
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn three_sessions_of_mixed_sizes_arrive_byte_for_byte_whatever_is_killed() -> Result<()> {
+    scenario("kill", async |stage| {
+        let plan: [(&str, &[u64]); 3] = [
+            ("truck-7", &[0, 1, 4096, 5 * MIB, 300 * MIB]),
+            ("truck-8", &[40 * MIB, 40 * MIB, 40 * MIB, 17 * MIB]),
+            ("truck-9", &[1; 40]),
+        ];
+        let mut delivered = Vec::new();
+        for (session, sizes) in plan {
+            stage.apply_session(session, json!({})).await?;
+            delivered.push((session, deliver(stage, session, sizes)?));
+        }
+
+        await_some_progress(stage, "truck-7").await?;
+        stage.api::<Pod>().delete("truck-7-uploader", &DeleteParams::default()).await?;
+        kill_uploader(stage, "truck-8").await?;
+        restart_operator(stage).await?;
+
+        let all = delivered.iter().map(|(session, deliveries)| stage.await_uploaded(session, deliveries.len(), LATER));
+        for session in try_join_all(all).await? {
+            assert_adds_up(&session)?;
+        }
+        for (session, deliveries) in &delivered {
+            stage.compare(session, deliveries).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+fn deliver(stage: &Stage, session: &str, sizes: &[u64]) -> Result<Vec<Delivery>> {
+    sizes.iter().enumerate().map(|(number, size)| stage.deliver(session, &format!("{number}-{size}.dat"), *size)).collect()
+}
+
+/// Long enough for a claim: bytes are under way.
+async fn await_some_progress(stage: &Stage, name: &str) -> Result<()> {
+    let started = |session: &UploadSession| {
+        let progress = session.status.as_ref().and_then(|status| status.progress.as_ref());
+        progress.is_some_and(|progress| progress.files_active + progress.files_uploaded > 0)
+    };
+    stage.await_session(name, SOON, "has begun", started).await.map(drop)
+}
+
+/// Ends the program as the kernel does when memory is short; the kubelet starts it again in the same pod.
+async fn kill_uploader(stage: &Stage, session: &str) -> Result<()> {
+    let killed = stage.uploader_pod(session).await?.context("the session has no pod")?;
+    let uid = killed.uid().context("the pod has no UID")?;
+    wait::until(SOON, "the uploader runs", async || Ok((!processes::of_pod(&uid)?.is_empty()).then_some(()))).await?;
+    processes::signal_pod(&uid, Signal::KILL)?;
+    let restarts = |pod: &Pod| Some(pod.status.as_ref()?.container_statuses.as_ref()?.first()?.restart_count);
+    wait::until(SOON, "the container is restarted", async || {
+        let pod = stage.uploader_pod(session).await?.context("the session has no pod")?;
+        ensure!(pod.uid().as_deref() == Some(uid.as_str()), "the pod was replaced");
+        Ok(restarts(&pod).filter(|count| *count > 0))
+    })
+    .await
+    .map(drop)
+}
+
+async fn restart_operator(stage: &Stage) -> Result<()> {
+    let everywhere: Api<Deployment> = Api::all(stage.client());
+    let found = everywhere.list(&ListParams::default().labels("app.kubernetes.io/name=blobferry-operator")).await?;
+    let operator = found.items.into_iter().next().context("the chart is not installed")?;
+    let namespaced: Api<Deployment> = Api::namespaced(stage.client(), &operator.namespace().unwrap_or_default());
+    namespaced.restart(&operator.name_any()).await?;
+    Ok(())
+}
+
+/// The ledger of DESIGN 2.2.
+fn assert_adds_up(session: &UploadSession) -> Result<()> {
+    let progress = session.status.as_ref().and_then(|status| status.progress.as_ref()).context("no progress")?;
+    let lasting = progress.files_uploaded + progress.files_failed + progress.files_superseded + progress.files_withdrawn;
+    let passing = progress.files_waiting + progress.files_active + progress.files_retrying + progress.files_ignored;
+    ensure!(progress.files_seen == lasting + passing, "the ledger of {} does not add up: {progress:#?}", session.name_any());
+    ensure!(progress.bytes_uploaded == progress.bytes_total, "bytes are missing: {progress:#?}");
+    ensure!(progress.percent == "100%", "percent is {}", progress.percent);
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! Azurite, started for the tests, and a plain client of it that shares no code with the store.
+
+use std::{
+    env,
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, Weak},
+    time::{Duration, Instant},
+};
+
+use azure_core::credentials::Secret;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use blobferry_uploader::{
+    azure::{AccountUrl, AzureSettings, AzureStore, CredentialSource},
+    formats::BlobName,
+};
+use bytes::Bytes;
+use reqwest::{Client, Method, Url};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::backend::Backend;
+
+/// The emulator's published account.
+pub(crate) const ACCOUNT: &str = "devstoreaccount1";
+/// The emulator's published key.
+pub(crate) const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+/// A running program. Tests that run at the same time share one; it ends with the last of them.
+pub(crate) struct Process {
+    child: Child,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    _folder: TempDir,
+}
+
+static RUNNING: Mutex<Weak<Process>> = Mutex::new(Weak::new());
+
+impl Process {
+    fn shared() -> Arc<Self> {
+        let mut running = RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(process) = running.upgrade() {
+            return process;
+        }
+        let process = Arc::new(Self::start(&[]));
+        *running = Arc::downgrade(&process);
+        process
+    }
+
+    /// A program of one's own.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let program = env::var_os("BLOBFERRY_AZURITE").expect("set BLOBFERRY_AZURITE to the azurite-blob program");
+        let folder = tempfile::tempdir().unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let child = Command::new(program)
+            .args(["--disableTelemetry", "--silent", "--blobHost", "127.0.0.1", "--blobPort", &address.port().to_string()])
+            .arg("--location")
+            .arg(folder.path())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let process = Self { child, address, _folder: folder };
+        let start = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(start.elapsed() < Duration::from_mins(1), "Azurite does not answer on {address}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        process
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A container of the shared Azurite.
+pub(crate) struct Azurite {
+    process: Arc<Process>,
+    client: Client,
+    container: String,
+    store: AzureStore,
+}
+
+impl Azurite {
+    /// A store of the container with another credential.
+    pub(crate) fn store_with(&self, credential: CredentialSource) -> AzureStore {
+        store(&self.process, &self.container, credential)
+    }
+
+    /// The container's name.
+    pub(crate) fn container(&self) -> &str {
+        &self.container
+    }
+
+    /// The URL of a blob or of the container, with the right to all.
+    fn url(&self, segments: &[&str], query: &str) -> Url {
+        let mut url = Url::parse(&account_url(&self.process)).unwrap();
+        // A slash in a segment is escaped, so a name is one segment.
+        url.path_segments_mut().unwrap().push(&self.container).extend(segments);
+        url.set_query(Some(&format!("{query}{}", account_sas("rwdlac", "sco"))));
+        url
+    }
+
+    async fn request(&self, method: Method, url: Url, body: &'static str) -> Option<Bytes> {
+        let response = self.client.request(method, url).body(body).send().await.unwrap();
+        let ok = response.status().is_success();
+        let content = response.bytes().await.unwrap();
+        ok.then_some(content)
+    }
+}
+
+/// A SAS token for the account's blob service:
+/// <https://learn.microsoft.com/rest/api/storageservices/create-account-sas>.
+pub(crate) fn account_sas(permissions: &str, types: &str) -> String {
+    let (version, expiry) = ("2020-08-04", "2099-01-01T00:00:00Z");
+    let text = format!("{ACCOUNT}\n{permissions}\nb\n{types}\n\n{expiry}\n\nhttps,http\n{version}\n");
+    let signature = azure_core::hmac::hmac_sha256(&text, &Secret::new(KEY)).unwrap();
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in [("sv", version), ("ss", "b"), ("srt", types), ("sp", permissions), ("se", expiry), ("spr", "https,http")]
+    {
+        query.append_pair(name, value);
+    }
+    query.append_pair("sig", &signature).finish()
+}
+
+fn account_url(process: &Process) -> String {
+    format!("http://{}/{ACCOUNT}", process.address)
+}
+
+fn store(process: &Process, container: &str, credential: CredentialSource) -> AzureStore {
+    let account_url = AccountUrl::parse(&account_url(process)).unwrap();
+    AzureStore::new(AzureSettings { account_url, container: container.to_owned(), prefix: String::new(), credential }).unwrap()
+}
+
+impl Backend for Azurite {
+    type Store = AzureStore;
+
+    const PUT_BLOB_TAKES_UNCOMMITTED_BLOCKS_FOR_A_BLOB: bool = true;
+    const PUT_BLOB_LEAVES_UNCOMMITTED_BLOCKS: bool = true;
+
+    async fn start_without_container() -> Self {
+        let process = tokio::task::spawn_blocking(Process::shared).await.unwrap();
+        let container = format!("c{}", Uuid::new_v4().simple());
+        let store = store(&process, &container, CredentialSource::AccountKey { account: None, key: Secret::new(KEY) });
+        Self { process, client: Client::builder().no_proxy().build().unwrap(), container, store }
+    }
+
+    fn store(&self) -> &AzureStore {
+        &self.store
+    }
+
+    async fn list(&self) -> Vec<String> {
+        let page = self.request(Method::GET, self.url(&[], "restype=container&comp=list&"), "").await.unwrap();
+        let page = String::from_utf8(page.to_vec()).unwrap();
+        let names = page.split("<Name>").skip(1).map(|rest| rest.split("</Name>").next().unwrap());
+        names.map(unescape).collect()
+    }
+
+    async fn read(&self, name: &BlobName) -> Option<Bytes> {
+        self.request(Method::GET, self.url(&[name.as_str()], ""), "").await
+    }
+
+    async fn plant_block(&self, name: &BlobName, id: &[u8]) {
+        let id: String = url::form_urlencoded::byte_serialize(STANDARD.encode(id).as_bytes()).collect();
+        let url = self.url(&[name.as_str()], &format!("comp=block&blockid={id}&"));
+        self.request(Method::PUT, url, "foreign").await.unwrap();
+    }
+}
+
+/// Text of XML.
+fn unescape(text: &str) -> String {
+    let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&apos;", "'");
+    text.replace("&#39;", "'").replace("&amp;", "&")
+}
