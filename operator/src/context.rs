@@ -39,7 +39,14 @@ impl std::fmt::Debug for Context {
 
 impl Context {
     /// A context whose events name the operator's pod `instance`.
-    pub fn new(client: Client, settings: Settings, sessions: Sessions, pods: Pods, instance: Option<String>) -> Self {
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        sessions: Sessions,
+        pods: Pods,
+        instance: Option<String>,
+        metrics: Metrics,
+    ) -> Self {
         let reporter = Reporter { controller: "blobferry.io/operator".into(), instance };
         Self {
             recorder: Recorder::new(client.clone(), reporter),
@@ -48,7 +55,7 @@ impl Context {
             sessions,
             pods,
             memory: Memory::default(),
-            metrics: Metrics::default(),
+            metrics,
             sweeper: Sweeper::default(),
             rights: Mutex::default(),
         }

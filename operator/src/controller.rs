@@ -17,13 +17,14 @@ use kube::{
         watcher,
     },
 };
+use opentelemetry::metrics::Meter;
 use tokio::time::Instant;
 
 use crate::{
     api::CallError,
     backoff,
     context::Context,
-    metrics::PassOutcome,
+    metrics::{Metrics, PassOutcome, show_sessions},
     pods::{Pods, slim},
     predicates, report,
     sessions::{Guarded, Sessions},
@@ -49,11 +50,13 @@ impl std::fmt::Debug for Operator {
 }
 
 impl Operator {
-    /// An operator on `client`'s cluster; its events name the pod `instance`.
-    pub fn new(client: Client, settings: Settings, instance: Option<String>) -> Self {
+    /// An operator on `client`'s cluster, which counts with `meter`; its events name the pod `instance`.
+    pub fn new(client: Client, settings: Settings, instance: Option<String>, meter: &Meter) -> Self {
         let (session_reader, sessions) = reflector::store();
         let (pod_reader, pods) = reflector::store();
-        let context = Context::new(client, settings, Sessions::new(session_reader), Pods::new(pod_reader), instance);
+        let (sessions_shown, pods_shown) = (Sessions::new(session_reader), Pods::new(pod_reader));
+        show_sessions(meter, sessions_shown.clone());
+        let context = Context::new(client, settings, sessions_shown, pods_shown, instance, Metrics::new(meter));
         Self { context: Arc::new(context), sessions, pods }
     }
 

@@ -16,12 +16,12 @@ use tracing::info;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let _telemetry = Telemetry::new("blobferry-operator", env!("CARGO_PKG_VERSION")).init().context("cannot start telemetry")?;
+    let telemetry = Telemetry::new("blobferry-operator", env!("CARGO_PKG_VERSION")).init().context("cannot start telemetry")?;
     let stop = stop_signal().context("cannot listen for signals")?;
     let client = Client::try_default().await.context("cannot find the API server")?;
-    let operator = Operator::new(client, args.settings(std::env::vars()), args.pod_name.clone());
+    let operator = Operator::new(client, args.settings(std::env::vars()), args.pod_name.clone(), telemetry.meter());
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
-    let pages = axum::serve(listener, admin::router(operator.context()));
+    let pages = axum::serve(listener, admin::router(operator.context(), telemetry.metrics_text()));
     info!(listen = %args.listen, "started");
     tokio::select! {
         () = operator.run(stop) => {

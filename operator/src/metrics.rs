@@ -1,31 +1,22 @@
-//! Counters of the operator; label sets are closed, so that nobody's object names become time series.
+//! The instruments of the operator. Names follow OpenTelemetry; Prometheus sees `blobferry.passes` as `blobferry_passes_total`.
+//!
+//! Labels have closed sets of values: no object's name is ever one.
 
 use std::time::Duration;
 
 use blobferry_crds::Phase;
-use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::{Registry, Unit},
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Histogram, Meter},
 };
 
-/// Counters of the operator.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    /// Pods made since the start.
-    pub pods_created: Counter,
-    passes: Family<OutcomeLabel, Counter>,
-    duration: Histogram,
-    sessions: Family<PhaseLabel, Gauge>,
-}
+use crate::sessions::Sessions;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: PassOutcome,
-}
+/// Seconds, from a pass that only looks to one whose calls are tried again.
+const PASS_SECONDS: [f64; 9] = [0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0, 120.0];
 
 /// How a pass over a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassOutcome {
     /// All steps were done.
     Done,
@@ -37,81 +28,120 @@ pub enum PassOutcome {
     Unreadable,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PhaseLabel {
-    phase: PhaseValue,
-}
+impl PassOutcome {
+    const ALL: [Self; 4] = [Self::Done, Self::Conflict, Self::Failed, Self::Unreadable];
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum PhaseValue {
-    Pending,
-    Running,
-    Suspended,
-    Failed,
-    Unknown,
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self {
-            pods_created: Counter::default(),
-            passes: Family::default(),
-            duration: Histogram::new([0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0]),
-            sessions: Family::default(),
-        }
+    fn label(self) -> KeyValue {
+        KeyValue::new(
+            "outcome",
+            match self {
+                Self::Done => "done",
+                Self::Conflict => "conflict",
+                Self::Failed => "failed",
+                Self::Unreadable => "unreadable",
+            },
+        )
     }
+}
+
+/// What the operator counts.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    passes: Counter<u64>,
+    pass_duration: Histogram<f64>,
+    pods_created: Counter<u64>,
 }
 
 impl Metrics {
+    /// Instruments of `meter`; those that count start at zero, so that a first failure is seen as an increase.
+    pub fn new(meter: &Meter) -> Self {
+        let metrics = Self {
+            passes: meter.u64_counter("blobferry.passes").with_description("Passes over sessions by outcome").build(),
+            pass_duration: meter
+                .f64_histogram("blobferry.pass.duration")
+                .with_description("Duration of a pass over a session")
+                .with_unit("s")
+                .with_boundaries(PASS_SECONDS.to_vec())
+                .build(),
+            pods_created: meter.u64_counter("blobferry.pods.created").with_description("Uploader pods made").build(),
+        };
+        for outcome in PassOutcome::ALL {
+            metrics.passes.add(0, &[outcome.label()]);
+        }
+        metrics.pods_created.add(0, &[]);
+        metrics
+    }
+
     /// Counts a pass that ended in `outcome` after `duration`.
     pub fn passed(&self, outcome: PassOutcome, duration: Duration) {
-        self.passes.get_or_create(&OutcomeLabel { outcome }).inc();
-        self.duration.observe(duration.as_secs_f64());
+        self.passes.add(1, &[outcome.label()]);
+        self.pass_duration.record(duration.as_secs_f64(), &[]);
     }
 
-    /// Everything in Prometheus' text format; `phases` are those of all sessions now.
-    pub fn text(&self, phases: &[Option<Phase>]) -> Result<String, std::fmt::Error> {
-        self.count_phases(phases);
-        let mut registry = Registry::with_prefix("blobferry_operator");
-        registry.register("pods_created", "Uploader pods made", self.pods_created.clone());
-        registry.register("passes", "Passes over sessions by outcome", self.passes.clone());
-        registry.register_with_unit("pass_duration", "Duration of a pass over a session", Unit::Seconds, self.duration.clone());
-        registry.register("sessions", "Sessions by phase", self.sessions.clone());
-        let mut text = String::new();
-        encode(&mut text, &registry)?;
-        Ok(text)
-    }
-
-    fn count_phases(&self, phases: &[Option<Phase>]) {
-        let all = [PhaseValue::Pending, PhaseValue::Running, PhaseValue::Suspended, PhaseValue::Failed, PhaseValue::Unknown];
-        for phase in all {
-            let count = phases.iter().filter(|found| value(**found) == phase).count();
-            self.sessions.get_or_create(&PhaseLabel { phase }).set(i64::try_from(count).unwrap_or(i64::MAX));
-        }
+    /// Counts a pod that was made.
+    pub fn created_pod(&self) {
+        self.pods_created.add(1, &[]);
     }
 }
 
-fn value(phase: Option<Phase>) -> PhaseValue {
+/// Shows the watched sessions by phase, each time somebody reads the instruments of `meter`.
+pub fn show_sessions(meter: &Meter, sessions: Sessions) {
+    let _kept_by_the_meter = meter
+        .u64_observable_gauge("blobferry.sessions")
+        .with_description("Sessions by phase")
+        .with_callback(move |observer| {
+            let found = sessions.phases();
+            for phase in [Some(Phase::Pending), Some(Phase::Running), Some(Phase::Suspended), Some(Phase::Failed), None] {
+                let count = found.iter().filter(|found| **found == phase).count();
+                observer.observe(count as u64, &[KeyValue::new("phase", label(phase))]);
+            }
+        })
+        .build();
+}
+
+fn label(phase: Option<Phase>) -> &'static str {
     match phase {
-        Some(Phase::Pending) => PhaseValue::Pending,
-        Some(Phase::Running) => PhaseValue::Running,
-        Some(Phase::Suspended) => PhaseValue::Suspended,
-        Some(Phase::Failed) => PhaseValue::Failed,
-        None => PhaseValue::Unknown,
+        Some(Phase::Pending) => "pending",
+        Some(Phase::Running) => "running",
+        Some(Phase::Suspended) => "suspended",
+        Some(Phase::Failed) => "failed",
+        None => "unknown",
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use blobferry_crds::telemetry::MetricsText;
+    use kube::{
+        core::DeserializeGuard,
+        runtime::{reflector, watcher::Event},
+    };
+    use opentelemetry::metrics::MeterProvider as _;
+    use opentelemetry_sdk::metrics::SdkMeterProvider;
+
     use super::*;
+    use crate::fixtures;
 
     #[test]
-    fn sessions_are_counted_by_phase() {
-        let metrics = Metrics::default();
+    fn passes_and_sessions_are_counted_by_closed_labels() {
+        let (text, reader) = MetricsText::new().unwrap();
+        let provider = SdkMeterProvider::builder().with_reader(reader).build();
+        let meter = provider.meter("test");
+        let (reader, mut writer) = reflector::store();
+        writer.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(fixtures::session("")))));
+        show_sessions(&meter, Sessions::new(reader));
+        let metrics = Metrics::new(&meter);
         metrics.passed(PassOutcome::Done, Duration::from_millis(3));
-        let text = metrics.text(&[Some(Phase::Running), Some(Phase::Running), None]).unwrap();
-        assert!(text.contains(r#"blobferry_operator_sessions{phase="Running"} 2"#), "{text}");
-        assert!(text.contains(r#"blobferry_operator_sessions{phase="Failed"} 0"#), "{text}");
-        assert!(text.contains(r#"blobferry_operator_passes_total{outcome="Done"} 1"#), "{text}");
+        let text = text.render().unwrap();
+        for line in [
+            r#"blobferry_sessions{phase="unknown"} 1"#,
+            r#"blobferry_sessions{phase="running"} 0"#,
+            r#"blobferry_passes_total{outcome="done"} 1"#,
+            r#"blobferry_passes_total{outcome="failed"} 0"#,
+            "blobferry_pass_duration_seconds_count 1",
+            "blobferry_pods_created_total 0",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
     }
 }

@@ -27,6 +27,7 @@ use crate::{
     api::CallError,
     context::Context,
     fixtures,
+    metrics::Metrics,
     pods::Pods,
     reconcile::reconcile,
     sessions::{Guarded, Sessions},
@@ -67,8 +68,15 @@ impl Cluster {
         sessions.apply_watcher_event(&Event::InitDone);
         pods.apply_watcher_event(&Event::InitDone);
         let client = Client::new(service, "default");
-        let context =
-            Context::new(client, settings, Sessions::new(session_reader), Pods::new(pod_reader), Some("operator-0".into()));
+        let metrics = Metrics::new(&opentelemetry::global::meter("test"));
+        let context = Context::new(
+            client,
+            settings,
+            Sessions::new(session_reader),
+            Pods::new(pod_reader),
+            Some("operator-0".into()),
+            metrics,
+        );
         Self { context, sessions, pods, answers, calls }
     }
 
@@ -106,8 +114,12 @@ impl Cluster {
 
     /// The calls since the last time, without those that only send events.
     pub(crate) fn calls(&self) -> Vec<Call> {
-        let all = std::mem::take(&mut *self.calls.lock().unwrap());
-        all.into_iter().filter(|call| !call.line.contains("events.k8s.io")).collect()
+        self.calls_and_events().into_iter().filter(|call| !call.line.contains("events.k8s.io")).collect()
+    }
+
+    /// All calls since the last time.
+    pub(crate) fn calls_and_events(&self) -> Vec<Call> {
+        std::mem::take(&mut *self.calls.lock().unwrap())
     }
 
     /// Methods and paths of the calls since the last time.
@@ -117,8 +129,7 @@ impl Cluster {
 
     /// Reasons of the events since the last time; forgets all other calls.
     pub(crate) fn events(&self) -> Vec<String> {
-        let all = std::mem::take(&mut *self.calls.lock().unwrap());
-        let events = all.into_iter().filter(|call| call.line.contains("events.k8s.io"));
+        let events = self.calls_and_events().into_iter().filter(|call| call.line.contains("events.k8s.io"));
         events.map(|call| call.body["reason"].as_str().unwrap_or_default().to_owned()).collect()
     }
 }

@@ -52,7 +52,7 @@ pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestam
         return Ok(Action::await_change());
     }
     let valid = validate::validate(session, &context.settings);
-    let observed = observe::observe(session, context, now).await?;
+    let observed = observe::observe(session, context, now).await;
     let plan = apply::reserve(plan::plan(&valid, &observed, now), &valid, context, now);
     let outcome = apply::apply(&plan, &valid, &observed, context, now).await?;
     let case = assess::Case { session, valid: &valid, observed: &observed, plan: &plan, outcome: &outcome, now };

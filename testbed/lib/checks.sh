@@ -71,13 +71,15 @@ checks_end() {
 # with_control_plane NAME: exports KUBECONFIG of that bed. A bed that was not up before is a control plane without a node, and ends
 # with the script.
 with_control_plane() {
-  local name=$1
+  local name=$1 exports
   if ! "$TESTBED/bed" status "$name" >/dev/null 2>&1; then
     "$TESTBED/bed" up --control-plane "$name"
     # shellcheck disable=SC2064 # the name of now
     trap "'$TESTBED/bed' down '$name'" EXIT
   fi
-  eval "$("$TESTBED/bed" env "$name")"
+  # In two steps: an eval of nothing succeeds, and the checks would go on in the cluster of the person's kubeconfig.
+  exports=$("$TESTBED/bed" env "$name")
+  eval "$exports"
 }
 
 # What the chart needs to install.

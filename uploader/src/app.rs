@@ -10,7 +10,7 @@ use crate::{
     args::{Secret, Settings, StagingSettings},
     azure::{AccountUrl, AzureSettings, AzureStore, NamedCredential, SettingsError},
     blob::BlobStore,
-    books::Books,
+    books::{Books, SharedBooks},
     formats::{Marker, ProcessId},
     ledger::End,
     metrics::Metrics,
@@ -77,6 +77,7 @@ pub struct Uploader {
     seed: u64,
     publisher: Publisher,
     metrics: Metrics,
+    books: SharedBooks,
 }
 
 impl Uploader {
@@ -94,6 +95,7 @@ impl Uploader {
             seed: random.next_u64(),
             publisher: Publisher::new(reports),
             metrics,
+            books: SharedBooks::new(books(&settings)?),
             settings,
         })
     }
@@ -103,14 +105,15 @@ impl Uploader {
         Arc::clone(&self.pulse)
     }
 
+    /// The books, which exist before the session does.
+    pub fn books(&self) -> SharedBooks {
+        self.books.clone()
+    }
+
     /// Checks both ends, over and over if `patient`, and starts the session.
     pub async fn start(mut self, patient: bool) -> Result<Running, Fatal> {
-        let mut books = Books::new(
-            Table::new(self.filter()?, self.settings.watch.min_file_age),
-            Schedule::new(self.settings.transfer.queue_size.get()),
-        );
         let ground = loop {
-            match self.check(&mut books).await {
+            match self.check().await {
                 Ok(ground) => break ground,
                 Err(fatal) if !patient => return Err(fatal),
                 Err(problem) => tracing::warn!(%problem, "cannot start, trying again"),
@@ -123,7 +126,7 @@ impl Uploader {
             workers: self.settings.transfer.workers.get(),
         };
         let uid = self.settings.session.uid.clone();
-        let (session, publisher) = self.session(books, ground)?;
+        let (session, publisher) = self.session(ground)?;
         let collector = loop {
             match run::recover(&session, &uid).await {
                 Ok(collector) => break collector,
@@ -139,31 +142,27 @@ impl Uploader {
     }
 
     /// Both ends, each reported by itself.
-    async fn check(&mut self, books: &mut Books) -> Result<Ground, Fatal> {
+    async fn check(&mut self) -> Result<Ground, Fatal> {
         const START: &str = "start";
         let marker = marker(&self.settings);
         let ground = check_share(&self.share, &self.folders, &marker, self.process).await;
         match &ground {
-            Ok(_) => books.ledger.works(End::Source, START),
-            Err(obstacle) => books.ledger.fails(End::Source, START, obstacle.reason, &obstacle.message),
+            Ok(_) => self.books.lock().ledger.works(End::Source, START),
+            Err(obstacle) => self.books.lock().ledger.fails(End::Source, START, obstacle.reason, &obstacle.message),
         }
         self.store.refresh().await;
         let prepared = self.store.prepare().await;
         match &prepared {
-            Ok(()) => books.ledger.works(End::Destination, START),
-            Err(error) => books.ledger.fails(End::Destination, START, error.reason(), &error.to_string()),
+            Ok(()) => self.books.lock().ledger.works(End::Destination, START),
+            Err(error) => self.books.lock().ledger.fails(End::Destination, START, error.reason(), &error.to_string()),
         }
-        self.publisher.publish(books, tokio::time::Instant::now());
+        self.publisher.publish(&mut self.books.lock(), tokio::time::Instant::now());
         let ground = ground.map_err(|obstacle| Fatal::Check { reason: obstacle.reason.into(), message: obstacle.message })?;
         prepared.map_err(|error| Fatal::Check { reason: error.reason().into(), message: error.to_string() })?;
         Ok(ground)
     }
 
-    fn filter(&self) -> Result<Filter, globset::Error> {
-        Filter::new(&self.settings.watch.extensions, &self.settings.watch.ignore)
-    }
-
-    fn session(self, books: Books, ground: Ground) -> Result<(Arc<Session<Real>>, Publisher), Fatal> {
+    fn session(self, ground: Ground) -> Result<(Arc<Session<Real>>, Publisher), Fatal> {
         let stage = stage(&self.settings, self.process)?;
         let session = Session::new(Parts {
             share: self.share,
@@ -175,7 +174,7 @@ impl Uploader {
             process: self.process,
             pod_uid: self.settings.report.pod_uid.clone(),
             longest_name: ground.longest_name,
-            books,
+            books: self.books,
             metrics: self.metrics,
             seed: self.seed,
         });
@@ -199,6 +198,11 @@ impl Running {
             _ => anyhow::anyhow!("a part of the uploader ended"),
         }
     }
+}
+
+fn books(settings: &Settings) -> Result<Books, globset::Error> {
+    let filter = Filter::new(&settings.watch.extensions, &settings.watch.ignore)?;
+    Ok(Books::new(Table::new(filter, settings.watch.min_file_age), Schedule::new(settings.transfer.queue_size.get())))
 }
 
 fn folders(settings: &Settings) -> Folders {

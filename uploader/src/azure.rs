@@ -259,3 +259,6 @@ fn require_etag(etag: Option<Etag>, operation: Operation) -> Result<ETag, BlobEr
 fn listed(block: Block) -> Option<ListedBlock> {
     Some(ListedBlock { id: block.name?, size: u64::try_from(block.size?).ok()? })
 }
+
+#[cfg(test)]
+mod tests;

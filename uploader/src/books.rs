@@ -1,6 +1,9 @@
 //! Everything that is known of the session's files, in one place behind one lock, so that counts always fit together. (pure)
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use blobferry_crds::Progress;
 use tokio::time::Instant;
@@ -28,6 +31,22 @@ pub struct Books {
     pub ledger: Ledger,
     /// Greatest order keys.
     pub keys: OrderKeys,
+}
+
+/// Books that several parts hold.
+#[derive(Clone, Debug)]
+pub struct SharedBooks(Arc<Mutex<Books>>);
+
+impl SharedBooks {
+    /// Shares the books.
+    pub fn new(books: Books) -> Self {
+        Self(Arc::new(Mutex::new(books)))
+    }
+
+    /// The books, for a moment: never held across an await.
+    pub fn lock(&self) -> MutexGuard<'_, Books> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Books {

@@ -220,7 +220,7 @@ fn moment<E: Edges>(session: &Session<E>) -> Moment {
         now: Instant::now(),
         server_now: session.server_now(),
         keep: session.rules.keep_completed_for,
-        reported_through: session.reported_through(),
+        reported_through: session.books().ledger.reported_through,
     }
 }
 

@@ -76,6 +76,8 @@ pub struct Ledger {
     withdrawn: u64,
     bytes_uploaded: u64,
     bytes_resumed: u64,
+    /// Bytes of the files that this process completed.
+    own_bytes: u64,
     active: BTreeMap<BlobName, Active>,
     ends: BTreeMap<End, Health>,
     recent_failures: VecDeque<FileProblem>,
@@ -86,6 +88,8 @@ pub struct Ledger {
     /// True once the files claimed by earlier processes are known.
     pub adopted: bool,
     share_free: Option<u64>,
+    /// Completed files up to this time (server clock) are in a report that was taken; `None` if nobody takes reports.
+    pub reported_through: Option<i128>,
     /// Renames to completed that are under way, by ticket, with the server's time before them.
     completing: BTreeMap<u64, i128>,
     next_ticket: u64,
@@ -98,6 +102,8 @@ pub struct Ledger {
 enum Earlier {
     /// Nothing yet; completed files of earlier processes that were found meanwhile, as ctime and bytes.
     Unknown(Vec<(i128, u64)>),
+    /// There are none: what was completed before is not ours to count.
+    Nothing,
     /// Files completed up to this time (server clock) are in them.
     CountedThrough(i128),
 }
@@ -109,23 +115,31 @@ impl Default for Earlier {
 }
 
 impl Ledger {
-    /// Adds the counts of earlier processes. Without any, `now` (server clock) is when counting begins.
-    pub fn resume(&mut self, old: Option<&Progress>, now: i128) {
-        let counted = old.and_then(|old| old.counted_through.as_ref()).map_or(now, |time| time.0.as_nanosecond());
-        if let Some(old) = old {
-            self.uploaded += old.files_uploaded;
-            self.failed += old.files_failed;
-            self.superseded += old.files_superseded;
-            self.withdrawn += old.files_withdrawn;
-            self.bytes_uploaded += old.bytes_uploaded;
-            self.bytes_resumed += old.bytes_resumed;
-            self.last_upload = self.last_upload.max(old.last_upload_time.as_ref().map(|time| time.0.as_nanosecond()));
-        }
-        self.counted = Some(self.counted.map_or(counted, |own| own.max(counted)));
-        let found = std::mem::replace(&mut self.earlier, Earlier::CountedThrough(counted));
-        if let Earlier::Unknown(found) = found {
+    /// Adds the counts of earlier processes, if there are any.
+    pub fn resume(&mut self, old: &Progress) {
+        self.uploaded += old.files_uploaded;
+        self.failed += old.files_failed;
+        self.superseded += old.files_superseded;
+        self.withdrawn += old.files_withdrawn;
+        self.bytes_uploaded += old.bytes_uploaded;
+        self.bytes_resumed += old.bytes_resumed;
+        self.last_upload = self.last_upload.max(old.last_upload_time.as_ref().map(|time| time.0.as_nanosecond()));
+        let counted = old.counted_through.map(Timestamp::as_nanosecond);
+        self.counted = self.counted.max(counted);
+        let earlier = counted.map_or(Earlier::Nothing, Earlier::CountedThrough);
+        if let Earlier::Unknown(found) = std::mem::replace(&mut self.earlier, earlier) {
             found.into_iter().for_each(|(ctime, bytes)| self.found_completed(bytes, ctime));
         }
+    }
+
+    /// True once the counts of earlier processes are in; before, the ledger must not be written over theirs.
+    pub fn is_resumed(&self) -> bool {
+        !matches!(self.earlier, Earlier::Unknown(_))
+    }
+
+    /// Without counts of earlier processes, counting begins at this time of the server's clock.
+    pub fn count_from(&mut self, server_now: i128) {
+        self.counted.get_or_insert(server_now);
     }
 
     /// A worker took a file.
@@ -152,7 +166,7 @@ impl Ledger {
                 self.bytes_uploaded += bytes;
                 self.counted = Some(self.counted.map_or(ctime, |counted| counted.max(ctime)));
             }
-            Earlier::CountedThrough(_) => {}
+            Earlier::CountedThrough(_) | Earlier::Nothing => {}
         }
     }
 
@@ -173,6 +187,7 @@ impl Ledger {
         self.completing.remove(&ticket);
         self.uploaded += 1;
         self.bytes_uploaded += bytes;
+        self.own_bytes += bytes;
         self.bytes_resumed += resumed;
         self.last_upload = Some(self.last_upload.map_or(ctime, |last| last.max(ctime)));
         self.counted = Some(self.counted.map_or(ctime, |counted| counted.max(ctime)));
@@ -278,7 +293,7 @@ impl Ledger {
             checks: self.checks(),
             caught_up: self.adopted && self.last_scan.is_some() && waiting + active + retrying == 0,
             safe_through: self.safe_through(now, oldest).and_then(time),
-            counted_through: self.counted_through().and_then(time),
+            counted_through: self.counted_through().and_then(|time| Timestamp::from_nanosecond(time).ok()),
             oldest_waiting_since: oldest.and_then(time),
             last_upload_time: self.last_upload.and_then(time),
             last_error: self.last_error(),
@@ -299,6 +314,11 @@ impl Ledger {
         let check = self.checks().into_iter().find(|check| !check.ok).map(|check| check.message);
         let file = || self.failing.values().next().map(|problem| format!("{}: {}", problem.name, problem.message));
         check.or_else(file).map(|text| shorten(&text, MESSAGE))
+    }
+
+    /// Bytes that this process brought to the service, for the rate.
+    pub fn bytes_sent(&self) -> u64 {
+        self.own_bytes + self.active.values().map(|active| active.sent.load(Ordering::Relaxed)).sum::<u64>()
     }
 
     /// The files that workers hold, for the status.
@@ -346,7 +366,7 @@ mod tests {
     #[test]
     fn seen_files_are_the_sum_of_all_others() {
         let mut ledger = Ledger::default();
-        ledger.resume(Some(&Progress { files_uploaded: 10, files_superseded: 1, files_withdrawn: 1, ..Progress::default() }), 5);
+        ledger.resume(&Progress { files_uploaded: 10, files_superseded: 1, files_withdrawn: 1, ..Progress::default() });
         ledger.started(&blob(), Active { name: "a".into(), size: 9, since: 45, sent: Arc::new(AtomicU64::new(4)) });
         let progress = ledger.progress(&now());
         assert_eq!(progress.files_seen, 10 + 1 + 1 + 3 + 1 + 4 + 3);
@@ -369,7 +389,7 @@ mod tests {
     #[test]
     fn counted_through_stays_below_renames_that_are_under_way() {
         let mut ledger = Ledger::default();
-        ledger.resume(None, 5);
+        ledger.count_from(5);
         let first = ledger.completing(10);
         let second = ledger.completing(20);
         ledger.completed(second, &blob(), 1, 0, 21);
@@ -380,16 +400,16 @@ mod tests {
 
     #[test]
     fn files_of_earlier_processes_are_counted_once_whenever_the_old_counts_are_read() {
-        let old = Progress { files_uploaded: 7, counted_through: time(100), ..Progress::default() };
+        let old = Progress { files_uploaded: 7, counted_through: Timestamp::from_nanosecond(100).ok(), ..Progress::default() };
         for early in [true, false] {
             let mut ledger = Ledger::default();
             if early {
-                ledger.resume(Some(&old), 500);
+                ledger.resume(&old);
             }
             ledger.found_completed(1, 100);
             ledger.found_completed(1, 101);
             if !early {
-                ledger.resume(Some(&old), 500);
+                ledger.resume(&old);
             }
             assert_eq!(ledger.progress(&Now::default()).files_uploaded, 8);
             assert_eq!(ledger.counted_through(), Some(101));

@@ -1,24 +1,45 @@
-//! Turns the books into a report, twice a second at most, and hands it to whoever shows it.
+//! Turns the books into a report and hands it to whoever shows it.
 
+use blobferry_crds::Activity;
 use tokio::{sync::watch, time::Instant};
 
-use crate::{books::Books, report::Report};
+use crate::{
+    books::Books,
+    ledger::time,
+    report::{Rate, Report, text},
+};
 
 /// Publishes reports.
 #[derive(Debug)]
 pub struct Publisher {
     reports: watch::Sender<Report>,
+    rate: Option<Rate>,
 }
 
 impl Publisher {
     /// A publisher into `reports`.
     pub fn new(reports: watch::Sender<Report>) -> Self {
-        Self { reports }
+        Self { reports, rate: None }
     }
 
-    /// Publishes what the books say, if it is news.
+    /// Publishes what the books say, if it is news. Nothing is published before the counts of earlier processes are in them, so that
+    /// no report takes those back.
     pub fn publish(&mut self, books: &mut Books, now: Instant) {
-        let report = Report { progress: books.progress(), ..Report::default() };
+        if !books.ledger.is_resumed() {
+            return;
+        }
+        let mut progress = books.progress();
+        progress.percent = text::percent(&progress);
+        let sent = books.ledger.bytes_sent();
+        let rate = self.rate.get_or_insert_with(|| Rate::new(sent, now.into_std())).observe(sent, now.into_std());
+        let left = progress.bytes_total.saturating_sub(progress.bytes_uploaded);
+        let activity = Activity {
+            rate: text::rate(rate),
+            eta: text::eta(left, rate),
+            active_files: books.ledger.active_files(),
+            last_scan_time: books.ledger.last_scan.and_then(time),
+        };
+        let report = Report { progress, activity };
         self.reports.send_if_modified(|old| {
             let is_news = *old != report;
             *old = report;

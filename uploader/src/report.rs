@@ -7,6 +7,7 @@ mod kube;
 mod limits;
 mod pace;
 mod rate;
+mod terminal;
 pub mod text;
 
 use blobferry_crds::{Activity, Progress};
@@ -14,6 +15,7 @@ use blobferry_crds::{Activity, Progress};
 pub use self::kube::{Answer, ConnectError, Ended, KubeReporter, SessionGone, StatusWriter};
 pub use pace::{Change, Pace};
 pub use rate::Rate;
+pub use terminal::Terminal;
 
 /// How far a session is and what its uploader does, as of now.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -39,6 +39,7 @@ pub struct Pace {
 /// Takes up what earlier processes left; before this nothing is claimed.
 pub async fn recover<E: Edges>(session: &Session<E>, session_uid: &str) -> Result<Collector, ShareError> {
     heartbeat::beat(session, session_uid).await?;
+    session.books().ledger.count_from(session.server_now());
     let mut collector = Collector::default();
     collector.pass(session).await?;
     Ok(collector)

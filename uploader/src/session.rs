@@ -15,7 +15,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     blob::BlobStore,
-    books::Books,
+    books::{Books, SharedBooks},
     formats::{BlobName, BlobNameError, ProcessId, SourceId, blob_name},
     metrics::Metrics,
     schedule::{Delay, Task},
@@ -105,12 +105,10 @@ pub struct Session<E: Edges> {
     pub buffers: Buffers,
     /// The instruments.
     pub metrics: Metrics,
-    books: Mutex<Books>,
+    books: SharedBooks,
     random: Mutex<StdRng>,
     /// Greatest time seen of the server's clock, in nanoseconds since 1970.
     server_time: AtomicU64,
-    /// Completed files up to this time of the server's clock are in a report that was taken, if anybody takes reports.
-    reported_through: Mutex<Option<i128>>,
     wake: Notify,
 }
 
@@ -135,8 +133,8 @@ pub struct Parts<E: Edges> {
     pub pod_uid: String,
     /// Most bytes of a producer's name.
     pub longest_name: usize,
-    /// The empty books.
-    pub books: Books,
+    /// The books, which others may hold too.
+    pub books: SharedBooks,
     /// The instruments.
     pub metrics: Metrics,
     /// Seed of the session's randomness.
@@ -159,17 +157,16 @@ impl<E: Edges> Session<E> {
             buffers: Buffers::new(rules.memory_limit),
             rules,
             metrics,
-            books: Mutex::new(books),
+            books,
             random: Mutex::new(StdRng::seed_from_u64(seed)),
             server_time: AtomicU64::new(0),
-            reported_through: Mutex::new(None),
             wake: Notify::new(),
         }
     }
 
     /// The books, for a moment: never held across an await.
     pub fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        self.books.lock()
     }
 
     /// Random bits.
@@ -190,16 +187,6 @@ impl<E: Edges> Session<E> {
     /// Takes note of a time that the server set just now.
     pub fn saw_server_time(&self, nanoseconds: i128) {
         self.server_time.fetch_max(u64::try_from(nanoseconds.max(0)).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// Completed files up to this time of the server's clock are in a report that was taken; `None` if nobody takes reports.
-    pub fn reported_through(&self) -> Option<i128> {
-        *self.reported_through.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Somebody takes reports, and has taken one that counts completed files up to this time of the server's clock.
-    pub fn set_reported_through(&self, nanoseconds: i128) {
-        *self.reported_through.lock().unwrap_or_else(PoisonError::into_inner) = Some(nanoseconds);
     }
 
     /// Hands stable files to the schedule as far as its queue has room.

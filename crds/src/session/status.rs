@@ -1,6 +1,9 @@
 //! `status`: the root and the conditions are written by the operator, `progress` and `activity` by the uploader.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -128,8 +131,10 @@ pub struct Progress {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub safe_through: Option<Time>,
     /// Files completed up to this time (server clock) are in the counters.
+    // With nanoseconds, as the server's ctimes have them: `Time` would be cut to seconds, and files of that second counted twice.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub counted_through: Option<Time>,
+    #[schemars(with = "Option<Time>")]
+    pub counted_through: Option<Timestamp>,
     /// Since when the oldest file waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_waiting_since: Option<Time>,

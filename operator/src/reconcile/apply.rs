@@ -34,8 +34,6 @@ pub enum Outcome {
     Created(String, String),
     /// The pod is being deleted.
     Deleted,
-    /// Something changed meanwhile, or has to settle first.
-    LookAgain,
     /// A child cannot be made; the next attempt comes after the wait.
     Failed(Failure, Duration),
 }
@@ -43,7 +41,6 @@ pub enum Outcome {
 /// Why the children of a session are not complete.
 #[derive(Debug)]
 enum Halt {
-    LookAgain,
     Failed(Failure),
     Call(CallError),
 }
@@ -55,6 +52,11 @@ impl From<CallError> for Halt {
 }
 
 impl Halt {
+    /// Something changed meanwhile, or has to settle first.
+    fn look_again() -> Self {
+        Self::Failed(Failure { reason: STARTING, message: "The uploader's objects are being made.".into() })
+    }
+
     /// An object of the name exists that the operator did not make.
     fn name_taken(object: &str) -> Self {
         let message = format!("{object} exists and was not made by Blobferry: delete or rename it.");
@@ -72,6 +74,8 @@ impl Halt {
 
 /// Reason of everything that was found under one of our names and is not ours.
 pub const NAME_TAKEN: &str = "NameTaken";
+/// Reason of what is on its way.
+const STARTING: &str = "Starting";
 /// How long rights that were found in order are not looked at again.
 const RIGHTS_PAUSE: Duration = Duration::from_mins(5);
 
@@ -113,7 +117,7 @@ async fn create(session: &ValidSession, context: &Context, now: Timestamp) -> Re
     match result {
         Ok(pod) => {
             context.pods.created(&session.uid, &pod);
-            context.metrics.pods_created.inc();
+            context.metrics.created_pod();
             attempted(session, context, now, None);
             Ok(Outcome::Created(pod.metadata.name.unwrap_or_default(), pod.metadata.uid.unwrap_or_default()))
         }
@@ -123,7 +127,6 @@ async fn create(session: &ValidSession, context: &Context, now: Timestamp) -> Re
 
 fn outcome(halt: Halt, session: &ValidSession, context: &Context, now: Timestamp) -> Result<Outcome, CallError> {
     match halt {
-        Halt::LookAgain => Ok(Outcome::LookAgain),
         Halt::Call(error) => Err(error),
         Halt::Failed(failure) => {
             let wait = attempted(session, context, now, Some(failure.clone()));
@@ -162,7 +165,7 @@ async fn create_pod(session: &ValidSession, context: &Context) -> Result<Pod, Ha
         Some(found) if Slot::of(&found, &session.name, &session.uid) == Slot::Foreign => {
             Err(Halt::name_taken(&format!("The pod {name}")))
         }
-        _ => Err(Halt::LookAgain),
+        _ => Err(Halt::look_again()),
     }
 }
 
@@ -180,7 +183,8 @@ async fn stop(reason: StopReason, observed: &Observed, context: &Context, grace:
 async fn restore_rights(session: &ValidSession, context: &Context, now: Timestamp) -> Result<Outcome, CallError> {
     context.memory.update(&session.uid, |it| it.rights_due = Some(now + RIGHTS_PAUSE));
     match rights::ensure_rights(session, context).await {
-        Ok(()) | Err(Halt::LookAgain) => Ok(Outcome::Nothing),
+        Ok(()) => Ok(Outcome::Nothing),
+        Err(Halt::Failed(failure)) if failure.reason == STARTING => Ok(Outcome::Nothing),
         Err(Halt::Failed(failure)) => Ok(Outcome::Failed(failure, RIGHTS_PAUSE)),
         Err(Halt::Call(error)) => Err(error),
     }

@@ -81,7 +81,6 @@ pub enum Hearing {
 const FIRST_REPORT_WITHIN: Duration = Duration::from_mins(2);
 const IDLE_SILENCE: Duration = Duration::from_mins(11);
 const DEFAULT_INTERVAL: u32 = 5;
-const SETTLING: Duration = Duration::from_secs(2);
 const RIVAL_LOOK: Duration = Duration::from_secs(10);
 const STUCK_LOOK: Duration = Duration::from_mins(1);
 const FALLBACK_LOOK: Duration = Duration::from_mins(30);
@@ -90,8 +89,9 @@ const FALLBACK_LOOK: Duration = Duration::from_mins(30);
 pub fn hearing(pod: &UploaderPod, observed: &Observed, now: Timestamp) -> Hearing {
     let Stage::Running { since } = pod.stage else { return Hearing::Absent };
     let started = since.unwrap_or(now);
+    let reports_since = pod.reports_since.unwrap_or(started);
     let age = |time: Timestamp| Duration::try_from(now.duration_since(time)).unwrap_or_default();
-    match observed.last_report.filter(|report| *report >= started) {
+    match observed.last_report.filter(|report| *report >= reports_since) {
         Some(report) if age(report) <= observed.patience => Hearing::Heard,
         None if age(started) <= FIRST_REPORT_WITHIN => Hearing::NotYet,
         _ => Hearing::Silent,
@@ -132,9 +132,6 @@ fn by_plan(case: &Case<'_>) -> Assessment {
             trouble: Trouble::None,
             ..troubled(Trouble::Passing, "Suspended", "No uploader runs because spec.suspend is true; files stay where they are.")
         },
-        (Plan::Create, _) if *case.outcome == Outcome::LookAgain => {
-            passing("Starting", "The uploader's objects are being made.").after(SETTLING)
-        }
         (Plan::Keep, Slot::Ours(pod)) => kept(case, pod),
         (Plan::Stop(StopReason::Suspended), _) => {
             passing("Suspending", "The uploader is being stopped because spec.suspend is true.")

@@ -85,7 +85,7 @@ fn waiting(reason: &str, words: &str, pod: &UploaderPod) -> Cause {
                 "The uploader's image cannot be pulled: build and import it on the node, or correct image.uploader of the chart. The \
                  node says: {words}"
             );
-            Cause::new(reason, message)
+            Cause::new("ImagePullFailed", message)
         }
         _ => Cause::new(if reason.is_empty() { "Waiting" } else { reason }, format!("The node waits with the uploader: {words}")),
     }
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn image_that_cannot_be_pulled_says_what_to_do() {
         let cause = cause(&container("{waiting: {reason: ImagePullBackOff, message: 'not found'}}", "{}"), None);
-        assert_eq!(cause.reason, "ImagePullBackOff");
+        assert_eq!(cause.reason, "ImagePullFailed");
         assert!(cause.message.contains("image.uploader") && cause.message.contains("not found"));
     }
 

@@ -4,6 +4,7 @@ use blobferry_crds::{UploadSession, names};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Node};
 use kube::{Api, ResourceExt, api::ListParams};
+use tracing::warn;
 
 use super::{
     assess::patience,
@@ -42,18 +43,19 @@ pub struct Observed {
 /// How long a pod may be made before its events are worth a look: pulling and mounting usually take less.
 pub const LOOK_AFTER: std::time::Duration = std::time::Duration::from_secs(20);
 
-/// Looks at everything that concerns `session`.
-pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp) -> Result<Observed, CallError> {
+/// Looks at everything that concerns `session`. A look on demand that fails is logged and shows nothing: it must not keep the rest of
+/// the pass from being done.
+pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp) -> Observed {
     let (namespace, name) = (session.namespace().unwrap_or_default(), session.name_any());
     let uid = session.uid().unwrap_or_default();
     let pod = context.pods.find(&namespace, &pod_name(&name), &uid);
     let slot = pod.map_or(Slot::Empty, |pod| Slot::of(&pod, &name, &uid));
     let (node, look) = match &slot {
-        Slot::Ours(pod) => (node_health(pod, context, now).await?, look(&uid, &namespace, pod, context, now).await?),
+        Slot::Ours(pod) => (node_health(pod, context, now).await, look(&uid, &namespace, pod, context, now).await),
         _ => (None, None),
     };
     let recollection = context.memory.recall(&uid);
-    Ok(Observed {
+    Observed {
         slot,
         creations: recollection.creations,
         node,
@@ -62,7 +64,7 @@ pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp)
         patience: patience(session),
         sessions: context.sessions.count(),
         rights_due: recollection.rights_due.is_none_or(|due| due <= now),
-    })
+    }
 }
 
 /// When the API server last took a change from the uploader; it costs no call and is the API server's clock.
@@ -74,35 +76,39 @@ pub(crate) fn last_report(session: &UploadSession) -> Option<Timestamp> {
         .max()
 }
 
-async fn node_health(pod: &UploaderPod, context: &Context, now: Timestamp) -> Result<Option<NodeHealth>, CallError> {
-    let (Some(node), Some(deadline)) = (&pod.node, pod.terminating) else { return Ok(None) };
+async fn node_health(pod: &UploaderPod, context: &Context, now: Timestamp) -> Option<NodeHealth> {
+    let (node, deadline) = (pod.node.as_ref()?, pod.terminating?);
     if !is_overdue(deadline, now) {
-        return Ok(None);
+        return None;
     }
-    let node: Option<Node> = api::get(&Api::all(context.client.clone()), node).await?;
-    let ready = node
+    let found: Option<Node> = seen(api::get(&Api::all(context.client.clone()), node).await)?;
+    let ready = found
         .and_then(|node| node.status?.conditions)
         .is_some_and(|all| all.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"));
-    Ok(Some(if ready { NodeHealth::Ready } else { NodeHealth::Lost }))
+    Some(if ready { NodeHealth::Ready } else { NodeHealth::Lost })
+}
+
+fn seen<T>(result: Result<T, CallError>) -> Option<T> {
+    result.inspect_err(|error| warn!(error = error as &dyn std::error::Error, "a look on demand failed")).ok()
 }
 
 /// Lists the warnings of a pod whose container is not made for a while: only there is the text of a mount that fails.
-async fn look(uid: &str, namespace: &str, pod: &UploaderPod, context: &Context, now: Timestamp) -> Result<Option<Look>, CallError> {
+async fn look(uid: &str, namespace: &str, pod: &UploaderPod, context: &Context, now: Timestamp) -> Option<Look> {
     let Stage::Creating { since: Some(since) } = pod.stage else {
         context.memory.update(uid, |it| it.look = None);
-        return Ok(None);
+        return None;
     };
     let last = context.memory.recall(uid).look.filter(|look| look.pod_uid == pod.uid);
     let due = last.as_ref().map_or(since + LOOK_AFTER, |look| look.due);
     if now < due || pod.terminating.is_some() {
-        return Ok(last);
+        return last;
     }
     let count = last.as_ref().map_or(1, |look| look.count.saturating_add(1));
     let wait = LOOK_AFTER.max(backoff::delay(count.saturating_add(4), 0.0));
-    let warning = newest_warning(namespace, &pod.uid, context).await?.or_else(|| last.and_then(|look| look.warning));
+    let warning = seen(newest_warning(namespace, &pod.uid, context).await).flatten().or_else(|| last.and_then(|look| look.warning));
     let look = Look { pod_uid: pod.uid.clone(), count, due: now + wait, warning };
     context.memory.update(uid, |it| it.look = Some(look.clone()));
-    Ok(Some(look))
+    Some(look)
 }
 
 async fn newest_warning(namespace: &str, pod_uid: &str, context: &Context) -> Result<Option<(String, String)>, CallError> {

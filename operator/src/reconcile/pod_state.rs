@@ -49,6 +49,9 @@ pub struct UploaderPod {
     pub terminating: Option<Timestamp>,
     /// How far it is.
     pub stage: Stage,
+    /// A report that is not older comes from the uploader in it. Until a container is started again, that is the API server's own
+    /// time of the pod's creation, so that a node with a wrong clock does not matter.
+    pub reports_since: Option<Timestamp>,
     /// Whether its readiness probe succeeds.
     pub ready: bool,
     /// How its container ended the last time.
@@ -101,6 +104,11 @@ impl UploaderPod {
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
             spec_hash: pod.annotations().get(names::SPEC_HASH_ANNOTATION).cloned(),
             terminating: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+            reports_since: if container.is_some_and(|container| container.restart_count > 0) {
+                running_since(container)
+            } else {
+                pod.creation_timestamp().map(|time| time.0)
+            },
             stage: stage(pod, container),
             ready: condition(pod, "Ready").is_some_and(|condition| condition.status == "True"),
             last_exit: last_exit(container),
@@ -141,6 +149,10 @@ fn stage(pod: &Pod, container: Option<&ContainerStatus>) -> Stage {
         Some(ContainerState { terminated: Some(_), .. }) => Stage::Waiting("Restarting".into(), String::new()),
         _ => unstarted(pod),
     }
+}
+
+fn running_since(container: Option<&ContainerStatus>) -> Option<Timestamp> {
+    Some(container?.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0)
 }
 
 fn is_preparing(reason: Option<&str>) -> bool {

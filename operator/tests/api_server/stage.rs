@@ -84,7 +84,7 @@ async fn operator() -> Result<Operator> {
         r#"--nfs-allowed=[{"server":"nas.example.com","pathPrefix":"/srv/drop"}]"#,
         "--pod-name=operator-0",
     ])?;
-    Ok(Operator::new(client, args.settings(std::iter::empty()), args.pod_name.clone()))
+    Ok(Operator::new(client, args.settings(std::iter::empty()), args.pod_name.clone(), &opentelemetry::global::meter("test")))
 }
 
 impl Stage {
@@ -92,7 +92,7 @@ impl Stage {
     pub(crate) async fn new(name: &str) -> Result<Self> {
         static PREPARED: OnceCell<()> = OnceCell::const_new();
         static OPERATOR: OnceLock<std::result::Result<(), String>> = OnceLock::new();
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        blobferry_crds::tls::install();
         let client = Client::try_from(config().await?)?;
         PREPARED.get_or_try_init(|| prepare(client.clone())).await?;
         OPERATOR.get_or_init(|| start_operator().map_err(|error| format!("{error:#}"))).clone().map_err(|error| anyhow!(error))?;

@@ -70,7 +70,8 @@ pub(super) fn classify(refusal: &Refusal, operation: Operation) -> BlobError {
         (404 | 409, "ContainerNotFound" | "ContainerBeingDeleted" | "ContainerDisabled" | "ResourceNotFound") => {
             BlobError::ContainerMissing { message }
         }
-        (409 | 412, _) => BlobError::Conflict { message },
+        (409 | 412, _) | (404, "BlobNotFound") => BlobError::Conflict { message },
+        (400 | 413 | 414 | 431, "") => BlobError::Rejected { code: "BadRequest".to_owned(), message },
         // Nothing of the service answers without a code: a proxy, a gateway, a wrong host.
         (_, "") => BlobError::Transient { message, retry_after: refusal.retry_after },
         (_, code) => BlobError::Rejected { code: code.to_owned(), message },
@@ -200,6 +201,7 @@ mod tests {
             (409, "BlobAlreadyExists", &conflict),
             (412, "ConditionNotMet", &conflict),
             (412, "TargetConditionNotMet", &conflict),
+            (404, "BlobNotFound", &conflict),
             (400, "InvalidBlockList", &missing),
             (400, "InvalidBlobOrBlock", &foreign),
             (400, "InvalidBlockId", &foreign),
@@ -216,7 +218,8 @@ mod tests {
             (413, "RequestBodyTooLarge", &rejected),
             (400, "BlockListTooLong", &rejected),
             (400, "InvalidMetadata", &rejected),
-            (404, "BlobNotFound", &rejected),
+            (400, "", &rejected),
+            (414, "", &rejected),
         ] {
             let found = sorted(status, code, Operation::Commit);
             assert_eq!(discriminant(&found), discriminant(expected), "{status} {code} became {found:?}");

@@ -68,7 +68,7 @@ impl Transport {
         // Plain HTTP needs no certificates, and a test image may have none.
         let builder = if https { builder } else { builder.tls_certs_only([]) };
         let client = builder.build().map_err(|error| {
-            let cause = innermost(&error);
+            let cause = causes(&error);
             SettingsError(format!("cannot set up TLS: {cause}: name a file of CA certificates in SSL_CERT_FILE"))
         })?;
         Ok(Self { client, patience: PATIENCE })
@@ -99,7 +99,7 @@ impl Transport {
             builder = builder.header(name.as_str(), value.as_str());
         }
         let builder = with_body(builder, content, progress);
-        builder.build().map_err(|error| unsendable(&innermost(&error)))
+        builder.build().map_err(|error| unsendable(&causes(&error)))
     }
 }
 
@@ -148,29 +148,29 @@ fn unsendable(cause: &str) -> BlobError {
 
 /// The client's own text would hold the URL, and with it a SAS token.
 fn broken(error: &reqwest::Error, host: &str) -> BlobError {
-    let cause = innermost(error);
+    let cause = causes(error);
+    let hint = if cause.contains("invalid peer certificate") { " (SSL_CERT_FILE names the authorities to trust)" } else { "" };
     if error.is_connect() {
-        return transient(format!("cannot connect to {host}: {cause}"));
+        return transient(format!("cannot connect to {host}: {cause}{hint}"));
     }
-    transient(format!("the connection to {host} broke: {cause}"))
+    transient(format!("the connection to {host} broke: {cause}{hint}"))
 }
 
-/// The last cause, and the one before it if that one is no mere wrapper.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut texts = Vec::new();
+/// What lies below the client's own words.
+fn causes(error: &reqwest::Error) -> String {
+    let mut texts = Vec::<String>::new();
     let mut source = error.source();
     while let Some(cause) = source {
-        texts.push(cause.to_string());
+        let text = cause.to_string();
+        if !text.starts_with("client error (") && !texts.iter().any(|before| before.contains(&text)) {
+            texts.push(text);
+        }
         source = cause.source();
     }
-    texts.dedup();
-    let last = texts.pop();
-    match (texts.pop(), last) {
-        (Some(before), Some(last)) if !before.contains(&last) => format!("{before}: {last}"),
-        (Some(before), Some(_)) => before,
-        (None, Some(last)) => last,
-        _ if error.is_timeout() => "timed out".to_owned(),
-        _ => "the request failed".to_owned(),
+    match texts.is_empty() {
+        false => texts.join(": "),
+        true if error.is_timeout() => "timed out".to_owned(),
+        true => "the request failed".to_owned(),
     }
 }
 

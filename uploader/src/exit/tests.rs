@@ -21,10 +21,14 @@ fn message(text: &str) -> TerminationMessage {
     }
 }
 
+/// Tells the processes from the tests, also when somebody runs all ignored ones.
+const PROCESS: &str = "BLOBFERRY_TEST_PROCESS";
+
 /// Starts this test again as a process of its own.
 fn start(test: &str) -> (Child, BufReader<process::ChildStdout>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", &format!("exit::tests::{test}"), "--ignored", "--nocapture"])
+        .env(PROCESS, "1")
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -47,6 +51,9 @@ fn end(mut child: Child, signal: Kill) -> (ExitStatus, Duration) {
 #[test]
 #[ignore = "is the process that the tests below start"]
 fn process_in_which_everything_hangs() {
+    if std::env::var_os(PROCESS).is_none() {
+        return;
+    }
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     on_signals(|| thread::sleep(Duration::from_hours(1))).unwrap();
     for _ in 0..8 {
@@ -61,6 +68,9 @@ fn process_in_which_everything_hangs() {
 #[test]
 #[ignore = "is the process that the tests below start"]
 fn process_with_last_words() {
+    if std::env::var_os(PROCESS).is_none() {
+        return;
+    }
     on_signals(|| println!("LAST WORDS")).unwrap();
     println!("READY");
     thread::sleep(Duration::from_hours(1));

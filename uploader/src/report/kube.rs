@@ -10,7 +10,7 @@ mod session;
 use std::time::{Duration, Instant};
 
 use blobferry_crds::{Progress, tls};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use jiff::Timestamp;
 use kube::Client;
 use serde_json::Value;
 use tokio::{
@@ -56,8 +56,8 @@ pub enum Ended {
 /// What the API server said last.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
-    /// `countedThrough` as the API server has it: completed files up to it may be collected. [`Time`] has whole seconds there.
-    pub counted_through: Option<Time>,
+    /// `countedThrough` as the API server has it: completed files up to it may be collected.
+    pub counted_through: Option<Timestamp>,
     /// Generation of `spec`.
     pub generation: Option<i64>,
     /// The session's spec, for what changes live.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     blob::memory::MemoryStore,
-    books::Books,
+    books::{Books, SharedBooks},
     collect::Collector,
     formats::{BlobName, Marker, ProcessId, ProcessingName, State, blob_name},
     metrics::Metrics,
@@ -181,10 +181,14 @@ async fn process(share: &Path, store: &MemoryStore, rules: &Rules, number: u64) 
         process,
         pod_uid: "pod".into(),
         longest_name: ground.longest_name,
-        books: Books::new(Table::new(Filter::new(&[], &["*.tmp".to_owned()]).unwrap(), QUIET), Schedule::new(100)),
+        books: SharedBooks::new(Books::new(
+            Table::new(Filter::new(&[], &["*.tmp".to_owned()]).unwrap(), QUIET),
+            Schedule::new(100),
+        )),
         metrics: Metrics::new(&opentelemetry::global::meter("test")),
         seed: number,
     }));
+    session.books().ledger.resume(&Progress::default());
     let collector = recover(&session, "uid").await.unwrap();
     (session, collector)
 }

@@ -27,9 +27,10 @@ pub(crate) const ACCOUNT: &str = "devstoreaccount1";
 pub(crate) const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
 /// A running program. Tests that run at the same time share one; it ends with the last of them.
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    address: SocketAddr,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
     _folder: TempDir,
 }
 
@@ -41,12 +42,13 @@ impl Process {
         if let Some(process) = running.upgrade() {
             return process;
         }
-        let process = Arc::new(Self::start());
+        let process = Arc::new(Self::start(&[]));
         *running = Arc::downgrade(&process);
         process
     }
 
-    fn start() -> Self {
+    /// A program of one's own.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let program = env::var_os("BLOBFERRY_AZURITE").expect("set BLOBFERRY_AZURITE to the azurite-blob program");
         let folder = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -54,6 +56,7 @@ impl Process {
             .args(["--disableTelemetry", "--silent", "--blobHost", "127.0.0.1", "--blobPort", &address.port().to_string()])
             .arg("--location")
             .arg(folder.path())
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()

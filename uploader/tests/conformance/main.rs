@@ -7,6 +7,7 @@
 mod azurite;
 mod backend;
 mod credentials;
+mod entra;
 mod suite;
 
 /// A test on the service in memory and one on Azurite for each function of the suite.

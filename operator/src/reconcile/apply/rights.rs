@@ -33,7 +33,7 @@ async fn ensure_account(namespace: &str, context: &Context) -> Result<(), Halt> 
         Some(_) => Err(Halt::name_taken(&format!("The ServiceAccount {UPLOADER_ACCOUNT}"))),
         None => match api::create(&accounts, &build::uploader_account(namespace)).await {
             Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(Halt::LookAgain),
+            Ok(None) => Err(Halt::look_again()),
             Err(error) => Err(Halt::refused("AccountRefused", error)),
         },
     }
@@ -49,7 +49,7 @@ async fn ensure_binding(namespace: &str, accounts: &BTreeSet<String>, context: &
         Some(found) => name_subjects(&bindings, &found, &wanted).await,
         None => match api::create(&bindings, &wanted).await {
             Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(Halt::LookAgain),
+            Ok(None) => Err(Halt::look_again()),
             Err(error) => Err(Halt::refused("BindingRefused", error)),
         },
     }
@@ -65,7 +65,7 @@ async fn name_subjects(bindings: &Api<RoleBinding>, found: &RoleBinding, wanted:
     let patched = bindings.patch(UPLOADER_ACCOUNT, &params, &change);
     match api::call("name the accounts of the RoleBinding", patched).await {
         Ok(_) => Ok(()),
-        Err(error) if error.is_conflict() || error.is_not_found() => Err(Halt::LookAgain),
+        Err(error) if error.is_conflict() || error.is_not_found() => Err(Halt::look_again()),
         Err(error) => Err(Halt::Call(error)),
     }
 }

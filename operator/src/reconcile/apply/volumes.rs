@@ -68,13 +68,13 @@ pub(super) async fn ensure_volumes(session: &ValidSession, context: &Context) ->
         Step::VolumeTaken => Err(Halt::name_taken(&format!("The PersistentVolume {name}"))),
         Step::ClaimTaken => Err(Halt::name_taken(&format!("The PersistentVolumeClaim {name}"))),
         Step::Remove => {
-            if let Some(claim) = claim {
+            if let Some(claim) = claim.filter(|claim| claim.metadata.deletion_timestamp.is_none()) {
                 api::delete(&claims, &name, &claim.uid().unwrap_or_default(), None).await?;
             }
-            if let Some(volume) = volume {
+            if let Some(volume) = volume.filter(|volume| volume.metadata.deletion_timestamp.is_none()) {
                 api::delete(&volumes, &name, &volume.uid().unwrap_or_default(), None).await?;
             }
-            Err(Halt::LookAgain)
+            Err(Halt::look_again())
         }
         Step::Complete => {
             if volume.is_none() {
@@ -91,7 +91,7 @@ pub(super) async fn ensure_volumes(session: &ValidSession, context: &Context) ->
 async fn create<K: Object>(objects: &Api<K>, object: &K) -> Result<(), Halt> {
     match api::create(objects, object).await {
         Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(Halt::LookAgain),
+        Ok(None) => Err(Halt::look_again()),
         Err(error) => Err(Halt::refused("VolumeRefused", error)),
     }
 }

@@ -127,7 +127,7 @@ impl Service {
 
     fn prepare(&mut self) -> Result<Reply, BlobError> {
         if self.container == Container::AbsentAndForbidden {
-            return Err(BlobError::Denied { message: "the container does not exist and may not be made".to_owned() });
+            return Err(BlobError::ContainerMissing { message: "the container does not exist and may not be made".to_owned() });
         }
         self.container = Container::Present;
         Ok(Reply::default())
@@ -161,7 +161,8 @@ impl Service {
         let slot = self.slots.entry(name.clone()).or_default();
         check_protection(slot)?;
         let id = id.to_bytes().to_vec();
-        if slot.uncommitted.keys().any(|other| other.len() != id.len()) {
+        // All have the length of any.
+        if slot.uncommitted.keys().next().is_some_and(|other| other.len() != id.len()) {
             return Err(BlobError::ForeignBlocks { message: "InvalidBlobOrBlock: ids of another length".to_owned() });
         }
         if slot.uncommitted.len() >= UNCOMMITTED_LIMIT && !slot.uncommitted.contains_key(&id) {
@@ -275,3 +276,6 @@ fn conflict(code: &str) -> BlobError {
 fn rejected(code: &str, message: &str) -> BlobError {
     BlobError::Rejected { code: code.to_owned(), message: message.to_owned() }
 }
+
+#[cfg(test)]
+mod tests;

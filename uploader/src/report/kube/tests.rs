@@ -325,14 +325,15 @@ async fn texts_that_are_too_long_are_cut_before_they_are_sent() {
 #[tokio::test(start_paused = true)]
 async fn the_core_hears_what_has_arrived_and_what_the_spec_is() {
     let server = ApiServer::new(json!({}));
-    let counted = Time("2026-01-31T10:00:00Z".parse().unwrap());
-    let progress = Progress { counted_through: Some(counted.clone()), ..Progress::default() };
+    // As precise as the server's ctimes are, or files of that second would be counted twice after a SIGKILL.
+    let counted: Timestamp = "2026-01-31T10:00:00.123456789Z".parse().unwrap();
+    let progress = Progress { counted_through: Some(counted), ..Progress::default() };
     let mut running = run(&server, uploaded(1)).await;
     assert_eq!(running.answers.borrow_and_update().counted_through, None);
     assert_eq!(running.answers.borrow().spec["suspend"], false);
     server.change(|state| state.spec = json!({"suspend": true}));
     running.publish.send_replace(Report { progress, ..Report::default() });
-    running.answers.wait_for(|answer| answer.counted_through == Some(counted.clone())).await.unwrap();
+    running.answers.wait_for(|answer| answer.counted_through == Some(counted)).await.unwrap();
     assert_eq!((running.answers.borrow().generation, &running.answers.borrow().spec["suspend"]), (Some(3), &json!(true)));
     assert_eq!(server.reporter().previous().await.unwrap().0.counted_through, Some(counted));
 }

@@ -60,7 +60,7 @@ fn times_and_free_space_alone_are_no_change() {
     let changed = report(|report| {
         let now = Time(jiff::Timestamp::now());
         report.progress.safe_through = Some(now.clone());
-        report.progress.counted_through = Some(now.clone());
+        report.progress.counted_through = Some(now.0);
         report.progress.share_free_bytes = Some(1);
         report.activity.last_scan_time = Some(now);
     });
