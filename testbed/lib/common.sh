@@ -79,6 +79,14 @@ wait_until() {
 # hash_of FILE...: a short name for exactly these contents.
 hash_of() { cat "$@" | sha256sum | cut -c1-16; }
 
+# enter_bed NAME: this shell uses the bed. In two steps: an eval of nothing
+# succeeds, and what follows would work on the cluster of the person's kubeconfig.
+enter_bed() {
+  local exports
+  exports=$("$TESTBED/bed" env "$1")
+  eval "$exports"
+}
+
 # locked FILE COMMAND...: runs one command at a time among all scripts that name
 # the same file. Not to be used in a condition: bash would ignore errors inside.
 locked() {

@@ -163,6 +163,7 @@ export BED_SHARE='$BED_SHARE'
 export BED_NODE='$BED_NODE'
 export AZURITE_ACCOUNT_URL='$(azurite_account_url)'
 export AZURITE_ACCOUNT_NAME='$AZURITE_ACCOUNT' AZURITE_ACCOUNT_KEY='$AZURITE_KEY'
+export BLOBFERRY_AZURITE='$(azurite_folder)/node_modules/.bin/azurite-blob'
 export NO_PROXY='$BED_ADDRESS${no_proxy_list:+,$no_proxy_list}' no_proxy='$BED_ADDRESS${no_proxy_list:+,$no_proxy_list}'
 export PATH='$BIN':"\$PATH"
 SH

@@ -11,8 +11,10 @@ release_folder() {
     sed 's/.*"target_directory":"\([^"]*\)".*/\1/')" "$(release_target)"
 }
 
-# build_release PACKAGE...
+# build_release: what goes into images, and the tool of the demonstration. Always
+# together: apart, cargo chooses other features and compiles much of it twice.
 build_release() {
   cd "$REPOSITORY" || return
-  RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$(release_target)" "${@/#/--package=}"
+  RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$(release_target)" \
+    --package blobferry-operator --package blobferry-uploader --package blobferry-testbed
 }
