@@ -33,7 +33,7 @@ const USAGE: i32 = 2;
 const FAILED: i32 = 1;
 
 /// For how long last words may take, so that the whole end takes less than a second.
-const LAST_WORDS: Duration = Duration::from_millis(600);
+const LAST_WORDS: Duration = Duration::from_millis(400);
 
 /// Longest termination message that the kubelet takes.
 const MESSAGE_BYTES: usize = 4096;
