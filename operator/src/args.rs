@@ -50,10 +50,6 @@ pub struct Args {
     /// Name of the operator's pod; events carry it.
     #[arg(long, env = "POD_NAME")]
     pub pod_name: Option<String>,
-
-    /// Taken for the chart's sake; two operators are harmless, because creation under a fixed name is the lock.
-    #[arg(long, hide = true)]
-    leader_election: bool,
 }
 
 /// The parsed list of `--nfs-allowed`; a type of its own because clap would take a `Vec` for a repeated flag.
@@ -101,7 +97,6 @@ mod tests {
             "--account-host-suffixes=.blob.core.windows.net,10.0.0.9:10000",
             "--allow-pod-image",
             "--listen=0.0.0.0:8080",
-            "--leader-election",
         ]);
         let settings = args.unwrap().settings(std::iter::empty());
         assert_eq!((settings.nfs_allowed.len(), settings.account_hosts.len()), (1, 2));

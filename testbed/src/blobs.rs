@@ -64,6 +64,11 @@ impl Account {
             .into()
     }
 
+    /// A SAS token that allows to read and write blobs of existing containers, and nothing else.
+    pub fn blobs_only_token(&self) -> String {
+        self.key.blobs_only_token()
+    }
+
     /// One of the account's containers, which need not exist.
     pub fn container(&self, name: impl Into<String>) -> Blobs {
         Blobs { account: self.clone(), container: name.into() }

@@ -32,11 +32,26 @@ impl SharedKey {
         &self.encoded
     }
 
+    /// A SAS token that allows to read and write blobs of existing containers, and nothing else.
+    ///
+    /// <https://learn.microsoft.com/en-us/rest/api/storageservices/create-account-sas>
+    pub(crate) fn blobs_only_token(&self) -> String {
+        const EXPIRY: &str = "2100-01-01T00:00:00Z";
+        const VERSION: &str = "2020-08-04";
+        let text = format!("{}\nrw\nb\no\n\n{EXPIRY}\n\nhttps,http\n{VERSION}\n", self.account);
+        let signature: String = url::form_urlencoded::byte_serialize(self.sign(&text).as_bytes()).collect();
+        format!("sv={VERSION}&ss=b&srt=o&sp=rw&se={EXPIRY}&spr=https,http&sig={signature}")
+    }
+
+    fn sign(&self, text: &str) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
+        mac.update(text.as_bytes());
+        BASE64_STANDARD.encode(mac.finalize().into_bytes())
+    }
+
     /// Value of the `Authorization` header.
     pub(crate) fn authorize(&self, method: &Method, url: &Url, headers: &HeaderMap) -> String {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
-        mac.update(self.string_to_sign(method, url, headers).as_bytes());
-        format!("SharedKey {}:{}", self.account, BASE64_STANDARD.encode(mac.finalize().into_bytes()))
+        format!("SharedKey {}:{}", self.account, self.sign(&self.string_to_sign(method, url, headers)))
     }
 
     fn string_to_sign(&self, method: &Method, url: &Url, headers: &HeaderMap) -> String {

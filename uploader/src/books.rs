@@ -83,7 +83,7 @@ impl Books {
                 Err(error) => self.table.hold(&file.name, Held { reason: "BadName", message: error.to_string() }),
                 Ok(blob) if self.schedule.has_room() => {
                     self.table.queued(&file.name);
-                    self.schedule.add(blob, Task::Incoming(file), now, Delay::Waiting);
+                    self.schedule.add(&blob, Task::Incoming(file), now, Delay::Waiting);
                 }
                 Ok(_) => return,
             }

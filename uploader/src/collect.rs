@@ -181,7 +181,7 @@ async fn adopt<E: Edges>(session: &Session<E>, file: Found) -> ShareResult<bool>
     let mut file = ClaimedFile::adopted(file.folder, file.name, blob.clone());
     file.observe(attributes.identity, Instant::now());
     tracing::info!(file_name = %file.display_name(), claim = %file.name.claim, size = file.size, "taking up a claimed file");
-    session.add(blob, Task::Claimed(Box::new(file)), Instant::now(), Delay::Waiting);
+    session.add(&blob, Task::Claimed(Box::new(file)), Instant::now(), Delay::Waiting);
     Ok(true)
 }
 
@@ -231,7 +231,7 @@ async fn become_claimed<E: Edges>(session: &Session<E>, file: Found, ctime: i128
     let Some(next) = next else { return Ok(()) };
     let file = ClaimedFile::adopted(file.folder, next, blob.clone());
     tracing::warn!(file_name = %file.display_name(), "the file changed after it was uploaded and is uploaded again");
-    session.add(blob, Task::Claimed(Box::new(file)), Instant::now(), Delay::Waiting);
+    session.add(&blob, Task::Claimed(Box::new(file)), Instant::now(), Delay::Waiting);
     Ok(())
 }
 

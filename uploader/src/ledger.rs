@@ -128,7 +128,9 @@ impl Ledger {
         self.counted = self.counted.max(counted);
         let earlier = counted.map_or(Earlier::Nothing, Earlier::CountedThrough);
         if let Earlier::Unknown(found) = std::mem::replace(&mut self.earlier, earlier) {
-            found.into_iter().for_each(|(ctime, bytes)| self.found_completed(bytes, ctime));
+            for (ctime, bytes) in found {
+                self.found_completed(bytes, ctime);
+            }
         }
     }
 

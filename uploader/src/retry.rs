@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// The wait after the `failures`-th failure in a row (1 is the first): exponential from one second to one minute, with the half of it
 /// drawn by `random` in `0.0..1.0`, and never less than the service asked for.

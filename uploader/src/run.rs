@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Longest pause between two scans of a share that fails.
-const SCAN_BACKOFF: Duration = Duration::from_secs(60);
+const SCAN_BACKOFF: Duration = Duration::from_mins(1);
 /// Time between two looks at a container that fails.
 const DESTINATION_CHECK: Duration = Duration::from_secs(10);
 /// Time between two looks at what is published.

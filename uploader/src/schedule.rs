@@ -89,7 +89,7 @@ impl Schedule {
     }
 
     /// Adds a task that is due at `due`.
-    pub fn add(&mut self, blob: BlobName, task: Task, due: Instant, delay: Delay) {
+    pub fn add(&mut self, blob: &BlobName, task: Task, due: Instant, delay: Delay) {
         let key = match &task {
             Task::Incoming(_) => {
                 self.incoming += 1;
@@ -100,7 +100,7 @@ impl Schedule {
         self.order += 1;
         let queued = Queued { task, due, order: self.order, delay };
         self.lanes.entry(blob.clone()).or_default().waiting.insert(key, queued);
-        self.place(&blob);
+        self.place(blob);
     }
 
     /// Takes the next task that is due, if any; its blob name is busy until [`Self::finished`].
@@ -237,7 +237,7 @@ mod tests {
     async fn generations_of_one_name_go_one_at_a_time_in_key_order() {
         let (mut schedule, now) = (Schedule::new(9), Instant::now());
         for (blob, task) in [incoming("a"), claimed("a", 2), claimed("a", 1)] {
-            schedule.add(blob, task, now, Delay::Waiting);
+            schedule.add(&blob, task, now, Delay::Waiting);
         }
         let blob = incoming("a").0;
         assert_eq!(key_of(schedule.take(now)), Some(1));
@@ -256,9 +256,9 @@ mod tests {
             let (mut schedule, now) = (Schedule::new(9), Instant::now());
             let later = now + Duration::from_secs(60);
             let (blob, first) = claimed("a", 1);
-            schedule.add(blob, first, later, Delay::Failed(own));
+            schedule.add(&blob, first, later, Delay::Failed(own));
             let (blob, second) = claimed("a", 2);
-            schedule.add(blob, second, now, Delay::Waiting);
+            schedule.add(&blob, second, now, Delay::Waiting);
             assert_eq!(key_of(schedule.take(now)), expected);
         }
     }
@@ -267,10 +267,10 @@ mod tests {
     async fn other_names_are_not_held_up_and_capacity_counts_unclaimed_files_only() {
         let (mut schedule, now) = (Schedule::new(1), Instant::now());
         let (blob, task) = claimed("a", 1);
-        schedule.add(blob, task, now + Duration::from_secs(9), Delay::Failed(false));
+        schedule.add(&blob, task, now + Duration::from_secs(9), Delay::Failed(false));
         assert!(schedule.has_room());
         let (blob, task) = incoming("b");
-        schedule.add(blob, task, now, Delay::Waiting);
+        schedule.add(&blob, task, now, Delay::Waiting);
         assert!(!schedule.has_room());
         assert_eq!(key_of(schedule.take(now)), Some(u64::MAX));
         assert_eq!(schedule.next_due(), Some(now + Duration::from_secs(9)));

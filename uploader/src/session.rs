@@ -196,7 +196,7 @@ impl<E: Edges> Session<E> {
     }
 
     /// Adds a task.
-    pub fn add(&self, blob: BlobName, task: Task, due: Instant, delay: Delay) {
+    pub fn add(&self, blob: &BlobName, task: Task, due: Instant, delay: Delay) {
         self.books().schedule.add(blob, task, due, delay);
         self.wake.notify_waiters();
     }

@@ -18,6 +18,9 @@ use crate::{
 /// Time between two looks at the heartbeats of a marker's session.
 const WATCH_STEP: Duration = Duration::from_secs(5);
 
+/// A heartbeat that is older than this on the server's clock, in nanoseconds, has missed many turns.
+const LONG_PAST: i128 = 120 * 1_000_000_000;
+
 /// What the checks found.
 #[derive(Clone, Debug)]
 pub struct Ground {
@@ -65,9 +68,9 @@ pub async fn check_share<S: Share>(share: &S, folders: &Folders, marker: &Marker
     for folder in [&folders.incoming, &claims, &folders.processing.join(HEARTBEATS), &folders.processing.join(MARKERS)] {
         share.make_folder(folder).await.map_err(|error| Obstacle::share(&error))?;
     }
-    check_rename(share, folders, &claims, process).await?;
+    let server_now = check_rename(share, folders, &claims, process).await?;
     let id = share_id(share, folders, process).await.map_err(|error| Obstacle::share(&error))?;
-    take_marker(share, folders, marker, process).await?;
+    take_marker(share, folders, marker, process, server_now).await?;
     let name_max = share.name_max(&claims).await.map_err(|error| Obstacle::share(&error))?;
     Ok(Ground { source: SourceId::new(id, &folders.session), longest_name: longest_producer_name(name_max) })
 }
@@ -88,18 +91,19 @@ async fn check_incoming_root<S: Share>(share: &S, folders: &Folders) -> Result<(
     }
 }
 
-/// A claim is a rename from incoming to processing; it must work before a file depends on it.
-async fn check_rename<S: Share>(share: &S, folders: &Folders, claims: &Path, process: ProcessId) -> Result<(), Obstacle> {
+/// A claim is a rename from incoming to processing; it must work before a file depends on it. Returns the server's time.
+async fn check_rename<S: Share>(share: &S, folders: &Folders, claims: &Path, process: ProcessId) -> Result<i128, Obstacle> {
     let name = format!(".blobferry-probe.{process}");
     let (from, to) = (folders.incoming.join(&name), claims.join(&name));
     let renamed = async {
         match share.create_small(&from, b"").await {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
+            _ => share.touch(&from).await?,
         }
+        let server_now = share.attributes(&from).await?.identity.mtime;
         let renamed = share.rename(&from, &to).await;
         share.remove(if renamed.is_ok() { &to } else { &from }).await?;
-        renamed
+        renamed.map(|()| server_now)
     };
     renamed.await.map_err(|error| match error.kind() {
         io::ErrorKind::CrossesDevices => {
@@ -135,7 +139,13 @@ async fn read_id<S: Share>(share: &S, path: &Path) -> ShareResult<Uuid> {
 }
 
 /// Makes the session's marker ours, unless a session that is alive has it or its files were meant for another destination.
-async fn take_marker<S: Share>(share: &S, folders: &Folders, marker: &Marker, process: ProcessId) -> Result<(), Obstacle> {
+async fn take_marker<S: Share>(
+    share: &S,
+    folders: &Folders,
+    marker: &Marker,
+    process: ProcessId,
+    server_now: i128,
+) -> Result<(), Obstacle> {
     let path = folders.processing.join(MARKERS).join(&folders.session);
     let content = serde_json::to_vec(marker).map_err(|error| Obstacle::new("ShareFailed", error.to_string()))?;
     match share.create_small(&path, &content).await {
@@ -156,7 +166,7 @@ async fn take_marker<S: Share>(share: &S, folders: &Folders, marker: &Marker, pr
         if other == *marker {
             return Ok(());
         }
-        if other.session_uid != marker.session_uid && is_alive(share, folders, &other.session_uid).await? {
+        if other.session_uid != marker.session_uid && is_alive(share, folders, &other.session_uid, server_now).await? {
             let message = "another session that is running drains this folder: stop it, or choose another sessionName";
             return Err(Obstacle::new("SessionNameInUse", message));
         }
@@ -189,11 +199,15 @@ async fn has_claims<S: Share>(share: &S, folders: &Folders) -> ShareResult<bool>
     Ok(false)
 }
 
-/// True if a heartbeat that names the session moves while we watch.
-async fn is_alive<S: Share>(share: &S, folders: &Folders, session_uid: &str) -> Result<bool, Obstacle> {
+/// True if a heartbeat that names the session moves while we watch. One that is long past on the server's clock needs no watching.
+async fn is_alive<S: Share>(share: &S, folders: &Folders, session_uid: &str, server_now: i128) -> Result<bool, Obstacle> {
+    let recent = |beats: &[(Box<[u8]>, i128)]| beats.iter().any(|(_, mtime)| server_now - mtime < LONG_PAST);
     let started = Instant::now();
     let first = beats_of(share, folders, session_uid).await.map_err(|error| Obstacle::share(&error))?;
-    while !first.is_empty() && started.elapsed() < SILENCE {
+    if recent(&first) {
+        tracing::info!("another uploader had this folder a moment ago; watching for 30 s whether it still runs");
+    }
+    while recent(&first) && started.elapsed() < SILENCE {
         tokio::time::sleep(WATCH_STEP).await;
         if beats_of(share, folders, session_uid).await.map_err(|error| Obstacle::share(&error))? != first {
             return Ok(true);

@@ -3,5 +3,6 @@
 mod bench;
 mod hazards;
 mod life;
+mod start;
 
 use bench::Bench;

@@ -118,7 +118,7 @@ async fn upload<E: Edges>(session: &Session<E>, mut file: Box<ClaimedFile>, open
         }
         Err(setback) => {
             let (due, delay) = put_down(session, &mut books.ledger, &mut file, setback);
-            books.schedule.add(blob, Task::Claimed(file), due, delay);
+            books.schedule.add(&blob, Task::Claimed(file), due, delay);
         }
     }
 }

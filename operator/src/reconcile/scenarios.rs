@@ -1,5 +1,8 @@
 //! (test) Whole passes against an API server that answers as told.
 
+mod looks;
+mod rivals;
+
 use blobferry_crds::{UploadSession, UploadSessionStatus, names};
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -258,133 +261,6 @@ async fn export_that_is_not_allowed_stalls_the_session_without_any_object() {
     let calls = cluster.calls();
     assert_eq!(calls.len(), 2, "annotations and status only: {calls:?}");
     assert_eq!(ready(&written(&calls)), ("False", "NfsNotAllowed"));
-}
-
-#[tokio::test]
-async fn second_session_for_the_same_folders_waits_without_a_pod_until_the_first_is_gone() {
-    let first = fixtures::session("sessionName: truck");
-    let mut second = fixtures::session("sessionName: truck");
-    (second.metadata.name, second.metadata.uid) = (Some("truck-8".into()), Some("later".into()));
-    second.metadata.creation_timestamp = Some(serde_json::from_value(json!("2026-11-21T09:00:00Z")).unwrap());
-    let mut cluster = cluster(&first);
-    cluster.shows(&second);
-    let wait = cluster.pass(&second).await;
-    let calls = cluster.calls();
-    assert!(!calls.iter().any(|call| call.line.starts_with("POST")));
-    let status = &calls.last().unwrap().body["status"];
-    assert_eq!(ready(status), ("False", "SessionNameInUse"));
-    assert!(message(status).contains("truck-7"), "{status}");
-    assert_eq!(wait, kube::runtime::controller::Action::requeue(std::time::Duration::from_secs(10)));
-    cluster.loses(&first);
-    cluster.pass(&second).await;
-    assert!(cluster.lines().contains(&format!("POST {PODS}")));
-}
-
-#[tokio::test]
-async fn pod_of_a_deleted_session_keeps_its_folders_until_it_is_gone() {
-    let first = fixtures::session("sessionName: truck");
-    let mut second = fixtures::session("sessionName: truck");
-    (second.metadata.name, second.metadata.uid) = (Some("truck-8".into()), Some("later".into()));
-    let mut cluster = cluster(&second);
-    cluster.shows_pod(&fixtures::pod(&first, &fixtures::running("2026-11-21T08:10:00Z")));
-    cluster.pass(&second).await;
-    assert!(!cluster.lines().iter().any(|line| line.starts_with("POST")));
-}
-
-#[tokio::test]
-async fn folders_are_reserved_before_the_pod_exists() {
-    let first = fixtures::session("sessionName: truck");
-    let mut older = fixtures::session("sessionName: truck");
-    (older.metadata.name, older.metadata.uid) = (Some("truck-6".into()), Some("0-older".into()));
-    let mut cluster = cluster(&first);
-    cluster.pass(&first).await;
-    cluster.calls();
-    // Made in the same second and sorted before, but the other one was seen first.
-    cluster.shows(&older);
-    cluster.pass(&older).await;
-    assert!(!cluster.lines().iter().any(|line| line.starts_with("POST")));
-}
-
-#[tokio::test]
-async fn pod_that_could_not_be_made_holds_no_folders() {
-    let first = fixtures::session("sessionName: truck");
-    let mut second = fixtures::session("sessionName: truck");
-    (second.metadata.name, second.metadata.uid) = (Some("truck-8".into()), Some("later".into()));
-    let mut cluster = cluster(&first);
-    cluster.answers(&format!("POST {PODS}"), 403, status(403, "Forbidden", "no"));
-    cluster.pass(&first).await;
-    cluster.loses(&first);
-    cluster.shows(&second);
-    cluster.calls();
-    cluster.pass(&second).await;
-    assert!(cluster.lines().contains(&format!("POST {PODS}")));
-}
-
-#[tokio::test]
-async fn pod_on_a_lost_node_is_removed_by_force_and_uid() {
-    let session = fixtures::session("");
-    let mut cluster = cluster(&session);
-    let mut pod = fixtures::pod(&session, &fixtures::running("2026-11-21T08:10:00Z"));
-    pod.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-11-21T08:20:00Z")).unwrap());
-    cluster.shows_pod(&pod);
-    cluster.pass(&session).await;
-    let calls = cluster.calls();
-    assert_eq!((calls[0].line.as_str(), calls[1].line.clone()), ("GET /api/v1/nodes/node-a", format!("DELETE {POD}")));
-    assert_eq!((&calls[1].body["gracePeriodSeconds"], &calls[1].body["preconditions"]), (&json!(0), &json!({"uid": "pod-1"})));
-    assert_eq!(ready(&written(&calls)), ("False", "NodeLost"));
-}
-
-#[tokio::test]
-async fn pod_that_does_not_end_on_a_ready_node_is_told_and_left_alone() {
-    let session = fixtures::session("");
-    let mut cluster = cluster(&session);
-    let mut pod = fixtures::pod(&session, &fixtures::running("2026-11-21T08:10:00Z"));
-    pod.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-11-21T08:20:00Z")).unwrap());
-    cluster.shows_pod(&pod);
-    let node = json!({"metadata": {"name": "node-a"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
-    cluster.answers("GET /api/v1/nodes/node-a", 200, node);
-    cluster.pass(&session).await;
-    let calls = cluster.calls();
-    assert!(!calls.iter().any(|call| call.line.starts_with("DELETE")));
-    assert_eq!(ready(&written(&calls)), ("False", "PodStuck"));
-}
-
-#[tokio::test]
-async fn failing_mount_is_looked_for_after_twenty_seconds_and_once_per_step() {
-    let session = fixtures::session("");
-    let mut cluster = cluster(&session);
-    let scheduled = "{conditions: [{type: PodScheduled, status: 'True', lastTransitionTime: '2026-11-21T08:29:45Z'}]}";
-    cluster.shows_pod(&fixtures::pod(&session, scheduled));
-    let event = json!({"metadata": {}, "involvedObject": {}, "reason": "FailedMount", "message": "mount.nfs: access denied"});
-    let events = "GET /api/v1/namespaces/cameras/events";
-    cluster.answers(events, 200, json!({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": [event]}));
-    cluster.pass(&session).await;
-    let calls = cluster.calls();
-    assert_eq!(ready(&written(&calls)), ("False", "ContainerCreating"));
-    let session = after(&session, &calls);
-    for (second, looks) in [(4, 0), (5, 1), (24, 0), (25, 1)] {
-        let now = fixtures::now() + std::time::Duration::from_secs(second);
-        cluster.pass_at(&session, now).await.unwrap();
-        let calls = cluster.calls();
-        assert_eq!(calls.iter().filter(|call| call.line == events).count(), looks, "after {second} s");
-        if second >= 5 {
-            assert_eq!(ready(&written(&calls)), ("False", "FailedMount"));
-            assert!(message(&written(&calls)).contains("access denied"));
-        }
-    }
-}
-
-#[tokio::test]
-async fn rights_of_a_silent_uploader_are_looked_at_once_in_a_while() {
-    let session = fixtures::session("");
-    let mut cluster = cluster(&session);
-    cluster.shows_pod(&fixtures::pod(&session, &fixtures::running("2026-11-21T08:10:00Z")));
-    cluster.pass(&session).await;
-    let calls = cluster.calls();
-    assert_eq!(ready(&written(&calls)), ("Unknown", "UploaderSilent"));
-    assert!(calls.iter().any(|call| call.line == "POST /api/v1/namespaces/cameras/serviceaccounts"));
-    cluster.pass(&after(&session, &calls)).await;
-    assert_eq!(cluster.lines(), [""; 0]);
 }
 
 #[tokio::test]

@@ -96,13 +96,11 @@ fn destination_url(session: &UploadSession, identity: &Identity) -> Option<Strin
 }
 
 fn findings(case: &Case<'_>, assessment: &Assessment) -> Vec<Finding> {
-    let finding =
-        |type_, verdict| Finding { type_, verdict, reason: assessment.reason.clone(), message: assessment.message.clone() };
-    let mut all = vec![finding(conditions::READY, assessment.ready)];
+    let mut all = vec![ready_as(conditions::READY, assessment.ready, assessment)];
     match assessment.trouble {
         Trouble::None => {}
-        Trouble::Passing => all.push(finding(conditions::RECONCILING, Verdict::True)),
-        Trouble::Lasting => all.push(finding(conditions::STALLED, Verdict::True)),
+        Trouble::Passing => all.push(ready_as(conditions::RECONCILING, Verdict::True, assessment)),
+        Trouble::Lasting => all.push(ready_as(conditions::STALLED, Verdict::True, assessment)),
     }
     all.push(reachable(case, assessment, conditions::SOURCE_REACHABLE, "source"));
     all.push(reachable(case, assessment, conditions::DESTINATION_REACHABLE, "destination"));
@@ -110,10 +108,15 @@ fn findings(case: &Case<'_>, assessment: &Assessment) -> Vec<Finding> {
     all
 }
 
+/// A condition with the reason and message of `Ready`.
+fn ready_as(type_: &'static str, verdict: Verdict, assessment: &Assessment) -> Finding {
+    Finding { type_, verdict, reason: assessment.reason.clone(), message: assessment.message.clone() }
+}
+
 fn reachable(case: &Case<'_>, assessment: &Assessment, type_: &'static str, end: &str) -> Finding {
     if assessment.hearing != Hearing::Heard {
-        let verdict = if end == "source" && assessment.source { Verdict::False } else { Verdict::Unknown };
-        return Finding { type_, verdict, ..unheard(assessment) };
+        let blamed = end == "source" && assessment.source;
+        return if blamed { ready_as(type_, Verdict::False, assessment) } else { unheard(type_, assessment) };
     }
     match check(case.session, end) {
         Some(check) => Finding {
@@ -131,14 +134,10 @@ fn reachable(case: &Case<'_>, assessment: &Assessment, type_: &'static str, end:
     }
 }
 
-/// Why nobody says anything of the share and the container.
-fn unheard(assessment: &Assessment) -> Finding {
-    Finding {
-        type_: conditions::READY,
-        verdict: Verdict::Unknown,
-        reason: assessment.reason.clone(),
-        message: assessment.message.clone(),
-    }
+/// What is said where no uploader looks.
+fn unheard(type_: &'static str, assessment: &Assessment) -> Finding {
+    let message = "Nobody looks, because no uploader reports: see the condition Ready.".into();
+    Finding { type_, verdict: Verdict::Unknown, reason: assessment.reason.clone(), message }
 }
 
 /// Counters do not wake the operator, so the message has only the one that a person must know: what stays behind.
@@ -146,7 +145,7 @@ fn caught_up(case: &Case<'_>, assessment: &Assessment) -> Finding {
     let type_ = conditions::CAUGHT_UP;
     let progress = case.session.status.as_ref().and_then(|status| status.progress.as_ref());
     let Some(progress) = progress.filter(|_| assessment.hearing == Hearing::Heard) else {
-        return Finding { type_, ..unheard(assessment) };
+        return unheard(type_, assessment);
     };
     let ignored = match progress.files_ignored {
         0 => String::new(),

@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::stage::{Stage, all_well};
+use crate::stage::{FIRST, Stage, all_well};
 
 #[tokio::test]
 #[ignore = "needs a control plane: make e2e"]
@@ -122,7 +122,7 @@ async fn session_that_cannot_be_read_is_reported_and_stops_no_other() -> Result<
     let stage = Stage::new("unreadable").await?;
     stage.session("odd", json!({"suspend": true})).await?;
     stage.until_condition("odd", "Ready", "True", "Suspended").await?;
-    stage.until_quiet().await?;
+    stage.until_quiet(FIRST).await?;
     // The schema's largest number is more than the type's.
     let odd = Patch::Merge(json!({"status": {"reportInterval": 4_294_967_296_u64}}));
     let sessions: Api<DynamicObject> =

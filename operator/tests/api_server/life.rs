@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::stage::{Stage, running};
+use crate::stage::{FIRST, Stage, running};
 
 #[tokio::test]
 #[ignore = "needs a control plane: make e2e"]
@@ -34,13 +34,13 @@ async fn session_gets_one_restricted_pod_with_rights_annotations_and_a_status() 
 async fn running_session_is_ready_and_costs_no_more_calls_however_often_counters_change() -> Result<()> {
     let stage = Stage::new("quiet").await?;
     stage.running_session("truck-7", json!({})).await?;
-    let calls = stage.until_quiet().await?;
+    let calls = stage.until_quiet(FIRST).await?;
     for uploaded in 1..=5 {
         let mut progress = crate::stage::all_well();
         (progress.files_seen, progress.files_uploaded) = (uploaded, uploaded);
         stage.report("truck-7", &progress).await?;
     }
-    assert_eq!(stage.until_quiet().await?, calls, "{:#?}", stage.calls());
+    assert_eq!(stage.until_quiet(FIRST).await?, calls, "{:#?}", stage.calls(FIRST));
     let status = stage.status("truck-7").await?;
     assert_eq!(status.progress.map(|progress| progress.files_uploaded), Some(5));
     assert!(status.start_time.is_some());
@@ -95,7 +95,7 @@ async fn changed_session_gets_another_pod_and_a_default_that_is_written_out_does
     let pod = stage.running_session("truck-7", json!({})).await?;
     stage.change("truck-7", json!({"transfer": {"workers": 4, "memoryLimit": 268_435_456}})).await?;
     stage.until("the change is seen", async || Ok(stage.status("truck-7").await?.observed_generation >= Some(1))).await?;
-    stage.until_quiet().await?;
+    stage.until_quiet(FIRST).await?;
     assert_eq!(stage.until_pod("truck-7", None).await?.uid(), pod.uid());
     stage.change("truck-7", json!({"transfer": {"workers": 8}})).await?;
     stage.until_pod("truck-7", pod.uid().as_deref()).await?;

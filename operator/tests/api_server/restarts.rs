@@ -6,19 +6,19 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::stage::{Stage, start_operator};
+use crate::stage::{FIRST, Stage, start_operator};
 
 #[tokio::test]
 #[ignore = "needs a control plane: make e2e"]
 async fn another_operator_changes_nothing_and_calls_nobody_for_a_running_session() -> Result<()> {
     let stage = Stage::new("restart").await?;
     let pod = stage.running_session("truck-7", json!({})).await?;
-    stage.until_quiet().await?;
-    let before = stage.calls();
-    start_operator()?;
-    stage.until_quiet().await?;
-    // The rights of the namespace are looked at once at the start; nothing is written.
-    let new = stage.calls().split_off(before.len());
+    stage.until_quiet(FIRST).await?;
+    start_operator("operator-1")?;
+    stage.until("it has looked at the rights of the namespace", async || Ok(!stage.calls("operator-1").is_empty())).await?;
+    stage.until_quiet("operator-1").await?;
+    // That is done once at the start; nothing is written.
+    let new = stage.calls("operator-1");
     assert!(new.iter().all(|line| line.starts_with("GET ") && line.ends_with("/blobferry-uploader")), "{new:#?}");
     assert_eq!(stage.until_pod("truck-7", None).await?.uid(), pod.uid());
     // Two operators at a time make one pod.

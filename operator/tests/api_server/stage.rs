@@ -47,21 +47,24 @@ async fn config() -> Result<Config> {
     Ok(Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &KubeConfigOptions::default()).await?)
 }
 
-/// Methods and paths of the calls that the operators of this process made.
-static CALLS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Methods and paths of the calls that the operators of this process made, each with the operator's name.
+static CALLS: Mutex<Vec<(&str, String)>> = Mutex::new(Vec::new());
 
-fn written() -> std::sync::MutexGuard<'static, Vec<String>> {
+fn written() -> std::sync::MutexGuard<'static, Vec<(&'static str, String)>> {
     CALLS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The operator that works for all tests.
+pub(crate) const FIRST: &str = "operator-0";
+
 /// Starts an operator with a client whose calls are written down; it works until the process ends.
-pub(crate) fn start_operator() -> Result<()> {
+pub(crate) fn start_operator(name: &'static str) -> Result<()> {
     let (report, outcome) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let Ok(runtime) = runtime else { return };
         runtime.block_on(async {
-            let operator = operator().await;
+            let operator = operator(name).await;
             let operator = operator.map_err(|error| report.send(Err(error))).ok();
             if let Some(operator) = operator {
                 let _ = report.send(Ok(()));
@@ -72,9 +75,9 @@ pub(crate) fn start_operator() -> Result<()> {
     outcome.recv()?
 }
 
-async fn operator() -> Result<Operator> {
-    let layer = MapRequestLayer::new(|request: http::Request<Body>| {
-        written().push(format!("{} {}", request.method(), request.uri().path()));
+async fn operator(name: &'static str) -> Result<Operator> {
+    let layer = MapRequestLayer::new(move |request: http::Request<Body>| {
+        written().push((name, format!("{} {}", request.method(), request.uri().path())));
         request
     });
     let client = ClientBuilder::try_from(config().await?)?.with_layer(&layer).build();
@@ -82,7 +85,8 @@ async fn operator() -> Result<Operator> {
         "blobferry-operator",
         "--uploader-image=localhost/blobferry-uploader:dev",
         r#"--nfs-allowed=[{"server":"nas.example.com","pathPrefix":"/srv/drop"}]"#,
-        "--pod-name=operator-0",
+        "--pod-name",
+        name,
     ])?;
     Ok(Operator::new(client, args.settings(std::iter::empty()), args.pod_name.clone(), &opentelemetry::global::meter("test")))
 }
@@ -95,7 +99,10 @@ impl Stage {
         blobferry_crds::tls::install();
         let client = Client::try_from(config().await?)?;
         PREPARED.get_or_try_init(|| prepare(client.clone())).await?;
-        OPERATOR.get_or_init(|| start_operator().map_err(|error| format!("{error:#}"))).clone().map_err(|error| anyhow!(error))?;
+        OPERATOR
+            .get_or_init(|| start_operator(FIRST).map_err(|error| format!("{error:#}")))
+            .clone()
+            .map_err(|error| anyhow!(error))?;
         let stage = Self { client, namespace: format!("{name}-{:x}", jiff::Timestamp::now().as_millisecond()) };
         let namespace: Namespace = serde_json::from_value(json!({
             "metadata": {"name": stage.namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
@@ -246,17 +253,17 @@ impl Stage {
         Ok(of_session.filter_map(|event| event.reason).collect())
     }
 
-    /// Calls of operators that named this namespace so far.
-    pub(crate) fn calls(&self) -> Vec<String> {
+    /// Calls of the operator `name` that named this namespace so far.
+    pub(crate) fn calls(&self, name: &str) -> Vec<String> {
         let within = format!("/namespaces/{}/", self.namespace);
-        written().iter().filter(|line| line.contains(&within)).cloned().collect()
+        written().iter().filter(|(by, line)| *by == name && line.contains(&within)).map(|(_, line)| line.clone()).collect()
     }
 
-    /// Waits until the operator makes no more calls for this namespace, and returns how many it made.
-    pub(crate) async fn until_quiet(&self) -> Result<usize> {
+    /// Waits until the operator `name` makes no more calls for this namespace, and returns how many it made.
+    pub(crate) async fn until_quiet(&self, name: &str) -> Result<usize> {
         let mut last = (0, Instant::now());
         self.until("the operator is quiet", async || {
-            let count = self.calls().len();
+            let count = self.calls(name).len();
             if count != last.0 {
                 last = (count, Instant::now());
             }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A producer's kernel writes back what it still has within 30 s; nothing goes before it was seen unchanged for so long.
-const UNCHANGED: Duration = Duration::from_secs(60);
+const UNCHANGED: Duration = Duration::from_mins(1);
 /// An empty file may be a placeholder whose content comes late.
-const UNCHANGED_EMPTY: Duration = Duration::from_secs(600);
+const UNCHANGED_EMPTY: Duration = Duration::from_mins(10);
 /// How long collection waits for a report that has the file in its counters.
-const REPORT: Duration = Duration::from_secs(600);
+const REPORT: Duration = Duration::from_mins(10);
 
 /// What is known of a completed file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,10 +40,10 @@ impl Kept {
     /// nothing.
     pub(super) fn may_go(&self, moment: &Moment) -> bool {
         let unchanged = if self.size == 0 { UNCHANGED_EMPTY } else { UNCHANGED };
-        let age_here = moment.now.duration_since(self.since);
-        let age_there = moment.server_now - self.ctime;
-        let reported = moment.reported_through.is_none_or(|through| self.ctime <= through) || age_here >= REPORT;
-        reported && age_here >= unchanged && age_there >= nanoseconds(unchanged.max(moment.keep))
+        let own_age = moment.now.duration_since(self.since);
+        let server_age = moment.server_now - self.ctime;
+        let reported = moment.reported_through.is_none_or(|through| self.ctime <= through) || own_age >= REPORT;
+        reported && own_age >= unchanged && server_age >= nanoseconds(unchanged.max(moment.keep))
     }
 }
 

@@ -15,7 +15,7 @@ const HELD_BACK: usize = 5;
 /// Most names that are tracked; further ones wait in their folder and are counted.
 const TRACKED: usize = 1_000_000;
 /// An empty file may be a placeholder of a producer that has not flushed yet.
-const EMPTY_QUIET: Duration = Duration::from_secs(60);
+const EMPTY_QUIET: Duration = Duration::from_mins(1);
 
 /// Why a file is still on the share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -245,15 +245,15 @@ impl Table {
     }
 
     fn held_back(&self) -> Vec<(Box<[u8]>, Held)> {
-        let key = |(name, candidate): (&Box<[u8]>, &Candidate)| {
+        let key = |name: &[u8], candidate: &Candidate| {
             let ctime = candidate.sample.map_or(i128::MAX, |sample| sample.identity.ctime);
-            (matches!(candidate.phase, Phase::Ignored), ctime, name.clone())
+            (matches!(candidate.phase, Phase::Ignored), ctime, Box::<[u8]>::from(name))
         };
         let mut oldest: Vec<(&Box<[u8]>, &Candidate)> = Vec::with_capacity(HELD_BACK + 1);
-        for entry in self.names.iter().filter(|(_, candidate)| candidate.is_held()) {
-            let place = oldest.partition_point(|other| key(*other) <= key(entry));
+        for (name, candidate) in self.names.iter().filter(|(_, candidate)| candidate.is_held()) {
+            let place = oldest.partition_point(|(other, known)| key(other, known) <= key(name, candidate));
             if place < HELD_BACK {
-                oldest.insert(place, entry);
+                oldest.insert(place, (name, candidate));
                 oldest.truncate(HELD_BACK);
             }
         }

@@ -55,8 +55,8 @@ impl DiskStage {
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
         let system = rustix::fs::statvfs(root)?;
         let fifth = system.f_blocks.saturating_mul(system.f_frsize) / 5;
-        let room = system.f_bavail.saturating_mul(system.f_frsize).saturating_sub(fifth);
-        let inner = Inner { folder, _lock: lock, pool, limit: limit.min(room), used: AtomicU64::new(0), next: AtomicU64::new(0) };
+        let unused = system.f_bavail.saturating_mul(system.f_frsize).saturating_sub(fifth);
+        let inner = Inner { folder, _lock: lock, pool, limit: limit.min(unused), used: AtomicU64::new(0), next: AtomicU64::new(0) };
         Ok(Self { inner: Some(Arc::new(inner)) })
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum, checksum_combine};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
 
 use super::{Buffer, Plan, Setback, source};
 use crate::{
@@ -70,7 +70,7 @@ impl Sent {
 /// A staged file of any stage.
 trait Staged: Send + Sync + std::fmt::Debug {
     fn keep(&self, offset: u64, block: Bytes);
-    fn read<'a>(&'a self, offset: u64, length: usize, buffer: Buffer) -> futures::future::BoxFuture<'a, Result<Buffer, Buffer>>;
+    fn read(&self, offset: u64, length: usize, buffer: Buffer) -> BoxFuture<'_, Result<Buffer, Buffer>>;
 }
 
 impl<F: StagedFile> Staged for F {
@@ -78,12 +78,7 @@ impl<F: StagedFile> Staged for F {
         StagedFile::keep(self, offset, block);
     }
 
-    fn read<'a>(
-        &'a self,
-        offset: u64,
-        length: usize,
-        mut buffer: Buffer,
-    ) -> futures::future::BoxFuture<'a, Result<Buffer, Buffer>> {
+    fn read(&self, offset: u64, length: usize, mut buffer: Buffer) -> BoxFuture<'_, Result<Buffer, Buffer>> {
         Box::pin(async move {
             match StagedFile::read(self, offset, length, std::mem::take(&mut buffer.bytes)).await {
                 Ok(bytes) => {

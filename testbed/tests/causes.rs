@@ -1,0 +1,145 @@
+//! Each thing that a person can get wrong is named in a condition within 30 seconds, and the session recovers by itself once it is
+//! right.
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+use anyhow::Result;
+use blobferry_crds::{UploadSession, conditions};
+use blobferry_testbed::{Stage, files, scenario};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+/// From the session's creation to its cause.
+const NAMED: Duration = Duration::from_secs(30);
+/// The kubelet looks at a changed Secret within about a minute and a half.
+const RECOVERED: Duration = Duration::from_mins(4);
+
+/// Waits until a condition is False and its message has all of `words`.
+async fn named(stage: &Stage, session: &str, type_: &str, words: &[&str]) -> Result<()> {
+    let says = |session: &UploadSession| {
+        let conditions = session.status.iter().flat_map(|status| &status.conditions);
+        conditions.filter(|condition| condition.type_ == type_ && condition.status == "False").any(|condition| {
+            let text = format!("{} {}", condition.reason, condition.message);
+            words.iter().all(|word| text.contains(word))
+        })
+    };
+    stage.await_session(session, NAMED, &format!("has {type_}=False naming {words:?}"), says).await.map(drop)
+}
+
+/// A file that is dropped now arrives, and the conditions are right again.
+async fn recovers(stage: &Stage, session: &str) -> Result<()> {
+    let delivery = stage.deliver(session, "after.dat", 4096)?;
+    stage.await_uploaded(session, 1, RECOVERED).await?;
+    stage.compare(session, &[delivery]).await?;
+    let is_ready = |session: &UploadSession| {
+        let mut conditions = session.status.iter().flat_map(|status| &status.conditions);
+        conditions.any(|condition| condition.type_ == conditions::READY && condition.status == "True")
+    };
+    stage.await_session(session, RECOVERED, "is ready", is_ready).await.map(drop)
+}
+
+fn credential(name: &str) -> Value {
+    json!({"destination": {"azureBlob": {"credentialsSecretRef": {"name": name}}}})
+}
+
+fn secret(data: &[(&str, &str)]) -> BTreeMap<String, String> {
+    data.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn missing_secret_is_named_and_heals_when_it_is_made() -> Result<()> {
+    scenario("secret", async |stage| {
+        stage.apply_session("s", credential("later")).await?;
+        named(stage, "s", conditions::DESTINATION_REACHABLE, &["Denied", "connectionString"]).await?;
+        let made =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "later"}, "stringData": stage.bed.account.secret()});
+        stage.api::<Secret>().patch("later", &PatchParams::apply("test"), &Patch::Apply(&made)).await?;
+        recovers(stage, "s").await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn wrong_key_is_named_and_heals_when_it_is_corrected() -> Result<()> {
+    scenario("key", async |stage| {
+        let right = stage.bed.account.secret();
+        let mut wrong = right.clone();
+        wrong.insert("accountKey".into(), "d3Jvbmc=".into());
+        stage.put_secret(&wrong).await?;
+        stage.apply_session("s", json!({})).await?;
+        named(stage, "s", conditions::DESTINATION_REACHABLE, &["Denied", "AuthenticationFailed"]).await?;
+        stage.put_secret(&right).await?;
+        recovers(stage, "s").await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn container_that_may_not_be_made_is_named_and_heals_when_somebody_makes_it() -> Result<()> {
+    scenario("container", async |stage| {
+        stage.put_secret(&secret(&[("sasToken", &stage.bed.account.blobs_only_token())])).await?;
+        stage.apply_session("s", json!({})).await?;
+        named(stage, "s", conditions::DESTINATION_REACHABLE, &["ContainerMissing", "does not exist"]).await?;
+        stage.blobs.create_container().await?;
+        recovers(stage, "s").await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn unreachable_account_is_named_by_its_host() -> Result<()> {
+    scenario("unreachable", async |stage| {
+        let nobody = json!({"destination": {"azureBlob": {"accountUrl": "https://nobody.blob.core.windows.net"}}});
+        stage.apply_session("s", nobody).await?;
+        named(stage, "s", conditions::DESTINATION_REACHABLE, &["Unreachable", "nobody.blob.core.windows.net"]).await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn missing_folder_is_named_and_heals_when_it_is_made() -> Result<()> {
+    scenario("folder", async |stage| {
+        fs::remove_dir(stage.share.join("incoming"))?;
+        stage.apply_session("s", json!({})).await?;
+        named(stage, "s", conditions::SOURCE_REACHABLE, &["SourceMissing", "incoming does not exist"]).await?;
+        files::make_folder(&stage.share.join("incoming"))?;
+        recovers(stage, "s").await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn missing_claim_is_named_and_heals_when_it_is_made() -> Result<()> {
+    scenario("claim", async |stage| {
+        let claims = stage.api::<PersistentVolumeClaim>();
+        let mut claim = claims.get("share").await?;
+        // The stage's claim is made again under the same name; its volume is bound to that name.
+        claims.delete("share", &kube::api::DeleteParams::background()).await?;
+        stage.apply_session("s", json!({})).await?;
+        named(stage, "s", conditions::READY, &["share"]).await?;
+        claim.metadata = kube::api::ObjectMeta { name: Some("share".into()), ..Default::default() };
+        claim.status = None;
+        blobferry_testbed::wait::until(NAMED, "the claim can be made again", async || {
+            Ok(Some(claims.create(&kube::api::PostParams::default(), &claim).await?))
+        })
+        .await?;
+        release_volume(stage).await?;
+        recovers(stage, "s").await
+    })
+    .await
+}
+
+/// A volume remembers the UID of the claim that it was bound to; a person who wants it bound again takes that away.
+async fn release_volume(stage: &Stage) -> Result<()> {
+    let volumes: kube::Api<k8s_openapi::api::core::v1::PersistentVolume> = kube::Api::all(stage.client());
+    let release = json!({"spec": {"claimRef": {"uid": null, "resourceVersion": null}}});
+    volumes.patch(&stage.namespace, &PatchParams::default(), &Patch::Merge(&release)).await?;
+    Ok(())
+}
