@@ -7,8 +7,9 @@ AZURITE_PORT=10000
 AZURITE_ACCOUNT=devstoreaccount1
 AZURITE_KEY=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==
 
+# start_azurite FOLDER: where it is installed.
 start_azurite() {
-  launch azurite node "$(azurite_folder)/node_modules/azurite/dist/src/blob/main.js" \
+  launch azurite node "$1/node_modules/azurite/dist/src/blob/main.js" \
     --blobHost 0.0.0.0 --blobPort "$AZURITE_PORT" --location "$BED_DIR/azurite" --disableTelemetry --silent
 }
 

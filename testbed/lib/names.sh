@@ -21,16 +21,23 @@ use_bed() {
   BED_NAME=$1
   [[ $BED_NAME =~ ^[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?$ ]] ||
     die "a bed's name has 1 to 20 small letters, digits and inner dashes, not '$BED_NAME'"
-  case $STATE/ in
-    /var/lib/* | /var/log/* | /run/*) die "BLOBFERRY_STATE is hidden inside a bed: choose a place outside /var/lib, /var/log and /run" ;;
-  esac
+  require_visible BLOBFERRY_STATE "$STATE"
+  require_visible BLOBFERRY_CACHE "$CACHE"
   BED_DIR=$BEDS/$BED_NAME
-  BED_LOCK=$CACHE/locks/$BED_NAME
+  BED_LOCK=$CACHE/locks/bed-$BED_NAME
   BED_SHARE=$BED_DIR/share
   BED_KUBECONFIG=$BED_DIR/admin.kubeconfig
   BED_NODE=bed-$BED_NAME
-  BED_CGROUP=blobferry/$BED_NAME
+  # A bed of that name may run from another place as well.
+  BED_CGROUP=blobferry/$BED_NAME-$(hash_of <(printf '%s' "$BED_DIR"))
   if [[ -e $BED_DIR/index ]]; then use_index "$(<"$BED_DIR/index")"; fi
+}
+
+# A bed has folders of its own in place of these.
+require_visible() {
+  case $2/ in
+    /var/lib/* | /var/log/* | /run/*) die "a bed cannot see $2: set $1 to a place outside /var/lib, /var/log and /run" ;;
+  esac
 }
 
 use_index() {

@@ -11,12 +11,12 @@ start_runtime() {
   launch containerd containerd --config "$BED_DIR/containerd.toml"
 }
 
-# start_node: the scheduler, the kubelet and the service proxy.
+# start_node PAUSE-ARCHIVE: the scheduler, the kubelet and the service proxy.
 start_node() {
   launch kube-scheduler kube-scheduler --kubeconfig "$BED_DIR/kube-scheduler.kubeconfig" \
     --leader-elect=false --bind-address 127.0.0.1
   await 30 containerd ctr --address "$CONTAINERD_SOCKET" version
-  import_image "$(pause_archive)" >>"$BED_DIR/log/containerd.log" 2>&1
+  import_image "$1" >>"$BED_DIR/log/containerd.log" 2>&1
   prepare_cgroup
   hide_kernel_settings
   write_kubelet_config >"$BED_DIR/kubelet.yaml"
