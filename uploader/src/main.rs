@@ -78,6 +78,12 @@ fn last_message(session_uid: String, error: &anyhow::Error) -> TerminationMessag
 
 /// Runs the session; it ends only by an error.
 async fn run(settings: Settings, telemetry: &Guard, terminal: Option<Terminal>) -> anyhow::Result<Infallible> {
+    tracing::info!(
+        incoming = %settings.folders.incoming_root.join(&settings.session.name).display(),
+        container = %settings.destination.container,
+        version = env!("CARGO_PKG_VERSION"),
+        "starting"
+    );
     let object = settings.report.object.clone();
     let (reports, shown) = watch::channel(Report::default());
     let (ready, is_ready) = watch::channel(false);
