@@ -254,7 +254,7 @@ mod tests {
     async fn outage_holds_up_later_generations_but_a_failure_of_the_file_itself_does_not() {
         for (own, expected) in [(false, None), (true, Some(2))] {
             let (mut schedule, now) = (Schedule::new(9), Instant::now());
-            let later = now + Duration::from_secs(60);
+            let later = now + Duration::from_mins(1);
             let (blob, first) = claimed("a", 1);
             schedule.add(&blob, first, later, Delay::Failed(own));
             let (blob, second) = claimed("a", 2);

@@ -59,10 +59,10 @@ mod tests {
         Kept { since: Instant::now(), ctime: 0, size }
     }
 
-    fn after(seconds_here: u64, seconds_there: i128, keep: u64) -> Moment {
+    fn after(own_seconds: u64, server_seconds: i128, keep: u64) -> Moment {
         Moment {
-            now: Instant::now() + Duration::from_secs(seconds_here),
-            server_now: seconds_there * 1_000_000_000,
+            now: Instant::now() + Duration::from_secs(own_seconds),
+            server_now: server_seconds * 1_000_000_000,
             keep: Duration::from_secs(keep),
             reported_through: None,
         }

@@ -48,17 +48,25 @@ impl DiskStage {
     /// that are gone are removed.
     pub fn open(root: &Path, process: &str, limit: u64, pool: Pool) -> io::Result<Self> {
         fs::create_dir_all(root)?;
+        let system = rustix::fs::statvfs(root)?;
+        let (all, free) = (system.f_blocks.saturating_mul(system.f_frsize), system.f_bavail.saturating_mul(system.f_frsize));
+        Self::with_budget(root, process, budget(limit, all, free), pool)
+    }
+
+    fn with_budget(root: &Path, process: &str, limit: u64, pool: Pool) -> io::Result<Self> {
         remove_unlocked(root)?;
         let folder = root.join(process);
         fs::create_dir_all(&folder)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        let system = rustix::fs::statvfs(root)?;
-        let fifth = system.f_blocks.saturating_mul(system.f_frsize) / 5;
-        let unused = system.f_bavail.saturating_mul(system.f_frsize).saturating_sub(fifth);
-        let inner = Inner { folder, _lock: lock, pool, limit: limit.min(unused), used: AtomicU64::new(0), next: AtomicU64::new(0) };
+        let inner = Inner { folder, _lock: lock, pool, limit, used: AtomicU64::new(0), next: AtomicU64::new(0) };
         Ok(Self { inner: Some(Arc::new(inner)) })
     }
+}
+
+/// The smaller of `limit` and what leaves a fifth of a file system of `all` bytes free.
+fn budget(limit: u64, all: u64, free: u64) -> u64 {
+    limit.min(free.saturating_sub(all / 5))
 }
 
 fn remove_unlocked(root: &Path) -> io::Result<()> {
@@ -181,7 +189,7 @@ mod tests {
     use super::*;
 
     fn stage(root: &Path, process: &str, limit: u64) -> DiskStage {
-        DiskStage::open(root, process, limit, Pool::new("stage", 1).unwrap()).unwrap()
+        DiskStage::with_budget(root, process, limit, Pool::new("stage", 1).unwrap()).unwrap()
     }
 
     #[tokio::test]
@@ -208,6 +216,13 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(stage.begin(3).await.is_some());
+    }
+
+    #[test]
+    fn fifth_of_the_file_system_stays_free() {
+        assert_eq!(budget(100, 1000, 900), 100);
+        assert_eq!(budget(100, 1000, 250), 50);
+        assert_eq!(budget(100, 1000, 100), 0);
     }
 
     #[test]

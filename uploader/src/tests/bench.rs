@@ -51,6 +51,10 @@ pub(super) struct Bench {
     pub(super) rules: Rules,
 }
 
+pub(super) fn blob(name: &str) -> BlobName {
+    blob_name("", DATE, SESSION, name.as_bytes()).unwrap()
+}
+
 pub(super) fn rules() -> Rules {
     Rules {
         min_file_age: QUIET,
@@ -59,7 +63,7 @@ pub(super) fn rules() -> Rules {
         single_put_size: 100 << 10,
         concurrency: 4,
         memory_limit: 16 << 20,
-        keep_completed_for: Duration::from_secs(60),
+        keep_completed_for: Duration::from_mins(1),
     }
 }
 
@@ -115,17 +119,13 @@ impl Bench {
         self.work().await;
     }
 
-    pub(super) fn blob(&self, name: &str) -> BlobName {
-        blob_name("", DATE, SESSION, name.as_bytes()).unwrap()
-    }
-
     pub(super) fn content(&self, name: &str) -> Option<Vec<u8>> {
-        self.store.content(&self.blob(name)).map(|bytes| bytes.to_vec())
+        self.store.content(&blob(name)).map(|bytes| bytes.to_vec())
     }
 
     /// Contents of all versions that were ever committed.
     pub(super) fn versions(&self, name: &str) -> Vec<Vec<u8>> {
-        self.store.versions(&self.blob(name)).iter().map(|version| version.bytes().to_vec()).collect()
+        self.store.versions(&blob(name)).iter().map(|version| version.bytes().to_vec()).collect()
     }
 
     /// Names below the processing folder, sorted by producer's name and claim.

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Bench, bench::QUIET};
+use super::{
+    Bench,
+    bench::{QUIET, blob},
+};
 use crate::blob::{BlobError, memory::Operation};
 
 fn large(seed: u8) -> Vec<u8> {
@@ -158,7 +161,7 @@ async fn unchanged_completed_file_is_deleted_when_its_time_has_come() {
 async fn blob_of_another_source_is_not_overwritten() {
     let mut bench = Bench::new().await;
     for (name, content) in [("small", b"1".to_vec()), ("large", large(0))] {
-        bench.store.write_as_another(&bench.blob(name), "theirs".into(), &std::collections::BTreeMap::new());
+        bench.store.write_as_another(&blob(name), "theirs".into(), &std::collections::BTreeMap::new());
         bench.drop_file(name, &content);
     }
     bench.settle().await;
@@ -169,8 +172,8 @@ async fn blob_of_another_source_is_not_overwritten() {
     assert_eq!(bench.states(), ["claimed", "claimed"]);
     assert!(bench.progress().recent_failures.iter().all(|failure| failure.reason == "DestinationOccupied"));
     assert_eq!(bench.store.calls(Operation::PutBlock), 0, "nothing was sent in vain");
-    bench.store.delete_as_another(&bench.blob("small"));
-    bench.later(Duration::from_secs(60)).await;
+    bench.store.delete_as_another(&blob("small"));
+    bench.later(Duration::from_mins(1)).await;
     assert_eq!(bench.content("small"), Some(b"1".to_vec()));
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::{Bench, bench::QUIET};
+use crate::blob::memory::Operation::{Blocks, Commit, Look, PutBlob, PutBlock};
 
 fn bytes(length: usize) -> Vec<u8> {
     (0..length).map(|index| u8::try_from(index * 7 % 251).unwrap()).collect()
@@ -36,7 +37,6 @@ async fn fresh_small_file_costs_one_request() {
     let mut bench = Bench::new().await;
     bench.drop_file("a", b"content");
     bench.settle().await;
-    use crate::blob::memory::Operation::{Blocks, Commit, Look, PutBlob, PutBlock};
     let calls: Vec<usize> =
         [PutBlob, Look, PutBlock, Commit, Blocks].iter().map(|operation| bench.store.calls(*operation)).collect();
     assert_eq!(calls, [1, 0, 0, 0, 0]);

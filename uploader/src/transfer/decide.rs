@@ -56,16 +56,16 @@ mod tests {
         ClaimId::new(OrderKey(key), ProcessId::new(1), 1)
     }
 
-    fn found(metadata: BTreeMap<String, String>) -> Option<Found> {
-        Some(Found { etag: ETag("e".into()), size: 1, metadata })
+    fn found(metadata: BTreeMap<String, String>) -> Found {
+        Found { etag: ETag("e".into()), size: 1, metadata }
     }
 
-    fn blob_of(session: &str, key: u64) -> Option<Found> {
+    fn blob_of(session: &str, key: u64) -> Found {
         found(metadata_of(&BlobOrigin { source: source(session), claim: claim(key), crc64: 1 }, 0))
     }
 
-    fn verdict(found: Option<Found>, overwrite: Overwrite) -> Verdict {
-        decide(found, &source("s"), &claim(5), overwrite)
+    fn verdict(found: impl Into<Option<Found>>, overwrite: Overwrite) -> Verdict {
+        decide(found.into(), &source("s"), &claim(5), overwrite)
     }
 
     #[test]

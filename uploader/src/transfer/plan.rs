@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn blocks_grow_to_fit_fifty_thousand_and_fewer_fly() {
         let terabyte = plan(1 << 40, 4 << 20).unwrap();
-        assert!(terabyte.blocks() <= 50_000 && terabyte.block_size % GRAIN == 0);
+        assert!(terabyte.blocks() <= 50_000 && terabyte.block_size.is_multiple_of(GRAIN));
         assert_eq!(terabyte.in_flight(8, 256 << 20), 6);
         assert_eq!(plan(u64::from(u32::MAX), 4 << 20).unwrap().block_size, 4 << 20);
         assert_eq!(plan(200 << 40, 4 << 20), None);
