@@ -196,8 +196,12 @@ impl Stage {
         what: &str,
         holds: impl Fn(&UploadSession) -> bool,
     ) -> Result<UploadSession> {
-        let look = async || Ok(self.sessions().get(name).await?);
-        wait::until_seen(within, &format!("session {name} {what}"), look, holds).await
+        wait::until(within, &format!("session {name} {what}"), async || {
+            let session = self.sessions().get(name).await?;
+            ensure!(holds(&session), "its status is {}", serde_json::to_string_pretty(&session.status)?);
+            Ok(Some(session))
+        })
+        .await
     }
 
     /// Waits until the session has uploaded that many files and waits for none.

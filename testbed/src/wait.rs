@@ -1,9 +1,6 @@
 //! Waiting for something that happens elsewhere, never for a time.
 
-use std::{
-    fmt::Debug,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
@@ -28,22 +25,4 @@ pub async fn until<T>(within: Duration, what: &str, mut ask: impl AsyncFnMut() -
         }
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-/// Looks until `holds` is true of what is seen, and returns that.
-///
-/// # Errors
-///
-/// When `within` is over, with what was seen last.
-pub async fn until_seen<T: Debug>(
-    within: Duration,
-    what: &str,
-    mut look: impl AsyncFnMut() -> Result<T>,
-    holds: impl Fn(&T) -> bool,
-) -> Result<T> {
-    until(within, what, async || {
-        let seen = look().await?;
-        if holds(&seen) { Ok(Some(seen)) } else { bail!("seen last: {seen:#?}") }
-    })
-    .await
 }
