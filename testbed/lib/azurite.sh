@@ -5,6 +5,7 @@
 # Azurite's only account, and the key that its documentation publishes.
 AZURITE_PORT=10000
 AZURITE_ACCOUNT=devstoreaccount1
+# shellcheck disable=SC2034 # lifecycle.sh prints it
 AZURITE_KEY=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==
 
 # start_azurite FOLDER: where it is installed.
