@@ -3,7 +3,6 @@
 
 use std::{io, path::Path, time::Duration};
 
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
@@ -121,6 +120,7 @@ async fn share_id<S: Share>(share: &S, folders: &Folders, process: ProcessId) ->
         id => return id,
     }
     let temporary = folders.processing.join(format!("{SHARE_ID}.{process}"));
+    remove_leftover(share, &temporary).await?;
     share.create_small(&temporary, Uuid::new_v4().to_string().as_bytes()).await?;
     let linked = share.link(&temporary, &path).await;
     share.remove(&temporary).await?;
@@ -128,6 +128,14 @@ async fn share_id<S: Share>(share: &S, folders: &Folders, process: ProcessId) ->
     match read_id(share, &path).await {
         Err(error) if error.is_absent() => Err(linked.err().unwrap_or(error)),
         id => id,
+    }
+}
+
+/// Removes what an earlier try of this process left, whose content could not be written.
+async fn remove_leftover<S: Share>(share: &S, path: &Path) -> ShareResult<()> {
+    match share.remove(path).await {
+        Err(error) if !error.is_absent() => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -173,6 +181,7 @@ async fn take_marker<S: Share>(
     }
     let temporary = path.with_file_name(format!(".{}.{process}", folders.session));
     let replaced = async {
+        remove_leftover(share, &temporary).await?;
         share.create_small(&temporary, &content).await?;
         share.rename(&temporary, &path).await
     };
@@ -202,12 +211,12 @@ async fn has_claims<S: Share>(share: &S, folders: &Folders) -> ShareResult<bool>
 /// True if a heartbeat that names the session moves while we watch. One that is long past on the server's clock needs no watching.
 async fn is_alive<S: Share>(share: &S, folders: &Folders, session_uid: &str, server_now: i128) -> Result<bool, Obstacle> {
     let recent = |beats: &[(Box<[u8]>, i128)]| beats.iter().any(|(_, mtime)| server_now - mtime < LONG_PAST);
-    let started = Instant::now();
     let first = beats_of(share, folders, session_uid).await.map_err(|error| Obstacle::share(&error))?;
-    if recent(&first) {
-        tracing::info!("another uploader had this folder a moment ago; watching for 30 s whether it still runs");
+    if !recent(&first) {
+        return Ok(false);
     }
-    while recent(&first) && started.elapsed() < SILENCE {
+    tracing::info!("another uploader had this folder a moment ago; watching for 30 s whether it still runs");
+    for _ in 0..SILENCE.as_secs().div_ceil(WATCH_STEP.as_secs()) {
         tokio::time::sleep(WATCH_STEP).await;
         if beats_of(share, folders, session_uid).await.map_err(|error| Obstacle::share(&error))? != first {
             return Ok(true);
