@@ -11,6 +11,7 @@ use crate::{
     azure::{AccountUrl, AzureSettings, AzureStore, NamedCredential, SettingsError},
     blob::BlobStore,
     books::{Books, SharedBooks},
+    collect::Collector,
     formats::{Marker, ProcessId},
     ledger::End,
     metrics::Metrics,
@@ -127,16 +128,17 @@ impl Uploader {
         };
         let uid = self.settings.session.uid.clone();
         let (session, publisher) = self.session(ground)?;
-        let collector = loop {
-            match run::recover(&session, &uid).await {
-                Ok(collector) => break collector,
+        let mut collector = Collector::default();
+        loop {
+            match run::recover(&session, &mut collector, &uid).await {
+                Ok(()) => break,
                 Err(error) if !patient => {
                     return Err(Fatal::Check { reason: "ShareFailed".into(), message: error.full().to_string() });
                 }
                 Err(error) => tracing::warn!(error = %error.full(), "cannot take up what is there, trying again"),
             }
             tokio::time::sleep(TRY_AGAIN).await;
-        };
+        }
         let tasks = run::start(&session, collector, pace, &uid, publisher);
         Ok(Running { session, tasks })
     }

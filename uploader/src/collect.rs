@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use tokio::time::Instant;
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     file::ClaimedFile,
     formats::{ProcessingName, Stamp, State},
     heartbeat::Heartbeats,
+    ledger::Left,
     schedule::{Delay, Task},
     session::{Edges, Session},
     share::{Entry, Kind, Listing, Share, ShareResult, join},
@@ -87,32 +88,52 @@ impl Collector {
                 State::Failed | State::FailedReason | State::Superseded => {}
             }
         }
-        let adopted = self.adopt(session, claimed).await?;
+        let adopted = self.adopt(session, claimed).await;
         let present: HashSet<PathBuf> = completed.iter().map(|(file, _)| file.path()).collect();
         self.kept.retain(|path, _| present.contains(path));
-        let deleted = self.collect(session, completed).await?;
+        let deleted = self.collect(session, completed).await;
         self.report_foreign(foreign);
         self.passes += 1;
         session.books().ledger.adopted = true;
         Ok(Pass { adopted, deleted, foreign })
     }
 
-    /// Takes up claimed files that nobody holds; returns how many.
-    async fn adopt<E: Edges>(&self, session: &Session<E>, claimed: Vec<Found>) -> ShareResult<u64> {
+    /// Takes up claimed files that nobody holds; returns how many. Those that are left to others, or cannot be looked at, are counted.
+    async fn adopt<E: Edges>(&self, session: &Session<E>, claimed: Vec<Found>) -> u64 {
         let now = Instant::now();
         let beats = |process| process != session.process && self.heartbeats.beats(process, &session.pod_uid, now);
-        let free = claimed.into_iter().filter(|file| !beats(file.name.claim.process));
-        let adopted = stream::iter(free).map(|file| adopt(session, file)).buffer_unordered(CALLS);
-        adopted.try_fold(0, |count, adopted| async move { Ok(count + u64::from(adopted)) }).await
+        let (others, free): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|file| beats(file.name.claim.process));
+        let mut left = Left::default();
+        for file in &others {
+            left.add(file.name.claim.key);
+        }
+        let mut adopting = stream::iter(free)
+            .map(|file| async move {
+                let key = file.name.claim.key;
+                (key, adopt(session, file).await)
+            })
+            .buffer_unordered(CALLS);
+        let mut adopted = 0;
+        while let Some((key, result)) = adopting.next().await {
+            match result {
+                Ok(taken) => adopted += u64::from(taken),
+                Err(error) => {
+                    tracing::warn!(error = %error.full(), "cannot take up a claimed file");
+                    left.add(key);
+                }
+            }
+        }
+        session.books().ledger.left = left;
+        adopted
     }
 
     /// Looks at new completed files and deletes those whose time has come; returns how many.
-    async fn collect<E: Edges>(&mut self, session: &Session<E>, completed: Vec<(Found, Stamp)>) -> ShareResult<u64> {
+    async fn collect<E: Edges>(&mut self, session: &Session<E>, completed: Vec<(Found, Stamp)>) -> u64 {
         let moment = moment(session);
         let (known, new): (Vec<_>, Vec<_>) = completed.into_iter().partition(|(file, _)| self.kept.contains_key(&file.path()));
         let mut looks = stream::iter(new).map(|(file, _)| first_sight(session, file)).buffer_unordered(CALLS);
-        while let Some(seen) = looks.try_next().await? {
-            let Some((file, kept)) = seen else { continue };
+        while let Some(seen) = looks.next().await {
+            let Some((file, kept)) = logged(seen).flatten() else { continue };
             if self.passes == 0 && file.name.claim.process != session.process {
                 session.books().ledger.found_completed(kept.size, kept.ctime);
             }
@@ -123,14 +144,15 @@ impl Collector {
         let due: Vec<_> = due.filter(|(kept, ..)| kept.may_go(&moment)).collect();
         let mut ends = stream::iter(due).map(|(kept, file, stamp)| end(session, kept, file, stamp)).buffer_unordered(CALLS);
         let mut deleted = 0;
-        while let Some((path, fate)) = ends.try_next().await? {
+        while let Some(end) = ends.next().await {
+            let Some((path, fate)) = logged(end) else { continue };
             deleted += u64::from(matches!(fate, Fate::Gone));
             match fate {
                 Fate::Touched(kept) => self.kept.insert(path, kept),
                 Fate::Gone | Fate::Claimed => self.kept.remove(&path),
             };
         }
-        Ok(deleted)
+        deleted
     }
 
     fn report_foreign(&mut self, foreign: u64) {
@@ -141,12 +163,17 @@ impl Collector {
     }
 }
 
+/// One bad file stops no other: its error is logged, and it is looked at again in the next pass.
+fn logged<T>(result: ShareResult<T>) -> Option<T> {
+    result.inspect_err(|error| tracing::warn!(error = %error.full(), "cannot look at a completed file")).ok()
+}
+
 /// Everything of this session, of every date, and the number of names that are not ours.
 async fn find<E: Edges>(session: &Session<E>) -> ShareResult<(Vec<Found>, u64)> {
     let (mut found, mut foreign) = (Vec::new(), 0);
     for (date, folder) in session_folders(session).await? {
         let entries = match list_all(&session.share, &folder).await {
-            Err(error) if error.is_absent() => continue,
+            Err(error) if error.is_absent() || error.kind() == io::ErrorKind::NotADirectory => continue,
             entries => entries?,
         };
         prune(session, &date, &folder, entries.is_empty()).await?;

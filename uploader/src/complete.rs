@@ -23,23 +23,13 @@ pub async fn complete<E: Edges>(
     let to = join(&file.folder, &name.to_bytes());
     let ticket = session.books().ledger.completing(session.server_now());
     let moved = rename_and_look(&session.share, &file.path(), &to).await;
-    let attributes = match moved {
-        Ok(Moved::Yes) => session.share.attributes(&to).await,
-        Ok(Moved::Gone) => {
-            session.books().ledger.not_completed(ticket);
-            return Ok(Finish::Gone);
-        }
-        Err(error) => Err(error),
-    };
-    // Another uploader may have collected the file already; then its time is not known, and needs not be.
-    let ctime = match attributes {
-        Ok(attributes) => attributes.identity.ctime,
-        Err(error) if error.is_absent() => session.server_now(),
-        Err(error) => {
-            session.books().ledger.not_completed(ticket);
-            return Err(error);
-        }
-    };
+    if !matches!(moved, Ok(Moved::Yes)) {
+        session.books().ledger.not_completed(ticket);
+        return moved.map(|_| Finish::Gone);
+    }
+    // The rename is the proof and is counted, whether its time can be read or not: another uploader may have collected the file.
+    let attributes = session.share.attributes(&to).await;
+    let ctime = attributes.map_or_else(|_| session.server_now(), |attributes| attributes.identity.ctime);
     session.saw_server_time(ctime);
     session.books().ledger.completed(ticket, &file.blob, identity.size, resumed, ctime);
     Ok(Finish::Completed)

@@ -15,7 +15,11 @@ use blobferry_crds::{ActiveFile, Check, FileProblem, Progress, conditions::short
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::{formats::BlobName, scan::Counts, schedule::Claimed};
+use crate::{
+    formats::{BlobName, OrderKey},
+    scan::Counts,
+    schedule::Claimed,
+};
 
 const RECENT_FAILURES: usize = 3;
 const ACTIVE_SHOWN: usize = 3;
@@ -87,6 +91,8 @@ pub struct Ledger {
     pub last_scan: Option<i128>,
     /// True once the files claimed by earlier processes are known.
     pub adopted: bool,
+    /// Claimed files that are not ours to upload now: another process beats, or they could not be looked at.
+    pub left: Left,
     share_free: Option<u64>,
     /// Completed files up to this time (server clock) are in a report that was taken; `None` if nobody takes reports.
     pub reported_through: Option<i128>,
@@ -95,6 +101,24 @@ pub struct Ledger {
     next_ticket: u64,
     counted: Option<i128>,
     earlier: Earlier,
+}
+
+/// Claimed files that nobody here holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// How many.
+    pub files: u64,
+    /// The least time (server clock) from which on one of them has waited.
+    pub oldest: Option<i128>,
+}
+
+impl Left {
+    /// One more, with this order key.
+    pub fn add(&mut self, key: OrderKey) {
+        let since = i128::from(key.0);
+        self.files += 1;
+        self.oldest = Some(self.oldest.map_or(since, |oldest| oldest.min(since)));
+    }
 }
 
 /// What is known of the counts of earlier processes.
@@ -270,12 +294,16 @@ impl Ledger {
 
     /// The ledger as the status shows it.
     pub fn progress(&self, now: &Now) -> Progress {
-        let sent: u64 = self.active.values().map(|active| active.sent.load(Ordering::Relaxed)).sum();
         let sizes: u64 = self.active.values().map(|active| active.size).sum();
         let (active, waiting, retrying) =
-            (self.active.len() as u64, now.incoming.waiting + now.claimed.waiting, now.claimed.retrying);
+            (self.active.len() as u64, now.incoming.waiting + now.claimed.waiting + self.left.files, now.claimed.retrying);
         let lasting = self.uploaded + self.failed + self.superseded + self.withdrawn;
-        let oldest = [now.incoming.oldest_ctime, now.claimed.oldest, self.active.values().map(|active| active.since).min()];
+        let oldest = [
+            now.incoming.oldest_ctime,
+            now.claimed.oldest,
+            self.left.oldest,
+            self.active.values().map(|active| active.since).min(),
+        ];
         let oldest = oldest.into_iter().flatten().min();
         Progress {
             files_seen: lasting + waiting + active + retrying + now.incoming.ignored,
@@ -289,7 +317,7 @@ impl Ledger {
             files_ignored: now.incoming.ignored,
             files_failing: self.failed + retrying,
             bytes_total: self.bytes_uploaded + now.incoming.waiting_bytes + now.claimed.bytes + sizes,
-            bytes_uploaded: self.bytes_uploaded + sent,
+            bytes_uploaded: self.bytes_uploaded,
             bytes_resumed: self.bytes_resumed,
             percent: String::new(),
             checks: self.checks(),
@@ -318,9 +346,14 @@ impl Ledger {
         check.or_else(file).map(|text| shorten(&text, MESSAGE))
     }
 
+    /// Bytes of active files that the service has. They are in no lasting count: after a crash they may have to be sent again.
+    pub fn bytes_under_way(&self) -> u64 {
+        self.active.values().map(|active| active.sent.load(Ordering::Relaxed)).sum()
+    }
+
     /// Bytes that this process brought to the service, for the rate.
     pub fn bytes_sent(&self) -> u64 {
-        self.own_bytes + self.active.values().map(|active| active.sent.load(Ordering::Relaxed)).sum::<u64>()
+        self.own_bytes + self.bytes_under_way()
     }
 
     /// The files that workers hold, for the status.
@@ -372,7 +405,8 @@ mod tests {
         ledger.started(&blob(), Active { name: "a".into(), size: 9, since: 45, sent: Arc::new(AtomicU64::new(4)) });
         let progress = ledger.progress(&now());
         assert_eq!(progress.files_seen, 10 + 1 + 1 + 3 + 1 + 4 + 3);
-        assert_eq!((progress.files_waiting, progress.files_failing, progress.bytes_total, progress.bytes_uploaded), (3, 4, 36, 4));
+        assert_eq!((progress.files_waiting, progress.files_failing, progress.bytes_total, progress.bytes_uploaded), (3, 4, 36, 0));
+        assert_eq!(ledger.bytes_under_way(), 4);
     }
 
     #[test]

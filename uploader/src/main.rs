@@ -100,6 +100,8 @@ async fn run(settings: Settings, telemetry: &Guard, terminal: Option<Terminal>) 
         }
         return session(uploader, false, &ready).await;
     };
+    // Until somebody has taken a report, nothing is in one.
+    uploader.books().lock().ledger.reported_through = Some(i128::MIN);
     let (resumed, mut is_resumed) = watch::channel(false);
     let reporting = tokio::spawn(report(object, uploader.books(), shown, resumed));
     let waited = tokio::time::timeout(OLD_COUNTERS, is_resumed.wait_for(|resumed| *resumed)).await;
@@ -130,11 +132,7 @@ async fn report(
         Ok(previous) => previous,
         Err(gone) => return Ok(gone),
     };
-    {
-        let mut books = books.lock();
-        books.ledger.resume(&old);
-        books.ledger.reported_through = Some(i128::MIN);
-    }
+    books.lock().ledger.resume(&old);
     resumed.send_replace(true);
     let mut answers = writer.answers();
     tokio::spawn(async move {

@@ -1,6 +1,6 @@
 //! Turns the books into a report and hands it to whoever shows it.
 
-use blobferry_crds::Activity;
+use blobferry_crds::{Activity, Progress};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -29,10 +29,12 @@ impl Publisher {
             return;
         }
         let mut progress = books.progress();
-        progress.percent = text::percent(&progress);
+        let under_way = books.ledger.bytes_under_way();
+        let shown = Progress { bytes_uploaded: progress.bytes_uploaded + under_way, ..progress.clone() };
+        progress.percent = text::percent(&shown);
         let sent = books.ledger.bytes_sent();
         let rate = self.rate.get_or_insert_with(|| Rate::new(sent, now.into_std())).observe(sent, now.into_std());
-        let left = progress.bytes_total.saturating_sub(progress.bytes_uploaded);
+        let left = shown.bytes_total.saturating_sub(shown.bytes_uploaded);
         let activity = Activity {
             rate: text::rate(rate),
             eta: text::eta(left, rate),

@@ -37,12 +37,11 @@ pub struct Pace {
 }
 
 /// Takes up what earlier processes left; before this nothing is claimed.
-pub async fn recover<E: Edges>(session: &Session<E>, session_uid: &str) -> Result<Collector, ShareError> {
+pub async fn recover<E: Edges>(session: &Session<E>, collector: &mut Collector, session_uid: &str) -> Result<(), ShareError> {
     heartbeat::beat(session, session_uid).await?;
     session.books().ledger.count_from(session.server_now());
-    let mut collector = Collector::default();
     collector.pass(session).await?;
-    Ok(collector)
+    Ok(())
 }
 
 /// Starts all loops of a session; they end when the set is dropped.
@@ -113,7 +112,7 @@ async fn heartbeat_loop<E: Edges>(session: Arc<Session<E>>, session_uid: String)
     }
 }
 
-/// Looks at a container that failed until it works again; then what failed for its sake is due at once.
+/// Looks at a container that failed until it works again.
 async fn destination_loop<E: Edges>(session: Arc<Session<E>>) {
     loop {
         tokio::time::sleep(DESTINATION_CHECK).await;
@@ -123,9 +122,11 @@ async fn destination_loop<E: Edges>(session: Arc<Session<E>>) {
         session.store.refresh().await;
         match session.store.prepare().await {
             Ok(()) => {
-                tracing::info!("the container can be used again");
-                session.books().ledger.works(End::Destination, work::FILES);
-                session.hurry();
+                // Reading works. Whether writing does is for the next file to say, if one waits for it.
+                let mut books = session.books();
+                if books.ledger.failing().next().is_none() {
+                    books.ledger.works(End::Destination, work::FILES);
+                }
             }
             Err(error) => {
                 let (reason, message) = (error.reason(), error.to_string());

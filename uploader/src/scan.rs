@@ -32,14 +32,14 @@ pub async fn pass<E: Edges>(session: &Session<E>) -> Result<(), ShareError> {
             let mut books = session.books();
             entries.into_iter().filter(|entry| books.table.observe(&entry.name, entry.kind, now)).map(|entry| entry.name).collect()
         };
-        look_at(session, due).await?;
+        look_at(session, due).await;
     }
     session.books().scanned(started);
     session.offer_stable();
     Ok(())
 }
 
-async fn look_at<E: Edges>(session: &Session<E>, names: Vec<Box<[u8]>>) -> Result<(), ShareError> {
+async fn look_at<E: Edges>(session: &Session<E>, names: Vec<Box<[u8]>>) {
     let mut looks = stream::iter(names)
         .map(|name| async move {
             let found = session.share.attributes(&join(&session.folders.incoming, &name)).await;
@@ -52,8 +52,11 @@ async fn look_at<E: Edges>(session: &Session<E>, names: Vec<Box<[u8]>>) -> Resul
             Err(error) if error.is_absent() => session.books().vanished(&name),
             // The handle behind the name changed under the look; the next scan looks again.
             Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle => {}
-            Err(error) => return Err(error),
+            // One bad file stops no other.
+            Err(error) => {
+                let held = Held { reason: "Unreadable", message: error.full().to_string() };
+                session.books().table.hold(&name, held);
+            }
         }
     }
-    Ok(())
 }

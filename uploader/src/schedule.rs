@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     file::ClaimedFile,
-    formats::{BlobName, OrderKey},
+    formats::{BlobName, ClaimId},
     scan::StableFile,
 };
 
@@ -39,12 +39,19 @@ struct Queued {
     delay: Delay,
 }
 
+/// A task's place among those of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Claimed(ClaimId),
+    Incoming,
+}
+
 /// The tasks of one blob name.
 #[derive(Debug, Default)]
 struct Lane {
     active: bool,
-    /// By key; a file that is not claimed yet comes after all that are.
-    waiting: BTreeMap<OrderKey, Queued>,
+    /// In the order of their claims; a file that is not claimed yet comes after all that are.
+    waiting: BTreeMap<Place, Queued>,
     /// The lane's place among those that are due.
     place: Option<(Instant, u64)>,
 }
@@ -93,13 +100,15 @@ impl Schedule {
         let key = match &task {
             Task::Incoming(_) => {
                 self.incoming += 1;
-                OrderKey(u64::MAX)
+                Place::Incoming
             }
-            Task::Claimed(file) => file.name.claim.key,
+            Task::Claimed(file) => Place::Claimed(file.name.claim),
         };
         self.order += 1;
         let queued = Queued { task, due, order: self.order, delay };
-        self.lanes.entry(blob.clone()).or_default().waiting.insert(key, queued);
+        let replaced = self.lanes.entry(blob.clone()).or_default().waiting.insert(key, queued);
+        // A name that vanished and came again while it waited.
+        self.incoming -= usize::from(replaced.is_some_and(|old| matches!(old.task, Task::Incoming(_))));
         self.place(blob);
     }
 
@@ -129,19 +138,6 @@ impl Schedule {
         if let Some(lane) = self.lanes.get_mut(blob) {
             lane.active = false;
             self.place(blob);
-        }
-    }
-
-    /// Makes everything due at once that failed for another's sake.
-    pub fn hurry(&mut self, now: Instant) {
-        let blobs: Vec<BlobName> = self.lanes.keys().cloned().collect();
-        for blob in blobs {
-            for queued in self.lanes.get_mut(&blob).into_iter().flat_map(|lane| lane.waiting.values_mut()) {
-                if queued.delay == Delay::Failed(false) {
-                    queued.due = queued.due.min(now);
-                }
-            }
-            self.place(&blob);
         }
     }
 
@@ -190,7 +186,7 @@ impl Schedule {
 impl Lane {
     /// The key of the task that goes next: the least one, but one that failed for its own sake lets those after it go first if they are
     /// due earlier.
-    fn next(&self) -> Option<OrderKey> {
+    fn next(&self) -> Option<Place> {
         let blocking = self.waiting.iter().position(|(_, queued)| queued.delay != Delay::Failed(true));
         self.waiting
             .iter()
@@ -206,7 +202,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        formats::{ClaimId, ProcessId, ProcessingName, blob_name},
+        formats::{OrderKey, ProcessId, ProcessingName, blob_name},
         share::Identity,
     };
 
@@ -272,6 +268,9 @@ mod tests {
         let (blob, task) = incoming("b");
         schedule.add(&blob, task, now, Delay::Waiting);
         assert!(!schedule.has_room());
+        let (blob, again) = incoming("b");
+        schedule.add(&blob, again, now, Delay::Waiting);
+        assert_eq!(schedule.queued(), 1, "the same name again takes no second place");
         assert_eq!(key_of(schedule.take(now)), Some(u64::MAX));
         assert_eq!(schedule.next_due(), Some(now + Duration::from_secs(9)));
         assert_eq!(schedule.claimed(), Claimed { waiting: 0, retrying: 1, bytes: 0, oldest: Some(1) });

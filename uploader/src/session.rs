@@ -207,12 +207,6 @@ impl<E: Edges> Session<E> {
         self.wake.notify_waiters();
     }
 
-    /// Makes everything due at once that failed for the sake of one of the ends.
-    pub fn hurry(&self) {
-        self.books().schedule.hurry(Instant::now());
-        self.wake.notify_waiters();
-    }
-
     /// The next task that is due, as soon as there is one.
     pub async fn next_task(&self) -> (BlobName, Task) {
         loop {

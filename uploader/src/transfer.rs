@@ -50,6 +50,10 @@ pub async fn attempt<E: Edges>(
     progress: &AtomicU64,
 ) -> Result<Finish, Setback> {
     let Some(open) = source::open(session, file, opened).await? else { return Ok(Finish::Gone) };
+    if file.sample.is_some_and(|sample| sample.inode != open.identity.inode) {
+        // A newer file took the name between the look and the rename; it must not go under the older one's key.
+        return confirm::become_next_generation(session, file, &open.identity, file.name.claim.key).await;
+    }
     let size = open.identity.size;
     let small = size <= session.rules.single_put_size;
     // A fresh small name costs one request: its condition is the look.
@@ -85,7 +89,7 @@ async fn put<E: Edges>(
     }
     let body = buffer.freeze();
     let crc64 = send::crc64(&body);
-    source::check_unchanged(session, file, &mut open, source::Compare::Whole(crc64)).await?;
+    source::check_unchanged(session, file, &mut open, None).await?;
     let properties = properties(session, file, &open.identity, crc64);
     session.store.put_blob(&file.blob, body, crc64, condition, &properties).await?;
     progress.store(open.identity.size, Ordering::Relaxed);
@@ -108,7 +112,7 @@ async fn send_and_commit<E: Edges>(
         Verdict::Overtaken(key) => return overtaken(session, file, &open.identity, key).await,
         Verdict::Occupied(message) => return Err(Setback::occupied(message)),
     };
-    source::check_unchanged(session, file, &mut open, source::Compare::Blocks(&blocks)).await?;
+    source::check_unchanged(session, file, &mut open, Some(&blocks)).await?;
     let properties = properties(session, file, &open.identity, send::combined(&blocks));
     if let Err(error) = session.store.commit(&file.blob, &blocks, &condition, &properties).await {
         return Err(Setback::of_commit(file, error));
@@ -140,9 +144,11 @@ async fn overtaken<E: Edges>(
     identity: &Identity,
     by: OrderKey,
 ) -> Result<Finish, Setback> {
+    // The claim's rename set the ctime; one before the later file's sample proves the order. A later ctime with an old mtime is a
+    // chmod, or cannot be told from one: then the file is kept and shown, and nothing newer is replaced.
     let as_sampled = match &file.sample {
         Some(sample) => sample.same_content(identity),
-        None => identity.mtime <= i128::from(file.name.claim.key.0),
+        None => identity.ctime < i128::from(by.0) || identity.mtime <= i128::from(file.name.claim.key.0),
     };
     if as_sampled {
         return Ok(supersede(session, file).await?);

@@ -78,6 +78,8 @@ async fn take<E: Edges>(
         // If it was claimed all the same, the collector's next pass finds it.
         Err(error) => {
             books.table.watch_again(&stable.name);
+            // Until then nobody can say that everything is uploaded.
+            books.ledger.adopted = false;
             share_failed(&mut books.ledger, &error);
         }
     }

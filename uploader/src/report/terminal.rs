@@ -76,7 +76,8 @@ impl Terminal {
 
     fn draw(&self, report: &Report) {
         self.overall.set_length(report.progress.bytes_total.max(1));
-        self.overall.set_position(report.progress.bytes_uploaded);
+        let under_way: u64 = report.activity.active_files.iter().map(|file| file.bytes_sent).sum();
+        self.overall.set_position(report.progress.bytes_uploaded + under_way);
         self.overall.set_message(headline(report));
         let texts = lines(report);
         let mut bars = self.lines();
@@ -214,7 +215,7 @@ mod tests {
         terminal.draw(&busy());
         terminal.leave();
         let expected = "\
-truck-7 [==========>             ] 42%  1.2 GB of 2.8 GB  12.3 MB/s, 2m left
+truck-7 [===========>            ] 42%  1.2 GB of 2.8 GB  12.3 MB/s, 2m left
   files: 12 uploaded, 3 waiting, 2 active
    50% of  300 MB  a.dat
     0% of  300 MB  b?[2J.dat

@@ -10,6 +10,8 @@ use tokio::time::Instant;
 use super::Filter;
 use crate::share::{Attributes, Identity, Kind};
 
+/// Time between two tries of a file that is held back.
+const HELD_LOOK: Duration = Duration::from_mins(1);
 /// Files whose reason is shown.
 const HELD_BACK: usize = 5;
 /// Most names that are tracked; further ones wait in their folder and are counted.
@@ -34,14 +36,17 @@ enum Phase {
     Queued,
     /// Not taken for a reason of its own; looked at again at each scan that is due.
     Held(Held),
-    /// Left alone by the session's rules.
+    /// Left alone because of its name.
     Ignored,
+    /// Left alone because it is no regular file; another file may take its name.
+    NoFile,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     identity: Identity,
     since: Instant,
+    looked: Instant,
     looks: u32,
 }
 
@@ -117,6 +122,10 @@ impl Table {
         let scan = self.scan;
         if let Some(candidate) = self.names.get_mut(name) {
             candidate.seen = scan;
+            if matches!(candidate.phase, Phase::NoFile) && kind == Kind::File {
+                candidate.phase = Phase::Watching;
+                self.summary = None;
+            }
             return candidate.due(self.quiet, now);
         }
         self.summary = None;
@@ -124,8 +133,12 @@ impl Table {
             self.untracked += 1;
             return false;
         }
-        let taken = matches!(kind, Kind::File | Kind::Unknown) && self.filter.takes(name);
-        let phase = if taken { Phase::Watching } else { Phase::Ignored };
+        let phase = match kind {
+            _ if !self.filter.takes(name) => Phase::Ignored,
+            Kind::File | Kind::Unknown => Phase::Watching,
+            Kind::Folder | Kind::Special => Phase::NoFile,
+        };
+        let taken = matches!(phase, Phase::Watching);
         self.names.insert(name.into(), Candidate { phase, sample: None, seen: scan });
         taken
     }
@@ -135,12 +148,19 @@ impl Table {
         let Some(candidate) = self.names.get_mut(name) else { return };
         self.summary = None;
         if attributes.kind != Kind::File {
-            candidate.phase = Phase::Ignored;
+            candidate.phase = Phase::NoFile;
             return;
         }
         match &mut candidate.sample {
-            Some(sample) if sample.identity == attributes.identity => sample.looks += 1,
-            _ => candidate.sample = Some(Sample { identity: attributes.identity, since: now, looks: 1 }),
+            Some(sample) if sample.identity == attributes.identity => {
+                sample.looks += 1;
+                sample.looked = now;
+            }
+            _ => candidate.sample = Some(Sample { identity: attributes.identity, since: now, looked: now, looks: 1 }),
+        }
+        // What held it may be over, whether that shows in its attributes or not: it is tried again.
+        if matches!(candidate.phase, Phase::Held(_)) {
+            candidate.phase = Phase::Watching;
         }
     }
 
@@ -228,7 +248,7 @@ impl Table {
         let mut counts = Counts { waiting: self.untracked, unknown: self.untracked > 0, ..Counts::default() };
         for candidate in self.names.values() {
             match (&candidate.phase, candidate.sample) {
-                (Phase::Ignored, _) => counts.ignored += 1,
+                (Phase::Ignored | Phase::NoFile, _) => counts.ignored += 1,
                 (_, None) => {
                     counts.waiting += 1;
                     counts.unknown = true;
@@ -247,7 +267,7 @@ impl Table {
     fn held_back(&self) -> Vec<(Box<[u8]>, Held)> {
         let key = |name: &[u8], candidate: &Candidate| {
             let ctime = candidate.sample.map_or(i128::MAX, |sample| sample.identity.ctime);
-            (matches!(candidate.phase, Phase::Ignored), ctime, Box::<[u8]>::from(name))
+            (matches!(candidate.phase, Phase::Ignored | Phase::NoFile), ctime, Box::<[u8]>::from(name))
         };
         let mut oldest: Vec<(&Box<[u8]>, &Candidate)> = Vec::with_capacity(HELD_BACK + 1);
         for (name, candidate) in self.names.iter().filter(|(_, candidate)| candidate.is_held()) {
@@ -277,8 +297,8 @@ impl Candidate {
     /// nothing, because any change moves the ctime.
     fn due(&self, quiet: Duration, now: Instant) -> bool {
         match (&self.phase, self.sample) {
-            (Phase::Ignored | Phase::Queued, _) => false,
-            (Phase::Held(_), Some(sample)) => now.duration_since(sample.since) >= EMPTY_QUIET,
+            (Phase::Ignored | Phase::NoFile | Phase::Queued, _) => false,
+            (Phase::Held(_), Some(sample)) => now.duration_since(sample.looked) >= HELD_LOOK,
             (_, None) => true,
             (Phase::Watching, Some(sample)) => sample.looks < 2 || now.duration_since(sample.since) >= self.quiet_period(quiet),
         }
@@ -286,7 +306,7 @@ impl Candidate {
 
     /// Ignored names and names never looked at were not counted as files that wait for us.
     fn is_withdrawn_when_gone(&self) -> bool {
-        !matches!(self.phase, Phase::Ignored) && self.sample.is_some()
+        !matches!(self.phase, Phase::Ignored | Phase::NoFile) && self.sample.is_some()
     }
 
     fn is_held(&self) -> bool {
@@ -297,9 +317,8 @@ impl Candidate {
         let held = |reason, message: &str| Some(Held { reason, message: message.to_owned() });
         match (&self.phase, self.sample) {
             (Phase::Held(known), _) => Some(known.clone()),
-            (Phase::Ignored, _) => {
-                held("Ignored", "left alone by watch.ignore, watch.fileExtensions, or because it is no regular file")
-            }
+            (Phase::Ignored, _) => held("Ignored", "left alone by watch.ignore or watch.fileExtensions"),
+            (Phase::NoFile, _) => held("Ignored", "left alone because it is no regular file"),
             (Phase::Watching, Some(sample)) if sample.looks < 2 => held("StillGrowing", "it changed at the last look"),
             (Phase::Watching, Some(_)) => held("TooYoung", "unchanged for less than watch.minFileAge (60 s for an empty file)"),
             (Phase::Watching, None) | (Phase::Queued, _) => None,
@@ -384,6 +403,21 @@ mod tests {
         assert!(!table.observe(b"a", Kind::File, start + QUIET * 9));
         assert!(!table.observe(b"x.tmp", Kind::File, start));
         assert!(!table.observe(b"x.tmp", Kind::File, start + QUIET));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn held_file_is_tried_again_after_a_minute_and_a_link_that_became_a_file_at_once() {
+        let (mut table, start) = (table(), Instant::now());
+        scan(&mut table, b"a", &file(1, 1), start);
+        scan(&mut table, b"a", &file(1, 1), start + QUIET);
+        table.hold(b"a", Held { reason: "Unreadable", message: String::new() });
+        scan(&mut table, b"a", &file(1, 1), start + QUIET * 2);
+        assert!(table.stable(start + QUIET * 2).is_empty());
+        scan(&mut table, b"a", &file(1, 1), start + QUIET + HELD_LOOK);
+        assert_eq!(table.stable(start + QUIET + HELD_LOOK).len(), 1);
+        table.begin_scan();
+        assert!(!table.observe(b"link", Kind::Special, start));
+        assert!(table.observe(b"link", Kind::File, start));
     }
 
     #[tokio::test(start_paused = true)]

@@ -189,6 +189,7 @@ async fn process(share: &Path, store: &MemoryStore, rules: &Rules, number: u64) 
         seed: number,
     }));
     session.books().ledger.resume(&Progress::default());
-    let collector = recover(&session, "uid").await.unwrap();
+    let mut collector = Collector::default();
+    recover(&session, &mut collector, "uid").await.unwrap();
     (session, collector)
 }

@@ -36,7 +36,7 @@ impl Setback {
 
     /// The blob's name is taken.
     pub fn occupied(message: &str) -> Self {
-        Self::failed("DestinationOccupied", message.into(), true)
+        Self::failed("DestinationOccupied", message.into(), false)
     }
 
     fn end(end: End, reason: &str, message: String, retry_after: Option<Duration>) -> Self {
@@ -72,10 +72,12 @@ impl From<BlobError> for Setback {
             BlobError::Transient { .. } | BlobError::Denied { .. } | BlobError::ContainerMissing { .. } => {
                 Self::end(End::Destination, &reason, message, retry_after)
             }
-            BlobError::BlocksMissing { .. } | BlobError::Corrupted { .. } => Self::failed(&reason, message, false),
-            BlobError::ForeignBlocks { .. } | BlobError::Protected { .. } | BlobError::Rejected { .. } => {
-                Self::failed(&reason, message, true)
-            }
+            // What stands in the way is not the file's fault: it waits, and so do later files of its name.
+            BlobError::BlocksMissing { .. }
+            | BlobError::Corrupted { .. }
+            | BlobError::ForeignBlocks { .. }
+            | BlobError::Protected { .. } => Self::failed(&reason, message, false),
+            BlobError::Rejected { .. } => Self::failed(&reason, message, true),
         }
     }
 }

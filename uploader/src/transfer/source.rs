@@ -23,14 +23,8 @@ pub(super) struct Source<F> {
     pub(super) identity: Identity,
 }
 
-/// What the content is compared with after a change of the ctime alone.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Compare<'a> {
-    /// The checksum of the whole content.
-    Whole(u64),
-    /// The blocks that were sent.
-    Blocks(&'a [BlockId]),
-}
+/// Comparisons after changes of the ctime alone; a file that is touched all the time must not be read for ever.
+const COMPARISONS: u32 = 2;
 
 /// Opens the file unless `opened` is it, and looks at it by name and by descriptor; `None` if its name is gone.
 pub(super) async fn open<E: Edges>(
@@ -59,26 +53,35 @@ pub(super) async fn open<E: Edges>(
 }
 
 /// The last check before a commit: by name and by descriptor the file must be what was read. A change of the ctime alone (chmod, a new
-/// hard link, a backup tool) is settled by comparing the content.
+/// hard link, a backup tool) is settled by comparing the content with the blocks that were sent; where nothing was sent yet, the file
+/// is simply read again.
 pub(super) async fn check_unchanged<E: Edges>(
     session: &Session<E>,
     file: &mut ClaimedFile,
     source: &mut Source<<E::Share as Share>::File>,
-    compare: Compare<'_>,
+    sent: Option<&[BlockId]>,
 ) -> Result<(), Setback> {
-    loop {
+    for _ in 0..COMPARISONS {
         let by_name = session.share.attributes(&file.path()).await?.identity;
         let by_descriptor = source.file.attributes().await?.identity;
         if by_name == source.identity && by_descriptor == source.identity {
             return Ok(());
         }
-        let only_ctime = by_name == by_descriptor && by_name.same_content(&source.identity);
-        if !only_ctime || !is_same_content(session, source, compare).await? {
+        if by_name != by_descriptor || !by_name.same_content(&source.identity) {
+            return Err(changed_to(session, file, by_name));
+        }
+        let Some(blocks) = sent else {
+            file.accept_attributes(by_name);
+            return Err(Setback::LookAgain);
+        };
+        if !is_same_content(session, source, blocks).await? {
             return Err(changed_to(session, file, by_name));
         }
         source.identity = by_name;
         file.accept_attributes(by_name);
     }
+    let message = "something changes the file's attributes all the time (a backup tool?): stop it, or wait until it is done";
+    Err(Setback::failed("KeepsChanging", message.into(), true))
 }
 
 /// The setback for a file that is not what it was.
@@ -103,21 +106,16 @@ fn changed_to<E: Edges>(session: &Session<E>, file: &mut ClaimedFile, identity: 
 async fn is_same_content<E: Edges>(
     session: &Session<E>,
     source: &Source<<E::Share as Share>::File>,
-    compare: Compare<'_>,
+    blocks: &[BlockId],
 ) -> Result<bool, Setback> {
-    match compare {
-        Compare::Whole(crc64) => Ok(whole_crc64(session, source).await? == Some(crc64)),
-        Compare::Blocks(blocks) => {
-            let mut offset = 0;
-            for block in blocks {
-                if range_crc64(session, source, offset, u64::from(block.length)).await? != Some(block.crc64) {
-                    return Ok(false);
-                }
-                offset += u64::from(block.length);
-            }
-            Ok(offset == source.identity.size)
+    let mut offset = 0;
+    for block in blocks {
+        if range_crc64(session, source, offset, u64::from(block.length)).await? != Some(block.crc64) {
+            return Ok(false);
         }
+        offset += u64::from(block.length);
     }
+    Ok(offset == source.identity.size)
 }
 
 /// The checksum of the whole content; `None` if the file is shorter than it was.
