@@ -115,11 +115,11 @@ pub struct Progress {
     pub files_failing: u64,
     /// Bytes of all files uploaded and known to wait.
     pub bytes_total: u64,
-    /// Bytes of the files that are uploaded, and of the blocks of active files that are.
+    /// Bytes of the files that are uploaded; those of active files are in percent.
     pub bytes_uploaded: u64,
     /// Bytes that were not sent again after a restart, because the service had them.
     pub bytes_resumed: u64,
-    /// `bytesUploaded` of `bytesTotal`, like 87%.
+    /// Share of the bytes that is uploaded, blocks of active files included, like 87%.
     #[schemars(length(max = 8))]
     pub percent: String,
     /// What the uploader found of the share and the container.
