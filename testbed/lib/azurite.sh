@@ -16,7 +16,7 @@ start_azurite() {
 
 # Any answer will do: without a key it is a refusal.
 await_azurite() {
-  await 60 Azurite curl --silent --output /dev/null --noproxy '*' "$(azurite_account_url)"
+  await 180 Azurite curl --silent --output /dev/null --noproxy '*' "$(azurite_account_url)"
 }
 
 azurite_account_url() { printf 'http://%s:%s/%s\n' "$BED_ADDRESS" "$AZURITE_PORT" "$AZURITE_ACCOUNT"; }

@@ -20,7 +20,7 @@ start_api() {
     --service-account-signing-key-file "$(key_of service-account)" \
     --kubelet-client-certificate "$(certificate_of kubelet-client)" --kubelet-client-key "$(key_of kubelet-client)" \
     --kubelet-certificate-authority "$(certificate_of ca)" --kubelet-preferred-address-types InternalIP
-  await 60 "the API server" api_is_ready
+  await 180 "the API server" api_is_ready
 }
 
 api_is_ready() { curl --silent --fail --cacert "$(certificate_of ca)" --noproxy '*' "https://$BED_ADDRESS:6443/readyz"; }
@@ -36,7 +36,7 @@ start_controllers() {
 
 # A pod created before this is refused.
 await_service_accounts() {
-  await 60 "the default service account" admin_kubectl get serviceaccount default --namespace default
+  await 180 "the default service account" admin_kubectl get serviceaccount default --namespace default
 }
 
 admin_kubectl() { kubectl --kubeconfig "$BED_KUBECONFIG" "$@"; }

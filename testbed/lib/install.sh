@@ -11,7 +11,7 @@ install_blobferry() {
     --set "image.operator.repository=${1%:*},image.operator.tag=${1##*:}" \
     --set "image.uploader.repository=${2%:*},image.uploader.tag=${2##*:}" \
     --set "accountHostSuffixes={.blob.core.windows.net,$3}" \
-    --wait --timeout 2m
+    --wait --timeout 5m
 }
 
 # load_and_install BED: builds the images, gives them to the bed's node and
@@ -29,6 +29,6 @@ load_and_install() {
 
 restart_everything() {
   kubectl --namespace "$RELEASE_NAMESPACE" rollout restart deployment
-  kubectl --namespace "$RELEASE_NAMESPACE" rollout status deployment --timeout=60s
+  kubectl --namespace "$RELEASE_NAMESPACE" rollout status deployment --timeout=5m
   kubectl delete pods --all-namespaces --selector app.kubernetes.io/name=blobferry-uploader
 }

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# A bed from the outside: start, stop, look at, enter.
+# A bed from the outside: start, look at, enter. Its end is in `teardown.sh`.
 #
 # The folder of a bed holds: `index` (its network), `mode`, `process` (the
 # process that holds its namespaces), `ready` or `failure`, `log/`, and the state
@@ -70,15 +70,24 @@ holder_process() {
 # init_process: the first process inside, as the host numbers it.
 init_process() { pgrep --parent "$(holder_process)" --runstates D,R,S,T; }
 
-bed_runs() { holder_process >/dev/null; }
+# bed_runs: its first process lives, or is about to. One that was killed may be
+# held up by what it still has to end; it is of no use any more.
+bed_runs() { holder_process >/dev/null && ! is_ending "$(init_process)"; }
+
+# is_ending PID: the kernel is taking the process away (PF_EXITING of linux/sched.h in its flags).
+is_ending() {
+  local flags
+  flags=$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f7)
+  ((flags & 4))
+}
 
 # connect_bed: a pair of interfaces. The alias tells whose the host's end is.
 connect_bed() {
   local link init
   link=$(host_link "$BED_INDEX")
-  wait_until 10 init_process || die "the bed ended at once; see $BED_DIR/log/init.log"
+  wait_until 60 init_process || die "the bed ended at once; see $BED_DIR/log/init.log"
   init=$(init_process)
-  wait_until 10 has_own_network "$init"
+  wait_until 60 has_own_network "$init"
   ip link add "$link" type veth peer name eth0 netns "$init"
   ip link set "$link" alias "$BED_DIR" up
   ip address add "$(host_address "$BED_INDEX")/24" dev "$link"
@@ -93,47 +102,12 @@ connect_bed() {
 has_own_network() { [[ $(readlink "/proc/$1/ns/net") != "$(readlink /proc/self/ns/net)" ]]; }
 
 await_bed() {
-  local deadline=$((SECONDS + 180))
+  local deadline=$((SECONDS + 600))
   until [[ -e $BED_DIR/ready ]]; do
     if ! bed_runs || ((SECONDS > deadline)); then
       die "bed $BED_NAME did not start: $(cat "$BED_DIR/failure" 2>/dev/null || tail -n 3 "$BED_DIR/log/init.log") (logs in $BED_DIR/log)"
     fi
     sleep 0.1
-  done
-}
-
-# bed_down: ends and removes; without a bed it does nothing.
-bed_down() {
-  locked "$BED_LOCK" remove_bed
-  rmdir "$BEDS" "$STATE" 2>/dev/null || true
-}
-
-remove_bed() {
-  local started=$SECONDS
-  [[ -e $BED_DIR ]] || return 0
-  # With the first process inside the kernel ends all others, then the holder ends.
-  if bed_runs; then kill -KILL "$(init_process || holder_process)"; fi
-  wait_until 30 bed_is_gone || die "bed $BED_NAME does not end; its process is $(<"$BED_DIR/process")"
-  wait_until 10 remove_cgroups || note "warning: control groups of $BED_CGROUP remain"
-  rm -rf --one-file-system "$BED_DIR"
-  note "bed $BED_NAME is down, $((SECONDS - started)) s"
-}
-
-# bed_is_gone: the last process takes the network along, and the kernel removes
-# the link with it, in the background.
-bed_is_gone() { ! bed_runs && ! own_link_exists; }
-
-own_link_exists() {
-  [[ -e $BED_DIR/index ]] && grep -qsxF "$BED_DIR" "/sys/class/net/$(host_link "$BED_INDEX")/ifalias"
-}
-
-# remove_cgroups: of all hierarchies; the folder above goes with the last bed.
-remove_cgroups() {
-  local root
-  for root in /sys/fs/cgroup /sys/fs/cgroup/*/; do
-    [[ -d $root/$BED_CGROUP ]] || continue
-    find "$root/$BED_CGROUP" -depth -type d -exec rmdir {} + || return 1
-    rmdir --ignore-fail-on-non-empty "$root/${BED_CGROUP%/*}"
   done
 }
 

@@ -3,8 +3,12 @@
 
 CONTAINERD_SOCKET=/run/containerd/containerd.sock
 
-# start_runtime: containerd with state of its own. It needs no API server.
+# start_runtime: containerd with state of its own. It needs no API server. Its
+# images and the file systems of containers live in memory: the end of each
+# overlay writes out all that the disk below has in its queue, whoever wrote it.
 start_runtime() {
+  mkdir -p "$BED_DIR/containerd"
+  mount -t tmpfs -o mode=711 tmpfs "$BED_DIR/containerd"
   write_containerd_config >"$BED_DIR/containerd.toml"
   mkdir -p "$BED_DIR/cni"
   write_network_config >"$BED_DIR/cni/10-bed.conflist"
@@ -15,7 +19,7 @@ start_runtime() {
 start_node() {
   launch kube-scheduler kube-scheduler --kubeconfig "$BED_DIR/kube-scheduler.kubeconfig" \
     --leader-elect=false --bind-address 127.0.0.1
-  await 30 containerd ctr --address "$CONTAINERD_SOCKET" version
+  await 180 containerd ctr --address "$CONTAINERD_SOCKET" version
   import_image "$1" >>"$BED_DIR/log/containerd.log" 2>&1
   prepare_cgroup
   hide_kernel_settings
@@ -27,8 +31,8 @@ start_node() {
 }
 
 await_node() {
-  await 60 "the node to register" admin_kubectl get node "$BED_NODE"
-  admin_kubectl wait --for=condition=Ready "node/$BED_NODE" --timeout=60s || fail "the node did not become ready"
+  await 180 "the node to register" admin_kubectl get node "$BED_NODE"
+  admin_kubectl wait --for=condition=Ready "node/$BED_NODE" --timeout=180s || fail "the node did not become ready"
 }
 
 import_image() { ctr --address "$CONTAINERD_SOCKET" --namespace k8s.io images import "$1"; }
@@ -80,7 +84,7 @@ hide_kernel_settings() {
 
 # overlayfs does not lie on every file system (not on another overlay).
 snapshotter() {
-  local probe=$BED_DIR/overlay-probe name=native
+  local probe=$BED_DIR/containerd/overlay-probe name=native
   mkdir -p "$probe"/{lower,upper,work,merged}
   if mount -t overlay overlay -o "lowerdir=$probe/lower,upperdir=$probe/upper,workdir=$probe/work" "$probe/merged" 2>/dev/null; then
     umount "$probe/merged"

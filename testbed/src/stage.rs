@@ -27,8 +27,8 @@ const SECRET: &str = "azure";
 const FIELD_MANAGER: &str = "blobferry-testbed";
 
 /// A test that takes longer has hung.
-const LONGEST_SCENARIO: Duration = Duration::from_mins(10);
-const LONGEST_CLEANUP: Duration = Duration::from_mins(1);
+const LONGEST_SCENARIO: Duration = Duration::from_mins(20);
+const LONGEST_CLEANUP: Duration = Duration::from_mins(5);
 
 /// Where one test plays.
 #[derive(Clone, Debug)]

@@ -328,7 +328,7 @@ impl Server {
         }
         let name = definition.name_any();
         let established = await_condition(definitions, &name, conditions::is_crd_established());
-        tokio::time::timeout(Duration::from_secs(30), established).await??;
+        tokio::time::timeout(Duration::from_mins(3), established).await??;
         let sessions = Api::namespaced(client.clone(), "default");
         Ok(Self { client, sessions })
     }

@@ -15,8 +15,8 @@ use rustix::process::Signal;
 use serde_json::json;
 
 const MIB: u64 = 1 << 20;
-const SOON: Duration = Duration::from_secs(45);
-const LATER: Duration = Duration::from_mins(4);
+const SOON: Duration = Duration::from_mins(3);
+const LATER: Duration = Duration::from_mins(10);
 
 #[tokio::test]
 #[ignore = "needs a bed: make e2e"]

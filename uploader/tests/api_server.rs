@@ -23,7 +23,7 @@ use tokio::{sync::watch, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 
 /// More than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(3);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A session in a namespace of its own, and an account that may only read and write statuses there.

@@ -31,7 +31,7 @@ use tokio::sync::OnceCell;
 use tower::util::MapRequestLayer;
 
 /// More than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(3);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where one test plays.
