@@ -12,8 +12,8 @@ use crate::{
     blob::BlobStore,
     books::{Books, SharedBooks},
     collect::Collector,
+    ends::End,
     formats::{Marker, ProcessId},
-    ledger::End,
     metrics::Metrics,
     publish::Publisher,
     report::Report,
@@ -149,14 +149,14 @@ impl Uploader {
         let marker = marker(&self.settings);
         let ground = check_share(&self.share, &self.folders, &marker, self.process).await;
         match &ground {
-            Ok(_) => self.books.lock().ledger.works(End::Source, START),
-            Err(obstacle) => self.books.lock().ledger.fails(End::Source, START, obstacle.reason, &obstacle.message),
+            Ok(_) => self.books.lock().ends.works(End::Source, START),
+            Err(obstacle) => self.books.lock().ends.fails(End::Source, START, obstacle.reason, &obstacle.message),
         }
         self.store.refresh().await;
         let prepared = self.store.prepare().await;
         match &prepared {
-            Ok(()) => self.books.lock().ledger.works(End::Destination, START),
-            Err(error) => self.books.lock().ledger.fails(End::Destination, START, error.reason(), &error.to_string()),
+            Ok(()) => self.books.lock().ends.works(End::Destination, START),
+            Err(error) => self.books.lock().ends.fails(End::Destination, START, error.reason(), &error.to_string()),
         }
         self.publisher.publish(&mut self.books.lock(), tokio::time::Instant::now());
         let ground = ground.map_err(|obstacle| Fatal::Check { reason: obstacle.reason.into(), message: obstacle.message })?;

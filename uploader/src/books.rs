@@ -9,6 +9,7 @@ use blobferry_crds::Progress;
 use tokio::time::Instant;
 
 use crate::{
+    ends::Ends,
     formats::OrderKey,
     ledger::{Ledger, Now, problem},
     scan::{Held, Table},
@@ -29,6 +30,8 @@ pub struct Books {
     pub schedule: Schedule,
     /// Counts.
     pub ledger: Ledger,
+    /// The health of the two ends.
+    pub ends: Ends,
     /// Greatest order keys.
     pub keys: OrderKeys,
 }
@@ -52,7 +55,7 @@ impl SharedBooks {
 impl Books {
     /// Empty books.
     pub fn new(table: Table, schedule: Schedule) -> Self {
-        Self { table, schedule, ledger: Ledger::default(), keys: OrderKeys::default() }
+        Self { table, schedule, ledger: Ledger::default(), ends: Ends::default(), keys: OrderKeys::default() }
     }
 
     /// A complete scan that started at `started` (server clock) has ended.
@@ -105,6 +108,7 @@ impl Books {
             incoming: summary.counts,
             claimed: self.schedule.claimed(),
             held_back: failing.chain(waiting).take(HELD_BACK).collect(),
+            checks: self.ends.checks(),
         })
     }
 }

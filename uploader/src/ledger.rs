@@ -3,6 +3,8 @@
 //! Lasting counts only grow and survive restarts through the status; the others are taken from the table and the schedule as of now,
 //! and `filesSeen` is their sum, so that it adds up at any time.
 
+mod counted;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
@@ -15,6 +17,8 @@ use blobferry_crds::{ActiveFile, Check, FileProblem, Progress, conditions::short
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use counted::Counted;
+
 use crate::{
     formats::{BlobName, OrderKey},
     scan::Counts,
@@ -25,27 +29,6 @@ const RECENT_FAILURES: usize = 3;
 const ACTIVE_SHOWN: usize = 3;
 const MESSAGE: usize = 200;
 const NAME: usize = 256;
-
-/// What is wrong with an end, by the part of our work that found it.
-#[derive(Debug, Default)]
-struct Health {
-    problems: BTreeMap<&'static str, Problem>,
-}
-
-#[derive(Debug)]
-struct Problem {
-    reason: String,
-    message: String,
-}
-
-/// The two ends that are checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum End {
-    /// The share.
-    Source,
-    /// The container.
-    Destination,
-}
 
 /// A file that a worker holds.
 #[derive(Clone, Debug)]
@@ -69,6 +52,8 @@ pub struct Now {
     pub claimed: Claimed,
     /// Why the oldest files are still there.
     pub held_back: Vec<FileProblem>,
+    /// The two ends.
+    pub checks: Vec<Check>,
 }
 
 /// The ledger.
@@ -83,7 +68,6 @@ pub struct Ledger {
     /// Bytes of the files that this process completed.
     own_bytes: u64,
     active: BTreeMap<BlobName, Active>,
-    ends: BTreeMap<End, Health>,
     recent_failures: VecDeque<FileProblem>,
     failing: BTreeMap<BlobName, FileProblem>,
     last_upload: Option<i128>,
@@ -96,11 +80,7 @@ pub struct Ledger {
     share_free: Option<u64>,
     /// Completed files up to this time (server clock) are in a report that was taken; `None` if nobody takes reports.
     pub reported_through: Option<i128>,
-    /// Renames to completed that are under way, by ticket, with the server's time before them.
-    completing: BTreeMap<u64, i128>,
-    next_ticket: u64,
-    counted: Option<i128>,
-    earlier: Earlier,
+    counted: Counted,
 }
 
 /// Claimed files that nobody here holds.
@@ -121,23 +101,6 @@ impl Left {
     }
 }
 
-/// What is known of the counts of earlier processes.
-#[derive(Debug)]
-enum Earlier {
-    /// Nothing yet; completed files of earlier processes that were found meanwhile, as ctime and bytes.
-    Unknown(Vec<(i128, u64)>),
-    /// There are none: what was completed before is not ours to count.
-    Nothing,
-    /// Files completed up to this time (server clock) are in them.
-    CountedThrough(i128),
-}
-
-impl Default for Earlier {
-    fn default() -> Self {
-        Self::Unknown(Vec::new())
-    }
-}
-
 impl Ledger {
     /// Adds the counts of earlier processes, if there are any.
     pub fn resume(&mut self, old: &Progress) {
@@ -148,24 +111,19 @@ impl Ledger {
         self.bytes_uploaded += old.bytes_uploaded;
         self.bytes_resumed += old.bytes_resumed;
         self.last_upload = self.last_upload.max(old.last_upload_time.as_ref().map(|time| time.0.as_nanosecond()));
-        let counted = old.counted_through.map(Timestamp::as_nanosecond);
-        self.counted = self.counted.max(counted);
-        let earlier = counted.map_or(Earlier::Nothing, Earlier::CountedThrough);
-        if let Earlier::Unknown(found) = std::mem::replace(&mut self.earlier, earlier) {
-            for (ctime, bytes) in found {
-                self.found_completed(bytes, ctime);
-            }
+        for (ctime, bytes) in self.counted.resume(old.counted_through.map(Timestamp::as_nanosecond)) {
+            self.found_completed(bytes, ctime);
         }
     }
 
     /// True once the counts of earlier processes are in; before, the ledger must not be written over theirs.
     pub fn is_resumed(&self) -> bool {
-        !matches!(self.earlier, Earlier::Unknown(_))
+        self.counted.is_resumed()
     }
 
     /// Without counts of earlier processes, counting begins at this time of the server's clock.
     pub fn count_from(&mut self, server_now: i128) {
-        self.counted.get_or_insert(server_now);
+        self.counted.begin(server_now);
     }
 
     /// A worker took a file.
@@ -185,38 +143,30 @@ impl Ledger {
 
     /// A file that an earlier process completed was found at start: it is counted unless it is in the counts already.
     pub fn found_completed(&mut self, bytes: u64, ctime: i128) {
-        match &mut self.earlier {
-            Earlier::Unknown(found) => found.push((ctime, bytes)),
-            Earlier::CountedThrough(through) if ctime > *through => {
-                self.uploaded += 1;
-                self.bytes_uploaded += bytes;
-                self.counted = Some(self.counted.map_or(ctime, |counted| counted.max(ctime)));
-            }
-            Earlier::CountedThrough(_) | Earlier::Nothing => {}
+        if self.counted.found(bytes, ctime) {
+            self.uploaded += 1;
+            self.bytes_uploaded += bytes;
         }
     }
 
     /// Before a file is renamed to completed: a ticket for [`Self::completed`].
     pub fn completing(&mut self, server_now: i128) -> u64 {
-        self.next_ticket += 1;
-        self.completing.insert(self.next_ticket, server_now);
-        self.next_ticket
+        self.counted.completing(server_now)
     }
 
     /// The rename of the ticket did not take place.
     pub fn not_completed(&mut self, ticket: u64) {
-        self.completing.remove(&ticket);
+        self.counted.not_completed(ticket);
     }
 
     /// A file was committed, proven and renamed to completed.
     pub fn completed(&mut self, ticket: u64, blob: &BlobName, bytes: u64, resumed: u64, ctime: i128) {
-        self.completing.remove(&ticket);
+        self.counted.completed(ticket, ctime);
         self.uploaded += 1;
         self.bytes_uploaded += bytes;
         self.own_bytes += bytes;
         self.bytes_resumed += resumed;
         self.last_upload = Some(self.last_upload.map_or(ctime, |last| last.max(ctime)));
-        self.counted = Some(self.counted.map_or(ctime, |counted| counted.max(ctime)));
         self.failing.remove(blob);
     }
 
@@ -245,39 +195,6 @@ impl Ledger {
         self.failing.remove(blob);
     }
 
-    /// `part` of our work found that an end works.
-    pub fn works(&mut self, end: End, part: &'static str) {
-        self.ends.entry(end).or_default().problems.remove(part);
-    }
-
-    /// `part` of our work found that an end does not work; it stands until the same part says that it works.
-    pub fn fails(&mut self, end: End, part: &'static str, reason: &str, message: &str) {
-        let problem = Problem { reason: reason.to_owned(), message: shorten(message, MESSAGE) };
-        self.ends.entry(end).or_default().problems.insert(part, problem);
-    }
-
-    /// True if an end was tried and nothing is wrong with it.
-    pub fn is_ok(&self, end: End) -> bool {
-        self.ends.get(&end).is_some_and(|health| health.problems.is_empty())
-    }
-
-    fn checks(&self) -> Vec<Check> {
-        let check = |(end, health): (&End, &Health)| {
-            let (type_, fine) = match end {
-                End::Source => ("source", "the share is read and written"),
-                End::Destination => ("destination", "the container takes files"),
-            };
-            let problem = health.problems.values().next();
-            Check {
-                type_: type_.to_owned(),
-                ok: problem.is_none(),
-                reason: problem.map_or("Reachable", |problem| &problem.reason).to_owned(),
-                message: problem.map_or(fine, |problem| &problem.message).to_owned(),
-            }
-        };
-        self.ends.iter().map(check).collect()
-    }
-
     /// Bytes that are free on the share.
     pub fn share_free(&mut self, bytes: u64) {
         self.share_free = Some(bytes);
@@ -285,11 +202,7 @@ impl Ledger {
 
     /// Completed files with a ctime up to this time (server clock) are in the counters.
     pub fn counted_through(&self) -> Option<i128> {
-        let in_flight = self.completing.values().min().map(|lower| lower - 1);
-        match (self.counted, in_flight) {
-            (Some(counted), Some(in_flight)) => Some(counted.min(in_flight)),
-            (counted, _) => counted,
-        }
+        self.counted.through()
     }
 
     /// The ledger as the status shows it.
@@ -320,13 +233,13 @@ impl Ledger {
             bytes_uploaded: self.bytes_uploaded,
             bytes_resumed: self.bytes_resumed,
             percent: String::new(),
-            checks: self.checks(),
+            checks: now.checks.clone(),
             caught_up: self.adopted && self.last_scan.is_some() && waiting + active + retrying == 0,
             safe_through: self.safe_through(now, oldest).and_then(time),
             counted_through: self.counted_through().and_then(|time| Timestamp::from_nanosecond(time).ok()),
             oldest_waiting_since: oldest.and_then(time),
             last_upload_time: self.last_upload.and_then(time),
-            last_error: self.last_error(),
+            last_error: self.last_error(&now.checks),
             share_free_bytes: self.share_free,
             recent_failures: self.recent_failures.iter().cloned().collect(),
             held_back: now.held_back.clone(),
@@ -340,8 +253,8 @@ impl Ledger {
         Some(oldest.map_or(scan, |oldest| oldest.min(scan)))
     }
 
-    fn last_error(&self) -> Option<String> {
-        let check = self.checks().into_iter().find(|check| !check.ok).map(|check| check.message);
+    fn last_error(&self, checks: &[Check]) -> Option<String> {
+        let check = checks.iter().find(|check| !check.ok).map(|check| check.message.clone());
         let file = || self.failing.values().next().map(|problem| format!("{}: {}", problem.name, problem.message));
         check.or_else(file).map(|text| shorten(&text, MESSAGE))
     }
@@ -395,7 +308,12 @@ mod tests {
 
     fn now() -> Now {
         let incoming = Counts { waiting: 2, waiting_bytes: 20, ignored: 3, oldest_ctime: Some(50), unknown: false };
-        Now { incoming, claimed: Claimed { waiting: 1, retrying: 4, bytes: 7, oldest: Some(40) }, held_back: vec![] }
+        Now {
+            incoming,
+            claimed: Claimed { waiting: 1, retrying: 4, bytes: 7, oldest: Some(40) },
+            held_back: vec![],
+            checks: vec![],
+        }
     }
 
     #[test]
@@ -423,18 +341,6 @@ mod tests {
     }
 
     #[test]
-    fn counted_through_stays_below_renames_that_are_under_way() {
-        let mut ledger = Ledger::default();
-        ledger.count_from(5);
-        let first = ledger.completing(10);
-        let second = ledger.completing(20);
-        ledger.completed(second, &blob(), 1, 0, 21);
-        assert_eq!(ledger.counted_through(), Some(9));
-        ledger.completed(first, &blob(), 1, 0, 15);
-        assert_eq!(ledger.counted_through(), Some(21));
-    }
-
-    #[test]
     fn files_of_earlier_processes_are_counted_once_whenever_the_old_counts_are_read() {
         let old = Progress { files_uploaded: 7, counted_through: Timestamp::from_nanosecond(100).ok(), ..Progress::default() };
         for early in [true, false] {
@@ -456,12 +362,9 @@ mod tests {
     fn error_is_gone_when_its_cause_is() {
         let mut ledger = Ledger::default();
         ledger.failure(&blob(), "a", "Rejected", "too large");
-        ledger.fails(End::Destination, "files", "Unreachable", "no route");
-        assert_eq!(ledger.progress(&Now::default()).last_error.as_deref(), Some("no route"));
-        ledger.works(End::Destination, "check");
-        assert!(!ledger.is_ok(End::Destination), "another part found the problem");
-        ledger.works(End::Destination, "files");
-        assert!(ledger.is_ok(End::Destination));
+        let check = Check { type_: "destination".into(), ok: false, reason: "Unreachable".into(), message: "no route".into() };
+        let down = Now { checks: vec![check], ..Now::default() };
+        assert_eq!(ledger.progress(&down).last_error.as_deref(), Some("no route"));
         assert_eq!(ledger.progress(&Now::default()).last_error.as_deref(), Some("a: too large"));
         let ticket = ledger.completing(1);
         ledger.completed(ticket, &blob(), 1, 0, 2);

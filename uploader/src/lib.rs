@@ -12,6 +12,7 @@ pub mod books;
 pub mod claim;
 pub mod collect;
 pub mod complete;
+pub mod ends;
 pub mod exit;
 pub mod file;
 pub mod formats;

@@ -7,8 +7,8 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::{
     blob::BlobStore,
     collect::Collector,
+    ends::End,
     heartbeat,
-    ledger::End,
     publish::Publisher,
     scan,
     session::{Edges, Session},
@@ -70,7 +70,7 @@ async fn scan_loop<E: Edges>(session: Arc<Session<E>>, interval: Duration) {
         let started = Instant::now();
         match scan::pass(&session).await {
             Ok(()) => {
-                session.books().ledger.works(End::Source, "scan");
+                session.books().ends.works(End::Source, "scan");
                 pause = interval;
             }
             Err(error) => {
@@ -89,9 +89,9 @@ async fn collect_loop<E: Edges>(session: Arc<Session<E>>, mut collector: Collect
         match collector.pass(&session).await {
             Ok(_) => {
                 let mut books = session.books();
-                books.ledger.works(End::Source, "collector");
+                books.ends.works(End::Source, "collector");
                 // A claim that failed is tried again only while its file is there.
-                books.ledger.works(End::Source, work::FILES);
+                books.ends.works(End::Source, work::FILES);
             }
             Err(error) => source_fails(&session, "collector", &error),
         }
@@ -106,7 +106,7 @@ async fn heartbeat_loop<E: Edges>(session: Arc<Session<E>>, session_uid: String)
     loop {
         tokio::time::sleep(heartbeat::INTERVAL).await;
         match heartbeat::beat(&session, &session_uid).await {
-            Ok(()) => session.books().ledger.works(End::Source, "heartbeat"),
+            Ok(()) => session.books().ends.works(End::Source, "heartbeat"),
             Err(error) => source_fails(&session, "heartbeat", &error),
         }
     }
@@ -116,7 +116,7 @@ async fn heartbeat_loop<E: Edges>(session: Arc<Session<E>>, session_uid: String)
 async fn destination_loop<E: Edges>(session: Arc<Session<E>>) {
     loop {
         tokio::time::sleep(DESTINATION_CHECK).await;
-        if session.books().ledger.is_ok(End::Destination) {
+        if session.books().ends.is_ok(End::Destination) {
             continue;
         }
         session.store.refresh().await;
@@ -125,12 +125,12 @@ async fn destination_loop<E: Edges>(session: Arc<Session<E>>) {
                 // Reading works. Whether writing does is for the next file to say, if one waits for it.
                 let mut books = session.books();
                 if books.ledger.failing().next().is_none() {
-                    books.ledger.works(End::Destination, work::FILES);
+                    books.ends.works(End::Destination, work::FILES);
                 }
             }
             Err(error) => {
                 let (reason, message) = (error.reason(), error.to_string());
-                session.books().ledger.fails(End::Destination, work::FILES, reason, &message);
+                session.books().ends.fails(End::Destination, work::FILES, reason, &message);
             }
         }
     }
@@ -141,9 +141,9 @@ async fn publish_loop<E: Edges>(session: Arc<Session<E>>, mut publisher: Publish
         let silent = session.share.silent_for();
         if silent >= HANG {
             let message = "calls on the share do not end: the NFS server does not answer";
-            session.books().ledger.fails(End::Source, "calls", "Hanging", message);
+            session.books().ends.fails(End::Source, "calls", "Hanging", message);
         } else {
-            session.books().ledger.works(End::Source, "calls");
+            session.books().ends.works(End::Source, "calls");
         }
         publisher.publish(&mut session.books(), Instant::now());
         session.measure();
@@ -154,5 +154,5 @@ async fn publish_loop<E: Edges>(session: Arc<Session<E>>, mut publisher: Publish
 fn source_fails<E: Edges>(session: &Session<E>, part: &'static str, error: &ShareError) {
     let message = error.full().to_string();
     tracing::warn!(part, message, "the share fails");
-    session.books().ledger.fails(End::Source, part, "ShareFailed", &message);
+    session.books().ends.fails(End::Source, part, "ShareFailed", &message);
 }

@@ -1,6 +1,8 @@
 //! What all parts of a running session share: its two edges, its folders and rules, and the books.
 
 use std::{
+    fmt,
+    ops::Deref,
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -80,38 +82,6 @@ pub struct Rules {
     pub keep_completed_for: Duration,
 }
 
-/// A running session.
-#[derive(Debug)]
-pub struct Session<E: Edges> {
-    /// The share.
-    pub share: E::Share,
-    /// The container.
-    pub store: E::Store,
-    /// The local disk.
-    pub stage: E::Stage,
-    /// Where things are.
-    pub folders: Folders,
-    /// How things are done.
-    pub rules: Rules,
-    /// What our blobs belong to.
-    pub source: SourceId,
-    /// This process.
-    pub process: ProcessId,
-    /// UID of this pod.
-    pub pod_uid: String,
-    /// Most bytes of a producer's name.
-    pub longest_name: usize,
-    /// The memory for blocks.
-    pub buffers: Buffers,
-    /// The instruments.
-    pub metrics: Metrics,
-    books: SharedBooks,
-    random: Mutex<StdRng>,
-    /// Greatest time seen of the server's clock, in nanoseconds since 1970.
-    server_time: AtomicU64,
-    wake: Notify,
-}
-
 /// What a session is made of.
 #[derive(Debug)]
 pub struct Parts<E: Edges> {
@@ -141,32 +111,46 @@ pub struct Parts<E: Edges> {
     pub seed: u64,
 }
 
+/// A running session: its parts and what comes to be while it runs.
+pub struct Session<E: Edges> {
+    parts: Parts<E>,
+    /// The memory for blocks.
+    pub buffers: Buffers,
+    random: Mutex<StdRng>,
+    /// Greatest time seen of the server's clock, in nanoseconds since 1970.
+    server_time: AtomicU64,
+    wake: Notify,
+}
+
+impl<E: Edges> fmt::Debug for Session<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("folders", &self.folders).field("process", &self.process).finish_non_exhaustive()
+    }
+}
+
+impl<E: Edges> Deref for Session<E> {
+    type Target = Parts<E>;
+
+    fn deref(&self) -> &Parts<E> {
+        &self.parts
+    }
+}
+
 impl<E: Edges> Session<E> {
     /// A session of these parts.
     pub fn new(parts: Parts<E>) -> Self {
-        let Parts { share, store, stage, folders, rules, source, process, pod_uid, longest_name, books, metrics, seed } = parts;
         Self {
-            share,
-            store,
-            stage,
-            folders,
-            source,
-            process,
-            pod_uid,
-            longest_name,
-            buffers: Buffers::new(rules.memory_limit),
-            rules,
-            metrics,
-            books,
-            random: Mutex::new(StdRng::seed_from_u64(seed)),
+            buffers: Buffers::new(parts.rules.memory_limit),
+            random: Mutex::new(StdRng::seed_from_u64(parts.seed)),
             server_time: AtomicU64::new(0),
             wake: Notify::new(),
+            parts,
         }
     }
 
     /// The books, for a moment: never held across an await.
     pub fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock()
+        self.parts.books.lock()
     }
 
     /// Random bits.

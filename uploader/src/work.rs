@@ -6,10 +6,12 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::{
+    books::Books,
     claim::{Claim, claim},
+    ends::{End, Ends},
     file::ClaimedFile,
     formats::BlobName,
-    ledger::{Active, End, Ledger},
+    ledger::Active,
     metrics::Method,
     retry::backoff,
     scan::StableFile,
@@ -80,16 +82,16 @@ async fn take<E: Edges>(
             books.table.watch_again(&stable.name);
             // Until then nobody can say that everything is uploaded.
             books.ledger.adopted = false;
-            share_failed(&mut books.ledger, &error);
+            share_failed(&mut books.ends, &error);
         }
     }
     None
 }
 
-fn share_failed(ledger: &mut Ledger, error: &ShareError) {
+fn share_failed(ends: &mut Ends, error: &ShareError) {
     let message = error.full().to_string();
     tracing::warn!(%message, "the share fails");
-    ledger.fails(End::Source, FILES, "ShareFailed", &message);
+    ends.fails(End::Source, FILES, "ShareFailed", &message);
 }
 
 fn active(file: &ClaimedFile) -> Active {
@@ -114,19 +116,19 @@ async fn upload<E: Edges>(session: &Session<E>, mut file: Box<ClaimedFile>, open
             if finish == Finish::Completed {
                 let method = if file.size <= session.rules.single_put_size { Method::Single } else { Method::Blocks };
                 session.metrics.file_processed(method, file.size, started.elapsed());
-                books.ledger.works(End::Destination, FILES);
-                books.ledger.works(End::Source, FILES);
+                books.ends.works(End::Destination, FILES);
+                books.ends.works(End::Source, FILES);
             }
         }
         Err(setback) => {
-            let (due, delay) = put_down(session, &mut books.ledger, &mut file, setback);
+            let (due, delay) = put_down(session, &mut books, &mut file, setback);
             books.schedule.add(&blob, Task::Claimed(file), due, delay);
         }
     }
 }
 
 /// Puts down why an attempt did not finish; says when the next one is due.
-fn put_down<E: Edges>(session: &Session<E>, ledger: &mut Ledger, file: &mut ClaimedFile, setback: Setback) -> (Instant, Delay) {
+fn put_down<E: Edges>(session: &Session<E>, books: &mut Books, file: &mut ClaimedFile, setback: Setback) -> (Instant, Delay) {
     let now = Instant::now();
     match setback {
         Setback::NotQuiet(at) => (at, Delay::Waiting),
@@ -144,9 +146,9 @@ fn put_down<E: Edges>(session: &Session<E>, ledger: &mut Ledger, file: &mut Clai
                 session.metrics.file_failed(cause);
             }
             session.metrics.retried(cause);
-            ledger.failure(&file.blob, &file.display_name(), &reason, &message);
+            books.ledger.failure(&file.blob, &file.display_name(), &reason, &message);
             if let Some(end) = end {
-                ledger.fails(end, FILES, &reason, &message);
+                books.ends.fails(end, FILES, &reason, &message);
             }
             (now + wait, Delay::Failed(own))
         }

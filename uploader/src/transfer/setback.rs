@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{blob::BlobError, file::ClaimedFile, ledger::End, metrics::Cause, share::ShareError};
+use crate::{blob::BlobError, ends::End, file::ClaimedFile, metrics::Cause, share::ShareError};
 
 /// Why an attempt did not finish.
 #[derive(Debug)]
