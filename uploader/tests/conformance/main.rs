@@ -1,4 +1,5 @@
-//! One suite for every blob store: what the uploader relies on, shown on the service in memory and on Azurite.
+//! One suite for every blob store: what the uploader relies on, shown on the service in memory, on the project's own blob server and
+//! on Azurite.
 //!
 //! Azurite is used when `BLOBFERRY_AZURITE` names its `azurite-blob` program; `make test` installs it and runs the ignored tests too.
 
@@ -8,9 +9,12 @@ mod azurite;
 mod backend;
 mod credentials;
 mod entra;
+mod failures;
+mod limits;
+mod server;
 mod suite;
 
-/// A test on the service in memory and one on Azurite for each function of the suite.
+/// A test on the service in memory, one on the project's blob server and one on Azurite for each function of the suite.
 macro_rules! suite {
     ($($name:ident),* $(,)?) => {
         mod in_memory {
@@ -20,6 +24,17 @@ macro_rules! suite {
                 #[tokio::test]
                 async fn $name() {
                     suite::$name::<backend::Memory>().await;
+                }
+            )*
+        }
+
+        mod on_our_server {
+            use super::*;
+
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    suite::$name::<server::Server>().await;
                 }
             )*
         }

@@ -11,22 +11,22 @@ use bytes::Bytes;
 
 use crate::backend::Backend;
 
-const ABSENT: &Condition = &Condition::Absent;
+pub(crate) const ABSENT: &Condition = &Condition::Absent;
 
-fn name(file: &str) -> BlobName {
+pub(crate) fn name(file: &str) -> BlobName {
     blob_name("site 3/raw", "20261121", "truck-7", file.as_bytes()).unwrap()
 }
 
-fn crc64(bytes: &[u8]) -> u64 {
+pub(crate) fn crc64(bytes: &[u8]) -> u64 {
     crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes)
 }
 
-fn body(text: &str) -> Bytes {
+pub(crate) fn body(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
 /// The id of the block with these bytes at a place.
-fn id(index: u32, text: &str) -> BlockId {
+pub(crate) fn id(index: u32, text: &str) -> BlockId {
     let claim = ClaimId::new(OrderKey(1), ProcessId::new(2), 3);
     let identity = Identity { inode: 1, size: 2, mtime: 3, ctime: 4 };
     let hash = BlockPlanHash::new(&SourceId::new(uuid::Uuid::nil(), "truck-7"), &claim, &identity, 4);
@@ -42,15 +42,20 @@ fn metadata(pairs: &[(&str, &str)]) -> Properties {
     Properties { metadata }
 }
 
-async fn stage(store: &impl BlobStore, name: &BlobName, index: u32, text: &str) {
+pub(crate) async fn stage(store: &impl BlobStore, name: &BlobName, index: u32, text: &str) {
     store.put_block(name, &id(index, text), body(text), crc64(text.as_bytes())).await.unwrap();
 }
 
-async fn put(store: &impl BlobStore, name: &BlobName, text: &str, condition: &Condition) -> Result<ETag, BlobError> {
+pub(crate) async fn put(store: &impl BlobStore, name: &BlobName, text: &str, condition: &Condition) -> Result<ETag, BlobError> {
     store.put_blob(name, body(text), crc64(text.as_bytes()), condition, &Properties::default()).await
 }
 
-async fn commit(store: &impl BlobStore, name: &BlobName, blocks: &[BlockId], condition: &Condition) -> Result<ETag, BlobError> {
+pub(crate) async fn commit(
+    store: &impl BlobStore,
+    name: &BlobName,
+    blocks: &[BlockId],
+    condition: &Condition,
+) -> Result<ETag, BlobError> {
     store.commit(name, blocks, condition, &Properties::default()).await
 }
 
@@ -65,7 +70,7 @@ async fn committed(store: &impl BlobStore, name: &BlobName) -> Vec<ListedBlock> 
 }
 
 #[track_caller]
-fn assert_class<T: std::fmt::Debug>(result: Result<T, BlobError>, class: &BlobError) {
+pub(crate) fn assert_class<T: std::fmt::Debug>(result: Result<T, BlobError>, class: &BlobError) {
     let error = result.expect_err("the service took it");
     assert_eq!(discriminant(&error), discriminant(class), "{error:?}");
 }

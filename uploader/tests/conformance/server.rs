@@ -1,0 +1,50 @@
+//! The project's own blob server, which verifies every signature.
+
+use azure_core::credentials::Secret;
+use blobferry_blob_server::{ACCOUNT, AccountKey, BlobServer, KEY, Settings};
+use blobferry_uploader::{
+    azure::{AccountUrl, AzureSettings, AzureStore, CredentialSource},
+    formats::BlobName,
+};
+use bytes::Bytes;
+
+use crate::backend::Backend;
+
+/// The container.
+pub(crate) const CONTAINER: &str = "data";
+
+/// A server of one's own with one container.
+pub(crate) struct Server {
+    /// The server.
+    pub(crate) server: BlobServer,
+    store: AzureStore,
+}
+
+impl Backend for Server {
+    type Store = AzureStore;
+
+    async fn start_without_container() -> Self {
+        let settings = Settings { key: Some(AccountKey::new(KEY).unwrap()), ..Settings::default() };
+        let server = BlobServer::start(settings).await.unwrap();
+        let account_url = AccountUrl::parse(&server.account_url()).unwrap();
+        let credential = CredentialSource::AccountKey { account: Some(ACCOUNT.to_owned()), key: Secret::new(KEY) };
+        let settings = AzureSettings { account_url, container: CONTAINER.to_owned(), prefix: String::new(), credential };
+        Self { server, store: AzureStore::new(settings).unwrap() }
+    }
+
+    fn store(&self) -> &AzureStore {
+        &self.store
+    }
+
+    async fn list(&self) -> Vec<String> {
+        self.server.names(CONTAINER)
+    }
+
+    async fn read(&self, name: &BlobName) -> Option<Bytes> {
+        self.server.current(CONTAINER, name.as_str())?.bytes
+    }
+
+    async fn plant_block(&self, name: &BlobName, id: &[u8]) {
+        self.server.plant_block(CONTAINER, name.as_str(), id, Bytes::from_static(b"foreign"));
+    }
+}
