@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
-    Event, Fault, Record, Refusal,
+    Event, Fault, Operation, Record, Refusal,
     account::Reply,
     body::{self, Content},
     call::Call,
@@ -150,6 +150,8 @@ async fn exchange(
     let reply = apply(shared, &call, &content, record);
     match record.fault {
         Some(Fault::LoseReply) => return Err(Cut),
+        // A reply without a body is its head; a shorter one would be a lie about the blob's size.
+        Some(Fault::CutReply) if record.operation == Some(Operation::GetBlobProperties) => return Err(Cut),
         Some(Fault::SlowReply(time)) => tokio::time::sleep(time).await,
         _ => {}
     }

@@ -105,6 +105,15 @@ async fn lost_replies_are_lost_after_the_write() {
 }
 
 #[tokio::test]
+async fn reply_to_a_look_is_whole_or_absent() {
+    let bed = bed().await;
+    bed.put().await.unwrap();
+    bed.server.faults().script(Operation::GetBlobProperties, 1, Fault::CutReply);
+    bed.send(Method::HEAD, "/a", "").await.unwrap_err();
+    assert_eq!(bed.send(Method::HEAD, "/a", "").await.unwrap().headers()["content-length"], "9");
+}
+
+#[tokio::test]
 async fn request_that_is_cut_in_its_body_is_not_done() {
     let (bed, result) = Bed::meets(Fault::CutBody(3)).await;
     result.unwrap_err();
