@@ -1,7 +1,7 @@
 # The only entry point. What takes more than a line is a script in testbed/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test unit lint e2e images generate long clean
+.PHONY: help demo demo-down test unit lint e2e kill resume bench images generate long clean
 
 # The first comment after a target's colon is its help.
 help: ## this list
@@ -27,6 +27,15 @@ lint: ## formatting, clippy and shellcheck
 e2e: ## tests on a real node; FILTER=WORD runs those whose name has it
 	@testbed/e2e $(FILTER)
 
+kill: ## kills uploaders at random instants and compares everything: ROUNDS=3000 SEED=NUMBER
+	@testbed/trial kill --rounds $(or $(ROUNDS),3000) $(if $(SEED),--seed $(SEED))
+
+resume: ## kills an uploader at 90 % of 10 GiB; counts what is sent and read again: MEBIBYTES=10240
+	@testbed/trial resume --mebibytes $(or $(MEBIBYTES),10240)
+
+bench: ## speed, processor time and memory against the ceiling, AzCopy and rclone
+	@testbed/bench
+
 images: ## both images as docker archives; prints where they are
 	@testbed/prerequisites root
 	@testbed/images
@@ -36,7 +45,9 @@ generate: ## writes the generated manifests anew
 	@testbed/generate
 
 long: ## lists the searches that take longer than a test may
-	@echo "There is no long search yet."
+	@echo "make kill ROUNDS=3000    20 min"
+	@echo "make resume              5 min"
+	@echo "make bench               10 min"
 
 clean: ## removes build results and cached tools; ends the beds of demo and test
 	@for bed in demo test test-api; do testbed/bed down $$bed; done

@@ -16,5 +16,5 @@ release_folder() {
 build_release() {
   cd "$REPOSITORY" || return
   RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$(release_target)" \
-    --package blobferry-operator --package blobferry-uploader --package blobferry-testbed
+    --package blobferry-operator --package blobferry-uploader --package blobferry-testbed --package blobferry-trials
 }
