@@ -68,7 +68,10 @@ holder_process() {
 }
 
 # init_process: the first process inside, as the host numbers it.
-init_process() { pgrep --parent "$(holder_process)" --runstates D,R,S,T; }
+init_process() {
+  local holder
+  holder=$(holder_process) && pgrep --parent "$holder" --runstates D,R,S,T
+}
 
 # bed_runs: its first process lives, or is about to. One that was killed may be
 # held up by what it still has to end; it is of no use any more.

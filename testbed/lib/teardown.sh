@@ -21,6 +21,7 @@ end_and_remove() {
     describe_remains
     die "bed $BED_NAME does not end: see above what is left of it"
   }
+  remove_link
   wait_until 60 remove_cgroups || note "warning: control groups of $BED_CGROUP remain"
   rm -rf --one-file-system "$BED_DIR"
 }
@@ -30,7 +31,7 @@ end_and_remove() {
 # before the last process that could freeze it is gone.
 end_processes() {
   local deadline=$((SECONDS + LONGEST_END))
-  until bed_is_gone; do
+  while holder_process >/dev/null; do
     ((SECONDS < deadline)) || return 1
     kill_first_process
     thaw_cgroups
@@ -44,9 +45,17 @@ kill_first_process() {
   kill -KILL "$pid" 2>/dev/null || true
 }
 
-# bed_is_gone: the last process takes the network along, and the kernel removes
-# the link with it, in the background.
-bed_is_gone() { ! holder_process >/dev/null && ! own_link_exists; }
+# remove_link: the network may outlive all processes for minutes, as long as the
+# kernel says goodbye to peers that are gone. Nothing but the link is seen of it,
+# so it is not waited for. The kernel may be faster.
+remove_link() {
+  local link
+  own_link_exists || return 0
+  link=$(host_link "$BED_INDEX")
+  ip link delete "$link" || wait_until 60 own_link_is_gone || die "the link $link cannot be removed"
+}
+
+own_link_is_gone() { ! own_link_exists; }
 
 own_link_exists() {
   [[ -e $BED_DIR/index ]] && grep -qsxF "$BED_DIR" "/sys/class/net/$(host_link "$BED_INDEX")/ifalias"
@@ -98,7 +107,6 @@ describe_remains() {
   for pid in $(remaining_processes); do describe_process "$pid"; done
   echo "frozen control groups:"
   frozen_cgroups
-  if own_link_exists; then echo "link to the host: $(host_link "$BED_INDEX")"; fi
   grep -E '^(Dirty|Writeback):' /proc/meminfo
 }
 
