@@ -17,9 +17,9 @@ pub mod tls;
 
 pub use quantity::{Quantity, QuantityError};
 pub use session::{
-    ActiveFile, Activity, AzureBlob, Check, DEFAULT_MOUNT_OPTIONS, DeletionPolicy, Destination, FileProblem, NfsSource, Overwrite,
-    Phase, PodResources, PodSecurity, PodTemplate, Progress, PvcSource, Retention, SecretReference, Source, Staging, StagingMode,
-    Transfer, UploadSession, UploadSessionSpec, UploadSessionStatus, Watch,
+    AccessTier, ActiveFile, Activity, AzureBlob, Check, DEFAULT_MOUNT_OPTIONS, DeletionPolicy, Destination, FileProblem, NfsSource,
+    Overwrite, Phase, PodResources, PodSecurity, PodTemplate, Progress, PvcSource, Retention, SecretReference, Source, Staging,
+    StagingMode, Transfer, UploadSession, UploadSessionSpec, UploadSessionStatus, Watch,
 };
 pub use text_duration::{DurationError, TextDuration};
 

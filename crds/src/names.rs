@@ -59,6 +59,14 @@ pub mod variables {
     pub const AZURE_PREFIX: &str = "APP_AZURE_PREFIX";
     /// `OwnSource`, `Never` or `Any`.
     pub const AZURE_OVERWRITE: &str = "APP_AZURE_OVERWRITE";
+    /// `Hot`, `Cool`, `Cold` or `Archive`.
+    pub const AZURE_ACCESS_TIER: &str = "APP_AZURE_ACCESS_TIER";
+    /// Metadata of every blob, a JSON object.
+    pub const AZURE_METADATA: &str = "APP_AZURE_METADATA";
+    /// Index tags of every blob, a JSON object.
+    pub const AZURE_TAGS: &str = "APP_AZURE_TAGS";
+    /// MIME type of every blob.
+    pub const AZURE_CONTENT_TYPE: &str = "APP_AZURE_CONTENT_TYPE";
     /// Connection string of the account.
     pub const AZURE_CONNECTION_STRING: &str = "APP_AZURE_CONNECTION_STRING";
     /// Name of the account, for its key.
@@ -89,6 +97,8 @@ pub mod variables {
     pub const POLL_INTERVAL: &str = "APP_POLL_INTERVAL_S";
     /// Seconds of observed quiet before a claim.
     pub const MIN_FILE_AGE: &str = "APP_MIN_FILE_AGE_S";
+    /// `true` or `false`: whether files in folders below the session's are taken too.
+    pub const RECURSIVE: &str = "APP_RECURSIVE";
     /// Comma-separated extensions; empty means all files.
     pub const FILE_EXTENSIONS: &str = "APP_FILE_EXTENSIONS";
     /// Comma-separated globs of names that are left alone.
@@ -97,12 +107,20 @@ pub mod variables {
     pub const MAX_QUEUE_SIZE: &str = "APP_MAX_QUEUE_SIZE";
     /// Files at a time.
     pub const WORKER_CONCURRENCY: &str = "APP_WORKER_CONCURRENCY";
+    /// Bytes per second of all files together.
+    pub const BANDWIDTH_LIMIT: &str = "APP_BANDWIDTH_LIMIT";
+    /// Failures of a file's own after which it is set aside; 0 for never.
+    pub const MAX_ATTEMPTS: &str = "APP_MAX_ATTEMPTS";
+    /// Another value takes back files that were set aside.
+    pub const RUN_TOKEN: &str = "APP_RUN_TOKEN";
     /// Most bytes buffered for all files together.
     pub const MEMORY_LIMIT: &str = "APP_MEMORY_LIMIT";
     /// Seconds between passes of the collector.
     pub const GC_INTERVAL: &str = "APP_GC_INTERVAL_S";
     /// Seconds for which a completed file is kept.
     pub const KEEP_COMPLETED_FOR: &str = "APP_KEEP_COMPLETED_FOR_S";
+    /// Seconds without anything new after which a session is completed; never if absent.
+    pub const IDLE_TIMEOUT: &str = "APP_IDLE_TIMEOUT_S";
     /// Namespace of the session's object; with the next two, progress is reported to it.
     pub const SESSION_NAMESPACE: &str = "APP_SESSION_NAMESPACE";
     /// Name of the session's object.

@@ -14,7 +14,7 @@ mod watch;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-pub use destination::{AzureBlob, Destination, Overwrite, SecretReference};
+pub use destination::{AccessTier, AzureBlob, Destination, Overwrite, SecretReference};
 pub use pod::{PodResources, PodSecurity, PodTemplate};
 pub use source::{DEFAULT_MOUNT_OPTIONS, NfsSource, PvcSource, Source};
 pub use status::{ActiveFile, Activity, Check, FileProblem, Phase, Progress, UploadSessionStatus};
@@ -63,6 +63,11 @@ pub struct UploadSessionSpec {
     /// True stops the uploader at once; files stay where they are. False resumes.
     #[serde(default)]
     pub suspend: bool,
+
+    /// A value that was not there before has files that were set aside tried again. Any text of at most 128 characters, like a date.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub run_token: Option<String>,
 
     /// Where the files come from.
     pub source: Source,

@@ -90,6 +90,11 @@ fn bad_names() -> Vec<Case> {
     ]
 }
 
+/// A map of `count` names with one value.
+fn many(name: &str, count: usize, value: &str) -> Value {
+    (0..count).map(|number| (format!("{name}_{number}"), json!(value))).collect::<serde_json::Map<_, _>>().into()
+}
+
 fn bad_destinations() -> Vec<Case> {
     vec![
         (azure(json!({"accountUrl": "http://account.blob.core.windows.net"})), "accountUrl is an https URL, like https://ACCOUNT"),
@@ -113,6 +118,23 @@ fn bad_destinations() -> Vec<Case> {
         (azure(json!({"container": "rc"})), "container in body should be at least 3 chars long"),
         (azure(json!({"container": "r".repeat(64)})), "container: Too long: may not be more than 63"),
         (azure(json!({"container": null})), "spec.destination.azureBlob.container: Required value"),
+        (azure(json!({"accessTier": "Warm"})), "Unsupported value: \"Warm\""),
+        (azure(json!({"metadata": {"Site": "3"}})), "metadata takes names of lower-case letters, digits and underscores"),
+        (azure(json!({"metadata": {"3site": "3"}})), "metadata takes names of lower-case letters, digits and underscores"),
+        (azure(json!({"metadata": {"blobferry_claim": "3"}})), "names that start with blobferry_ are the uploader's"),
+        (azure(json!({"metadata": {"site": " 3"}})), "metadata takes values of printable ASCII"),
+        (azure(json!({"metadata": {"site": ""}})), "metadata takes values of printable ASCII"),
+        (azure(json!({"metadata": {"site": "ä"}})), "metadata takes values of printable ASCII"),
+        (
+            azure(json!({"metadata": many("name", 8, &"v".repeat(1000))})),
+            "metadata has more than 7680 bytes of names and values together",
+        ),
+        (azure(json!({"metadata": many("name", 33, "v")})), "metadata: Too many: 33: must have at most 32 items"),
+        (azure(json!({"tags": many("name", 11, "v")})), "tags: Too many: 11: must have at most 10 items"),
+        (azure(json!({"tags": {"a": "50%"}})), "tags take names of 1 to 128 and values of up to 256 letters"),
+        (azure(json!({"tags": {"": "1"}})), "tags take names of 1 to 128 and values of up to 256 letters"),
+        (azure(json!({"tags": {"a": "v".repeat(257)}})), "tags take names of 1 to 128 and values of up to 256 letters"),
+        (azure(json!({"contentType": "video"})), "contentType is a MIME type, like video/mp4"),
         (azure(json!({"prefix": "/site-3"})), "prefix is folders separated by single slashes"),
         (azure(json!({"prefix": "site-3/"})), "prefix is folders separated by single slashes"),
         (azure(json!({"prefix": "site//3"})), "prefix is folders separated by single slashes"),
@@ -206,6 +228,11 @@ fn bad_sizes() -> Vec<Case> {
             transfer(json!({"blockSize": "5Gi", "memoryLimit": "64Gi", "concurrency": 1})),
             "blockSize is a size from 64Ki to 4000Mi, like 4Mi",
         ),
+        (transfer(json!({"bandwidthLimit": "1Ki"})), "bandwidthLimit is bytes per second from 8Ki to 100G"),
+        (transfer(json!({"bandwidthLimit": "fast"})), "bandwidthLimit is bytes per second from 8Ki to 100G"),
+        (transfer(json!({"maxAttempts": 1001})), "maxAttempts in body should be less than or equal to 1000"),
+        (transfer(json!({"maxAttempts": -1})), "maxAttempts in body should be greater than or equal to 0"),
+        (json!({"spec": {"runToken": "t".repeat(129)}}), "runToken: Too long: may not be more than 128"),
         (transfer(json!({"blockSize": "32Mi"})), "concurrency times blockSize must be at most half of memoryLimit"),
         (transfer(json!({"concurrency": 64})), "concurrency times blockSize must be at most half of memoryLimit"),
         (transfer(json!({"singlePutSize": "128Mi"})), "singlePutSize must be at most a quarter of memoryLimit"),
@@ -282,6 +309,15 @@ fn good_changes() -> Vec<Value> {
     vec![
         json!({"spec": {"suspend": true}}),
         watch(json!({"pollInterval": "100ms", "minFileAge": "1m30s", "fileExtensions": ["bin", ".tar.gz"], "ignore": []})),
+        azure(json!({
+            "accessTier": "Archive",
+            "metadata": {"site": "3", "_a1": "left, 100%"},
+            "tags": {"a b": "x+y-z./:=_", "empty": ""},
+            "contentType": "text/csv; charset=utf-8",
+        })),
+        watch(json!({"recursive": true})),
+        transfer(json!({"maxAttempts": 1000, "bandwidthLimit": "12500k"})),
+        json!({"spec": {"runToken": "2026-11-26 12:00"}}),
         transfer(json!({"workers": 64, "blockSize": "8Mi", "memoryLimit": "1Gi", "singlePutSize": 0, "concurrency": 16})),
         transfer(json!({"blockSize": 5_000_000})),
         retention(json!({"interval": "1s", "keepCompletedFor": "0s"})),

@@ -90,7 +90,7 @@ async fn blocks(store: &AzureStore, size: usize, in_flight: usize, count: usize)
 
 async fn small(store: &AzureStore, count: u32, in_flight: usize) {
     let metadata = ["claim", "crc64", "format", "modified", "source"].map(|key| (format!("blobferry_{key}"), "x".repeat(20)));
-    let properties = Properties { metadata: metadata.into_iter().collect() };
+    let properties = Properties { metadata: metadata.into_iter().collect(), ..Properties::default() };
     let body = Bytes::from(vec![7_u8; 4096]);
     let requests = (0..count).map(|_| {
         let (body, properties) = (body.clone(), &properties);

@@ -12,12 +12,15 @@ use crate::{
     blob::BlobStore,
     books::{Books, SharedBooks},
     collect::Collector,
+    ending::{self, Conclusion},
     ends::End,
     formats::{Marker, ProcessId},
+    live::Live,
     metrics::Metrics,
+    pacer::Pacer,
     publish::Publisher,
     report::Report,
-    run::{self, Pace},
+    run,
     scan::{Filter, Table},
     schedule::Schedule,
     session::{Edges, Folders, Parts, Rules, Session},
@@ -79,6 +82,7 @@ pub struct Uploader {
     publisher: Publisher,
     metrics: Metrics,
     books: SharedBooks,
+    live: watch::Sender<Live>,
 }
 
 impl Uploader {
@@ -87,6 +91,7 @@ impl Uploader {
         let pool = Pool::new("share", SHARE_THREADS).map_err(Fatal::Threads)?;
         let pulse = pool.pulse();
         let mut random = rand::rng();
+        let live = watch::Sender::new(Live::of(&settings));
         Ok(Self {
             share: LocalShare::new(pool),
             pulse,
@@ -94,9 +99,10 @@ impl Uploader {
             folders: folders(&settings),
             process: ProcessId::new(random.next_u64()),
             seed: random.next_u64(),
-            publisher: Publisher::new(reports),
             metrics,
             books: SharedBooks::new(books(&settings)?),
+            publisher: Publisher::new(reports, live.subscribe()),
+            live,
             settings,
         })
     }
@@ -111,6 +117,11 @@ impl Uploader {
         self.books.clone()
     }
 
+    /// The settings that may change.
+    pub fn live(&self) -> watch::Sender<Live> {
+        self.live.clone()
+    }
+
     /// Checks both ends, over and over if `patient`, and starts the session.
     pub async fn start(mut self, patient: bool) -> Result<Running, Fatal> {
         let ground = loop {
@@ -120,11 +131,6 @@ impl Uploader {
                 Err(problem) => tracing::warn!(%problem, "cannot start, trying again"),
             }
             tokio::time::sleep(TRY_AGAIN).await;
-        };
-        let pace = Pace {
-            poll_interval: self.settings.watch.poll_interval,
-            collect_interval: self.settings.retention.interval,
-            workers: self.settings.transfer.workers.get(),
         };
         let uid = self.settings.session.uid.clone();
         let (session, publisher) = self.session(ground)?;
@@ -139,7 +145,8 @@ impl Uploader {
             }
             tokio::time::sleep(TRY_AGAIN).await;
         }
-        let tasks = run::start(&session, collector, pace, &uid, publisher);
+        let mut tasks = run::start(&session, collector, &uid, publisher);
+        tasks.spawn(keep_rate(session.live.clone(), session.store.pacer()));
         Ok(Running { session, tasks })
     }
 
@@ -172,6 +179,7 @@ impl Uploader {
             stage,
             folders: self.folders,
             rules: rules(&self.settings),
+            live: self.live.subscribe(),
             source: ground.source,
             process: self.process,
             pod_uid: self.settings.report.pod_uid.clone(),
@@ -193,18 +201,26 @@ pub struct Running {
 }
 
 impl Running {
-    /// Resolves only if a loop ends, which is a bug.
-    pub async fn ended(&mut self) -> anyhow::Error {
-        match self.tasks.join_next().await {
-            Some(Err(error)) => anyhow::Error::new(error).context("a part of the uploader failed"),
-            _ => anyhow::anyhow!("a part of the uploader ended"),
+    /// Resolves when the run is over and its last numbers are published, or with an error if a loop ends, which is a bug.
+    pub async fn ended(&mut self) -> anyhow::Result<Conclusion> {
+        let concluded = async {
+            let conclusion = ending::conclusion(&self.session).await;
+            tokio::time::sleep(run::PUBLISH * 2).await;
+            conclusion
+        };
+        tokio::select! {
+            conclusion = concluded => Ok(conclusion),
+            ended = self.tasks.join_next() => Err(match ended {
+                Some(Err(error)) => anyhow::Error::new(error).context("a part of the uploader failed"),
+                _ => anyhow::anyhow!("a part of the uploader ended"),
+            }),
         }
     }
 }
 
 fn books(settings: &Settings) -> Result<Books, globset::Error> {
     let filter = Filter::new(&settings.watch.extensions, &settings.watch.ignore)?;
-    Ok(Books::new(Table::new(filter, settings.watch.min_file_age), Schedule::new(settings.transfer.queue_size.get())))
+    Ok(Books::new(Table::new(filter), Schedule::new(settings.transfer.queue_size.get())))
 }
 
 fn folders(settings: &Settings) -> Folders {
@@ -235,28 +251,36 @@ fn marker(settings: &Settings) -> Marker {
 fn rules(settings: &Settings) -> Rules {
     let transfer = &settings.transfer;
     Rules {
-        min_file_age: settings.watch.min_file_age,
+        mode: settings.session.mode,
+        recursive: settings.watch.recursive,
         overwrite: settings.destination.overwrite,
+        properties: settings.destination.properties.clone(),
         block_size: transfer.block_size,
         single_put_size: transfer.single_put_size,
         concurrency: transfer.concurrency.get(),
         memory_limit: transfer.memory_limit,
-        keep_completed_for: settings.retention.keep_completed_for,
+        max_attempts: transfer.max_attempts,
     }
 }
 
-/// A stage that cannot be opened is not worth stopping for: files are streamed.
+/// Gives the store the rate of now, over and over.
+async fn keep_rate(mut live: watch::Receiver<Live>, pacer: Pacer) {
+    loop {
+        pacer.set(live.borrow_and_update().bandwidth_limit);
+        if live.changed().await.is_err() {
+            // Nobody can change it any more.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 fn stage(settings: &Settings, process: ProcessId) -> Result<DiskStage, Fatal> {
     let StagingSettings { mode, size_limit } = settings.staging;
     if mode == StagingMode::None {
         return Ok(DiskStage::none());
     }
     let pool = Pool::new("stage", STAGE_THREADS).map_err(Fatal::Threads)?;
-    let root = &settings.folders.staging_root;
-    Ok(DiskStage::open(root, &process.to_string(), size_limit, pool).unwrap_or_else(|error| {
-        tracing::warn!(%error, root = %root.display(), "cannot use the local disk, files are streamed");
-        DiskStage::none()
-    }))
+    Ok(DiskStage::open_or_stream(&settings.folders.staging_root, &process.to_string(), size_limit, pool))
 }
 
 fn azure_settings(settings: &Settings) -> Result<AzureSettings, SettingsError> {

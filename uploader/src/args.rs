@@ -3,6 +3,7 @@
 //! One file per concern: the raw arguments as clap reads them, and the settings that the rest of the program sees. What reaches
 //! the settings is valid; every message says what to write instead, and none of them holds a credential.
 
+mod blob_properties;
 mod destination;
 mod folders;
 mod report;

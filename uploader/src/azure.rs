@@ -19,8 +19,8 @@ use azure_core::http::{
 use azure_storage_blob::{
     BlobClient, BlobContainerClient, BlobContainerClientOptions, BlockBlobClient,
     models::{
-        BlobClientGetPropertiesOptions, BlobClientGetPropertiesResult, BlobClientGetPropertiesResultHeaders as _, Block,
-        BlockBlobClientCommitBlockListOptions, BlockBlobClientCommitBlockListResultHeaders as _,
+        AccessTier, BlobClientGetPropertiesOptions, BlobClientGetPropertiesResult, BlobClientGetPropertiesResultHeaders as _,
+        Block, BlockBlobClientCommitBlockListOptions, BlockBlobClientCommitBlockListResultHeaders as _,
         BlockBlobClientGetBlockListOptions, BlockBlobClientStageBlockOptions, BlockBlobClientUploadOptions, BlockListType,
         BlockLookupList,
     },
@@ -41,6 +41,7 @@ use self::{
 use crate::{
     blob::{BlobError, BlobStore, BlockListKind, Condition, ETag, Found, ListedBlock, Properties},
     formats::{BlobName, BlockId, blob_name},
+    pacer::Pacer,
 };
 
 /// A setting that cannot become right by itself. The text holds no credential.
@@ -71,6 +72,7 @@ pub struct AzureStore {
     blob: Arc<BlobClient>,
     block_blob: Arc<BlockBlobClient>,
     keeper: Arc<Keeper>,
+    pacer: Pacer,
 }
 
 impl std::fmt::Debug for AzureStore {
@@ -84,6 +86,7 @@ impl AzureStore {
     pub fn new(settings: AzureSettings) -> Result<Self, SettingsError> {
         let container_url = settings.account_url.container_url(&settings.container)?;
         let transport = Transport::new(settings.account_url.is_https())?;
+        let pacer = transport.pacer();
         let keeper = Keeper::new(settings.credential.clone(), settings.account_url.clone(), transport.clone())?;
         let keeper = Arc::new(keeper);
         let client_options = ClientOptions {
@@ -99,7 +102,12 @@ impl AzureStore {
         // The name is replaced in every request.
         let blob = container.blob_client("blob");
         let block_blob = Arc::new(blob.block_blob_client());
-        Ok(Self { settings, container_url, container: Arc::new(container), blob: Arc::new(blob), block_blob, keeper })
+        Ok(Self { settings, container_url, container: Arc::new(container), blob: Arc::new(blob), block_blob, keeper, pacer })
+    }
+
+    /// What keeps all requests together to a rate.
+    pub fn pacer(&self) -> Pacer {
+        self.pacer.clone()
     }
 
     /// Options that send a call to the path of `name`.
@@ -161,6 +169,9 @@ impl BlobStore for AzureStore {
             if_match,
             if_none_match,
             metadata: Some(metadata_headers(properties)),
+            blob_tags_string: tags_header(properties),
+            blob_content_type: properties.content_type.clone(),
+            tier: properties.access_tier.map(tier),
             // What fits in one part goes out as one Put Blob.
             partition_size: NonZero::new(body.len().max(1) as u64),
             parallel: NonZero::new(1),
@@ -184,6 +195,9 @@ impl BlobStore for AzureStore {
             if_match,
             if_none_match,
             metadata: Some(metadata_headers(properties)),
+            blob_tags_string: tags_header(properties),
+            blob_content_type: properties.content_type.clone(),
+            tier: properties.access_tier.map(tier),
             method_options: self.at(name, None),
             ..Default::default()
         };
@@ -248,6 +262,23 @@ fn condition_headers(condition: &Condition) -> (Option<Etag>, Option<Etag>) {
 
 fn metadata_headers(properties: &Properties) -> HashMap<String, String> {
     properties.metadata.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect()
+}
+
+/// The tags as a query string, as the header `x-ms-tags` has them; `None` without any, because the header needs a right of its own.
+fn tags_header(properties: &Properties) -> Option<String> {
+    let mut text = url::form_urlencoded::Serializer::new(String::new());
+    text.extend_pairs(&properties.tags);
+    // Everybody understands this as a space.
+    Some(text.finish().replace('+', "%20")).filter(|text| !text.is_empty())
+}
+
+fn tier(tier: blobferry_crds::AccessTier) -> AccessTier {
+    match tier {
+        blobferry_crds::AccessTier::Hot => AccessTier::Hot,
+        blobferry_crds::AccessTier::Cool => AccessTier::Cool,
+        blobferry_crds::AccessTier::Cold => AccessTier::Cold,
+        blobferry_crds::AccessTier::Archive => AccessTier::Archive,
+    }
 }
 
 /// A write that is answered without an `ETag` has happened, but cannot be built upon: the caller looks.

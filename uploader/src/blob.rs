@@ -8,6 +8,7 @@ pub mod memory;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use blobferry_crds::AccessTier;
 use bytes::Bytes;
 
 use crate::formats::{BlobName, BlockId};
@@ -42,6 +43,12 @@ pub enum Condition {
 pub struct Properties {
     /// User-defined metadata.
     pub metadata: BTreeMap<String, String>,
+    /// Index tags.
+    pub tags: BTreeMap<String, String>,
+    /// How the content is stored; the account's default if `None`.
+    pub access_tier: Option<AccessTier>,
+    /// MIME type of the content; `application/octet-stream` if `None`.
+    pub content_type: Option<String>,
 }
 
 /// A block in the service's own list.

@@ -1,18 +1,20 @@
 //! Everything that is known of the session's files, in one place behind one lock, so that counts always fit together. (pure)
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use blobferry_crds::Progress;
+use blobferry_crds::{FileProblem, Progress};
 use tokio::time::Instant;
 
 use crate::{
+    aside::Shelf,
+    ending::Standing,
     ends::Ends,
-    formats::OrderKey,
+    formats::{ClaimId, OrderKey},
     ledger::{Ledger, Now, problem},
-    scan::{Held, Table},
+    scan::{Believed, Held, Table},
     schedule::{Delay, Schedule, Task},
     session::Folders,
 };
@@ -32,6 +34,12 @@ pub struct Books {
     pub ledger: Ledger,
     /// The health of the two ends.
     pub ends: Ends,
+    /// Files that are set aside.
+    pub shelf: Shelf,
+    /// Folders in the incoming one that are no other session's.
+    pub believed: Believed,
+    /// Claimed files that cannot be given back and why.
+    pub stays: BTreeMap<ClaimId, FileProblem>,
     /// Greatest order keys.
     pub keys: OrderKeys,
 }
@@ -55,7 +63,16 @@ impl SharedBooks {
 impl Books {
     /// Empty books.
     pub fn new(table: Table, schedule: Schedule) -> Self {
-        Self { table, schedule, ledger: Ledger::default(), ends: Ends::default(), keys: OrderKeys::default() }
+        Self {
+            table,
+            schedule,
+            ledger: Ledger::default(),
+            ends: Ends::default(),
+            shelf: Shelf::default(),
+            believed: Believed::default(),
+            stays: BTreeMap::new(),
+            keys: OrderKeys::default(),
+        }
     }
 
     /// A complete scan that started at `started` (server clock) has ended.
@@ -77,7 +94,8 @@ impl Books {
             return;
         }
         for file in self.table.stable(now) {
-            if file.name.len() > longest_name {
+            let length = file.name.rsplit(|byte| *byte == b'/').next().map_or(0, <[u8]>::len);
+            if length > longest_name {
                 let message = format!("the name has more than {longest_name} bytes: shorten it");
                 self.table.hold(&file.name, Held { reason: "BadName", message });
                 continue;
@@ -98,16 +116,33 @@ impl Books {
         [self.table.summary().counts.oldest_ctime, self.schedule.claimed().oldest].into_iter().flatten().min()
     }
 
+    /// What the end of the run depends on; `scanned` if the incoming folder must have been seen.
+    pub fn standing(&mut self, scanned: bool) -> Standing {
+        let counts = self.table.summary().counts;
+        let claimed = self.schedule.claimed();
+        Standing {
+            incoming: counts.waiting.saturating_sub(counts.held),
+            claimed: claimed.waiting + claimed.retrying + self.ledger.active() + self.ledger.left.files,
+            known: self.ledger.adopted && (!scanned || self.ledger.last_scan.is_some()),
+            passes: self.ledger.passes,
+        }
+    }
+
     /// The ledger as the status shows it.
     pub fn progress(&mut self) -> Progress {
         let summary = self.table.summary();
+        let mut claimed = self.schedule.claimed();
+        claimed.waiting += self.stays.len() as u64;
         let failing = self.ledger.failing().cloned();
+        let aside = self.stays.values().chain(self.shelf.problems()).cloned();
         let waiting = summary.held_back.iter();
         let waiting = waiting.map(|(name, held)| problem(&String::from_utf8_lossy(name), held.reason, &held.message));
         self.ledger.progress(&Now {
             incoming: summary.counts,
-            claimed: self.schedule.claimed(),
-            held_back: failing.chain(waiting).take(HELD_BACK).collect(),
+            claimed,
+            set_aside: self.shelf.files(),
+            oldest_aside: self.shelf.oldest(),
+            held_back: failing.chain(aside).chain(waiting).take(HELD_BACK).collect(),
             checks: self.ends.checks(),
         })
     }
@@ -134,6 +169,11 @@ impl OrderKeys {
         }
         self.order.push_back(name.into());
         self.greatest.insert(name.into(), key);
+    }
+
+    /// The greatest key of a name, if it is remembered.
+    pub fn greatest(&self, name: &[u8]) -> Option<OrderKey> {
+        self.greatest.get(name).copied()
     }
 
     /// The key for a new generation of a name whose stable sample has this ctime: at least one more than any that was seen.

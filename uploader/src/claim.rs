@@ -1,6 +1,6 @@
 //! The claim: one rename of a stable file from incoming to processing, to a name that cannot exist. After it the file is ours.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use crate::{
     file::ClaimedFile,
@@ -33,7 +33,7 @@ pub async fn claim<E: Edges>(
     let from = join(&session.folders.incoming, &stable.name);
     let open = match session.share.open(&from).await {
         Ok(open) => open,
-        Err(error) if error.is_absent() => return Ok(Claim::Gone),
+        Err(error) if error.is_absent() || error.kind() == io::ErrorKind::NotADirectory => return Ok(Claim::Gone),
         Err(error) if is_the_files_own(&error) => {
             return Ok(Claim::Held(Held { reason: "Unreadable", message: error.full().to_string() }));
         }
@@ -43,13 +43,22 @@ pub async fn claim<E: Edges>(
         return Ok(Claim::Changed);
     }
     let key = session.books().keys.next(&stable.name, stable.sample.ctime);
-    let name = ProcessingName::claimed(&stable.name, ClaimId::new(key, session.process, session.random()));
-    let file = ClaimedFile::claimed(session.claims_today(), name, blob.clone(), stable.sample);
+    let (folder, producer) = place(session.claims_today(), &stable.name);
+    let name = ProcessingName::claimed(producer, ClaimId::new(key, session.process, session.random()));
+    let file = ClaimedFile::claimed(folder, name, blob.clone(), stable.sample);
     if rename_and_look(&session.share, &from, &file.path()).await? == Moved::Gone {
         return Ok(Claim::Gone);
     }
     // What was renamed may be another file than the one that was opened; the transfer sees that by comparing both.
     Ok(Claim::Ours(Box::new(file), open))
+}
+
+/// Where a file with that path from the incoming folder is claimed, and its last name.
+fn place(claims: PathBuf, path: &[u8]) -> (PathBuf, &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (join(&claims, &path[..slash]), &path[slash + 1..]),
+        None => (claims, path),
+    }
 }
 
 /// True if the error speaks of this file and not of the share.

@@ -8,21 +8,24 @@ mod retention;
 use std::{
     collections::{HashMap, HashSet},
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use futures::{StreamExt, stream};
 use tokio::time::Instant;
 
 use crate::{
+    aside,
+    claims::{All, Found, find},
     complete::next_generation,
     file::ClaimedFile,
-    formats::{ProcessingName, Stamp, State},
+    formats::{Stamp, State},
     heartbeat::Heartbeats,
     ledger::Left,
+    release,
     schedule::{Delay, Task},
     session::{Edges, Session},
-    share::{Entry, Kind, Listing, Share, ShareResult, join},
+    share::{Share, ShareResult},
 };
 use retention::{Kept, Moment};
 
@@ -49,20 +52,6 @@ pub struct Pass {
     pub foreign: u64,
 }
 
-/// A name of ours below the processing folder.
-#[derive(Clone, Debug)]
-struct Found {
-    date: String,
-    folder: PathBuf,
-    name: ProcessingName,
-}
-
-impl Found {
-    fn path(&self) -> PathBuf {
-        join(&self.folder, &self.name.to_bytes())
-    }
-}
-
 /// What became of a completed file whose time had come.
 #[derive(Debug)]
 enum Fate {
@@ -78,23 +67,31 @@ impl Collector {
     /// One pass.
     pub async fn pass<E: Edges>(&mut self, session: &Session<E>) -> ShareResult<Pass> {
         self.heartbeats.look(session).await?;
-        let (found, foreign) = find(session).await?;
-        let (mut claimed, mut completed) = (Vec::new(), Vec::new());
+        session.books().shelf.begin();
+        let All { found, foreign, empty } = find(&session.share, &session.folders).await?;
+        prune(session, empty).await?;
+        let (mut claimed, mut completed, mut failed, mut reasons) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for file in found {
-            session.books().keys.saw(&file.name.producer, file.name.claim.key);
+            session.books().keys.saw(&file.producer(), file.name.claim.key);
             match file.name.state {
                 State::Claimed => claimed.push(file),
                 State::Completed(stamp) => completed.push((file, stamp)),
-                State::Failed | State::FailedReason | State::Superseded => {}
+                State::Failed => failed.push(file),
+                State::FailedReason => reasons.push(file),
+                State::Superseded => {}
             }
         }
+        claimed.extend(aside::review(session, failed, reasons).await);
         let adopted = self.adopt(session, claimed).await;
         let present: HashSet<PathBuf> = completed.iter().map(|(file, _)| file.path()).collect();
         self.kept.retain(|path, _| present.contains(path));
         let deleted = self.collect(session, completed).await;
         self.report_foreign(foreign);
         self.passes += 1;
-        session.books().ledger.adopted = true;
+        let mut books = session.books();
+        books.ledger.adopted = true;
+        books.ledger.passes += 1;
+        drop(books);
         Ok(Pass { adopted, deleted, foreign })
     }
 
@@ -168,32 +165,13 @@ fn logged<T>(result: ShareResult<T>) -> Option<T> {
     result.inspect_err(|error| tracing::warn!(error = %error.full(), "cannot look at a completed file")).ok()
 }
 
-/// Everything of this session, of every date, and the number of names that are not ours.
-async fn find<E: Edges>(session: &Session<E>) -> ShareResult<(Vec<Found>, u64)> {
-    let (mut found, mut foreign) = (Vec::new(), 0);
-    for (date, folder) in session_folders(session).await? {
-        let entries = match list_all(&session.share, &folder).await {
-            Err(error) if error.is_absent() || error.kind() == io::ErrorKind::NotADirectory => continue,
-            entries => entries?,
-        };
-        prune(session, &date, &folder, entries.is_empty()).await?;
-        for entry in entries {
-            match ProcessingName::parse(&entry.name).filter(|_| matches!(entry.kind, Kind::File | Kind::Unknown)) {
-                Some(name) => found.push(Found { date: date.clone(), folder: folder.clone(), name }),
-                None => foreign += 1,
-            }
-        }
-    }
-    Ok((found, foreign))
-}
-
 /// Takes up a claimed file unless a worker or the schedule holds it.
 async fn adopt<E: Edges>(session: &Session<E>, file: Found) -> ShareResult<bool> {
     // A claimed name was a blob name once; only a change of the prefix could make it too long.
-    let Ok(blob) = session.folders.blob(&file.date, &file.name.producer) else { return Ok(false) };
+    let Ok(blob) = session.folders.blob(&file.date, &file.producer()) else { return Ok(false) };
     let is_held = || {
         let books = session.books();
-        books.ledger.is_active(&blob) || books.schedule.holds(&file.name, &blob)
+        books.ledger.is_active(&blob) || books.schedule.holds(&file.name, &blob) || books.stays.contains_key(&file.name.claim)
     };
     if is_held() {
         return Ok(false);
@@ -206,6 +184,9 @@ async fn adopt<E: Edges>(session: &Session<E>, file: Found) -> ShareResult<bool>
         return Ok(false);
     }
     let mut file = ClaimedFile::adopted(file.folder, file.name, blob.clone());
+    if attributes.links > 1 && release::finish_earlier(session, &file, &attributes.identity).await? {
+        return Ok(false);
+    }
     file.observe(attributes.identity, Instant::now());
     tracing::info!(file_name = %file.display_name(), claim = %file.name.claim, size = file.size, "taking up a claimed file");
     session.add(&blob, Task::Claimed(Box::new(file)), Instant::now(), Delay::Waiting);
@@ -246,15 +227,15 @@ fn moment<E: Edges>(session: &Session<E>) -> Moment {
     Moment {
         now: Instant::now(),
         server_now: session.server_now(),
-        keep: session.rules.keep_completed_for,
+        keep: session.live().keep_completed_for,
         reported_through: session.books().ledger.reported_through,
     }
 }
 
 /// A completed file that changed after its commit is the next generation of its name.
 async fn become_claimed<E: Edges>(session: &Session<E>, file: Found, ctime: i128) -> ShareResult<()> {
-    let Ok(blob) = session.folders.blob(&file.date, &file.name.producer) else { return Ok(()) };
-    let next = next_generation(session, &file.folder, &file.name, file.name.claim.key, ctime).await?;
+    let Ok(blob) = session.folders.blob(&file.date, &file.producer()) else { return Ok(()) };
+    let next = next_generation(session, &blob, &file.folder, &file.name, file.name.claim.key, ctime).await?;
     let Some(next) = next else { return Ok(()) };
     let file = ClaimedFile::adopted(file.folder, next, blob.clone());
     tracing::warn!(file_name = %file.display_name(), "the file changed after it was uploaded and is uploaded again");
@@ -262,33 +243,21 @@ async fn become_claimed<E: Edges>(session: &Session<E>, file: Found, ctime: i128
     Ok(())
 }
 
-/// The folders of this session, of every date.
-async fn session_folders<E: Edges>(session: &Session<E>) -> ShareResult<Vec<(String, PathBuf)>> {
-    let dates = list_all(&session.share, &session.folders.processing).await?;
-    let is_date = |name: &str| name.len() == 8 && name.bytes().all(|byte| byte.is_ascii_digit());
-    let dates = dates.into_iter().filter_map(|entry| String::from_utf8(entry.name.into()).ok()).filter(|name| is_date(name));
-    Ok(dates.map(|date| (session.folders.claims(&date), date)).map(|(folder, date)| (date, folder)).collect())
-}
-
-async fn list_all<S: Share>(share: &S, folder: &Path) -> ShareResult<Vec<Entry>> {
-    let mut listing = share.list(folder).await?;
-    let mut all = Vec::new();
-    while let Some(entries) = listing.next().await? {
-        all.extend(entries);
-    }
-    Ok(all)
-}
-
-/// Removes the session's folder of an earlier date if it is empty, and the date's if that is empty then. A claim that comes meanwhile
-/// makes its folder again.
-async fn prune<E: Edges>(session: &Session<E>, date: &str, folder: &Path, is_empty: bool) -> ShareResult<()> {
-    if !is_empty || date >= session.folders.date.as_str() {
-        return Ok(());
-    }
-    for folder in [Some(folder), folder.parent()].into_iter().flatten() {
-        match session.share.remove_folder(folder).await {
-            Err(error) if !matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => return Err(error),
-            _ => {}
+/// Removes empty folders: the session's of an earlier date with the date's, if that is empty then, and those in it of any date. A claim
+/// that comes meanwhile makes its folder again.
+async fn prune<E: Edges>(session: &Session<E>, empty: Vec<(String, PathBuf, bool)>) -> ShareResult<()> {
+    for (date, folder, whole) in empty {
+        if whole && date >= session.folders.date {
+            continue;
+        }
+        let above = folder.parent().filter(|_| whole);
+        for folder in [Some(folder.as_path()), above].into_iter().flatten() {
+            match session.share.remove_folder(folder).await {
+                Err(error) if !matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => {
+                    return Err(error);
+                }
+                _ => {}
+            }
         }
     }
     Ok(())

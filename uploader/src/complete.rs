@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     file::ClaimedFile,
-    formats::{ClaimId, OrderKey, ProcessingName, Stamp, State},
+    formats::{BlobName, ClaimId, OrderKey, ProcessingName, Stamp, State},
     moves::{Moved, rename_and_look},
     session::{Edges, Session},
     share::{Identity, Share, ShareError, join},
@@ -47,10 +47,11 @@ pub async fn supersede<E: Edges>(session: &Session<E>, file: &ClaimedFile) -> Re
     }
 }
 
-/// Makes the file `from` in `folder` the next generation of its name, with a key above `above`. Returns its new name, or `None` if it
+/// Makes the file `from` of `blob` in `folder` the next generation of its name, with a key above `above`. Returns its new name, or `None` if it
 /// is gone.
 pub async fn next_generation<E: Edges>(
     session: &Session<E>,
+    blob: &BlobName,
     folder: &Path,
     from: &ProcessingName,
     above: OrderKey,
@@ -58,8 +59,8 @@ pub async fn next_generation<E: Edges>(
 ) -> Result<Option<ProcessingName>, ShareError> {
     let key = {
         let mut books = session.books();
-        books.keys.saw(&from.producer, above);
-        books.keys.next(&from.producer, ctime)
+        books.keys.saw(blob.file().as_bytes(), above);
+        books.keys.next(blob.file().as_bytes(), ctime)
     };
     let name = ProcessingName::claimed(&from.producer, ClaimId::new(key, session.process, session.random()));
     let moved = rename_and_look(&session.share, &join(folder, &from.to_bytes()), &join(folder, &name.to_bytes())).await?;

@@ -13,6 +13,8 @@ pub enum End {
     Source,
     /// The container.
     Destination,
+    /// The local disk between them, which is named only while it fails: files do not need it.
+    Stage,
 }
 
 #[derive(Debug)]
@@ -39,6 +41,11 @@ impl Ends {
         self.problems.entry(end).or_default().insert(part, problem);
     }
 
+    /// The end is not worth mentioning.
+    pub fn forget(&mut self, end: End) {
+        self.problems.remove(&end);
+    }
+
     /// True if an end was tried and nothing is wrong with it.
     pub fn is_ok(&self, end: End) -> bool {
         self.problems.get(&end).is_some_and(BTreeMap::is_empty)
@@ -50,6 +57,7 @@ impl Ends {
             let (type_, fine) = match end {
                 End::Source => ("source", "the share is read and written"),
                 End::Destination => ("destination", "the container takes files"),
+                End::Stage => ("staging", "files are staged"),
             };
             let problem = problems.values().next();
             Check {

@@ -44,13 +44,28 @@ pub struct ClaimedFile {
     pub looks_again: u32,
     /// Failures in a row.
     pub failures: u32,
+    /// Failures of the file's own.
+    pub own_failures: u32,
 }
 
 impl ClaimedFile {
     /// A claim found on the share, of which nothing is known but its name.
     pub fn adopted(folder: PathBuf, name: ProcessingName, blob: BlobName) -> Self {
         let since = i128::from(name.claim.key.0);
-        Self { folder, name, blob, size: 0, since, sample: None, quiet: None, sent: None, attempts: 0, looks_again: 0, failures: 0 }
+        Self {
+            folder,
+            name,
+            blob,
+            size: 0,
+            since,
+            sample: None,
+            quiet: None,
+            sent: None,
+            attempts: 0,
+            looks_again: 0,
+            failures: 0,
+            own_failures: 0,
+        }
     }
 
     /// A file that this process has just claimed in the state of `sample`.
@@ -68,9 +83,14 @@ impl ClaimedFile {
         join(&self.folder, &self.name.to_bytes())
     }
 
+    /// The producer's name with its folders: where it was in the incoming folder.
+    pub fn producer(&self) -> &str {
+        self.blob.file()
+    }
+
     /// The producer's name for people.
     pub fn display_name(&self) -> String {
-        String::from_utf8_lossy(&self.name.producer).into_owned()
+        self.producer().to_owned()
     }
 
     /// Takes what a look found. The sample before the claim counts as observed quiet if nothing but the ctime differs, which the claim's

@@ -15,5 +15,5 @@ pub use block_id::{BlockId, BlockPlanHash};
 pub use claim_id::{ClaimId, OrderKey, ProcessId};
 pub use metadata::{BlobOrigin, SourceId, metadata_of};
 pub use processing_name::{ProcessingName, State, longest_producer_name};
-pub use share_files::{HEARTBEATS, Heartbeat, MARKERS, Marker, SHARE_ID, heartbeat_name};
+pub use share_files::{FailedReason, HEARTBEATS, Heartbeat, MARKERS, Marker, SHARE_ID, heartbeat_name};
 pub use stamp::Stamp;

@@ -50,6 +50,10 @@ pub struct Now {
     pub incoming: Counts,
     /// Claimed files that no worker holds.
     pub claimed: Claimed,
+    /// Files set aside; `None` while it is not known.
+    pub set_aside: Option<u64>,
+    /// The least time (server clock) from which on one of them was not uploaded.
+    pub oldest_aside: Option<i128>,
     /// Why the oldest files are still there.
     pub held_back: Vec<FileProblem>,
     /// The two ends.
@@ -60,6 +64,7 @@ pub struct Now {
 #[derive(Debug, Default)]
 pub struct Ledger {
     uploaded: u64,
+    /// Files set aside, as an earlier process counted them.
     failed: u64,
     superseded: u64,
     withdrawn: u64,
@@ -73,6 +78,8 @@ pub struct Ledger {
     last_upload: Option<i128>,
     /// Start of the last complete scan (server clock).
     pub last_scan: Option<i128>,
+    /// Passes of the collector so far.
+    pub passes: u64,
     /// True once the files claimed by earlier processes are known.
     pub adopted: bool,
     /// Claimed files that are not ours to upload now: another process beats, or they could not be looked at.
@@ -105,7 +112,7 @@ impl Ledger {
     /// Adds the counts of earlier processes, if there are any.
     pub fn resume(&mut self, old: &Progress) {
         self.uploaded += old.files_uploaded;
-        self.failed += old.files_failed;
+        self.failed = old.files_failed;
         self.superseded += old.files_superseded;
         self.withdrawn += old.files_withdrawn;
         self.bytes_uploaded += old.bytes_uploaded;
@@ -134,6 +141,11 @@ impl Ledger {
     /// True if a worker holds a file of this blob.
     pub fn is_active(&self, blob: &BlobName) -> bool {
         self.active.contains_key(blob)
+    }
+
+    /// How many files workers hold.
+    pub fn active(&self) -> u64 {
+        self.active.len() as u64
     }
 
     /// The worker gave the file back.
@@ -210,7 +222,8 @@ impl Ledger {
         let sizes: u64 = self.active.values().map(|active| active.size).sum();
         let (active, waiting, retrying) =
             (self.active.len() as u64, now.incoming.waiting + now.claimed.waiting + self.left.files, now.claimed.retrying);
-        let lasting = self.uploaded + self.failed + self.superseded + self.withdrawn;
+        let failed = now.set_aside.unwrap_or(self.failed);
+        let lasting = self.uploaded + failed + self.superseded + self.withdrawn;
         let oldest = [
             now.incoming.oldest_ctime,
             now.claimed.oldest,
@@ -221,21 +234,21 @@ impl Ledger {
         Progress {
             files_seen: lasting + waiting + active + retrying + now.incoming.ignored,
             files_uploaded: self.uploaded,
-            files_failed: self.failed,
+            files_failed: failed,
             files_superseded: self.superseded,
             files_withdrawn: self.withdrawn,
             files_waiting: waiting,
             files_active: active,
             files_retrying: retrying,
             files_ignored: now.incoming.ignored,
-            files_failing: self.failed + retrying,
+            files_failing: failed + retrying,
             bytes_total: self.bytes_uploaded + now.incoming.waiting_bytes + now.claimed.bytes + sizes,
             bytes_uploaded: self.bytes_uploaded,
             bytes_resumed: self.bytes_resumed,
             percent: String::new(),
             checks: now.checks.clone(),
-            caught_up: self.adopted && self.last_scan.is_some() && waiting + active + retrying == 0,
-            safe_through: self.safe_through(now, oldest).and_then(time),
+            caught_up: self.adopted && self.last_scan.is_some() && waiting + active + retrying + failed == 0,
+            safe_through: self.safe_through(now, [oldest, now.oldest_aside].into_iter().flatten().min()).and_then(time),
             counted_through: self.counted_through().and_then(|time| Timestamp::from_nanosecond(time).ok()),
             oldest_waiting_since: oldest.and_then(time),
             last_upload_time: self.last_upload.and_then(time),
@@ -307,10 +320,12 @@ mod tests {
     }
 
     fn now() -> Now {
-        let incoming = Counts { waiting: 2, waiting_bytes: 20, ignored: 3, oldest_ctime: Some(50), unknown: false };
+        let incoming = Counts { waiting: 2, waiting_bytes: 20, ignored: 3, held: 0, oldest_ctime: Some(50), unknown: false };
         Now {
             incoming,
             claimed: Claimed { waiting: 1, retrying: 4, bytes: 7, oldest: Some(40) },
+            set_aside: None,
+            oldest_aside: None,
             held_back: vec![],
             checks: vec![],
         }

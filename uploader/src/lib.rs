@@ -6,12 +6,15 @@
 
 pub mod app;
 pub mod args;
+pub mod aside;
 pub mod azure;
 pub mod blob;
 pub mod books;
 pub mod claim;
+pub mod claims;
 pub mod collect;
 pub mod complete;
+pub mod ending;
 pub mod ends;
 pub mod exit;
 pub mod file;
@@ -19,9 +22,12 @@ pub mod formats;
 pub mod health;
 pub mod heartbeat;
 pub mod ledger;
+pub mod live;
 pub mod metrics;
 pub mod moves;
+pub mod pacer;
 pub mod publish;
+pub mod release;
 pub mod report;
 pub mod retry;
 pub mod run;

@@ -1,6 +1,6 @@
 //! The uploader's program: arguments, telemetry, pages, then the session until it is over.
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use blobferry_crds::{
@@ -10,18 +10,22 @@ use blobferry_crds::{
 };
 use blobferry_uploader::{
     app::{Fatal, Uploader},
-    args::{Fallbacks, SessionObject, Settings},
+    args::{Fallbacks, Mode, SessionObject, Settings},
     books::SharedBooks,
+    ending::Conclusion,
     exit,
     health::{self, Health},
+    live::Live,
     metrics::Metrics,
-    report::{KubeReporter, Report, SessionGone, Terminal},
+    report::{Answer, KubeReporter, Report, SessionGone, Terminal},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// For how long the last telemetry may be sent after a signal.
 const LAST_FLUSH: Duration = Duration::from_millis(500);
+/// For how long the last report may take when the session is over.
+const LAST_REPORT: Duration = Duration::from_secs(5);
 /// For how long the start waits for the old counters; an API server that is away does not keep files waiting.
 const OLD_COUNTERS: Duration = Duration::from_secs(30);
 
@@ -39,15 +43,19 @@ async fn main() -> anyhow::Result<()> {
         flusher.end_within(LAST_FLUSH);
     };
     exit::on_signals(last_words).context("cannot listen for signals")?;
-    let (file, uid) = (settings.report.termination_log.clone(), settings.session.uid.clone());
-    let error = match run(settings, &telemetry, terminal).await {
-        Ok(never) => match never {},
-        Err(error) => error,
+    let (file, uid, mode) = (settings.report.termination_log.clone(), settings.session.uid.clone(), settings.session.mode);
+    let conclusion = match run(settings, &telemetry, terminal).await {
+        Ok(conclusion) => conclusion,
+        Err(error) => failure(&error),
     };
-    tracing::error!(error = format!("{error:#}"), "the uploader ends");
-    exit::leave_message(file.as_deref(), last_message(uid, &error));
+    match conclusion.result {
+        TerminationResult::Failed => tracing::error!(error = conclusion.message, "the uploader ends"),
+        result => tracing::info!(?result, message = conclusion.message, "the session is over"),
+    }
+    let code = exit::code(conclusion.result);
+    exit::leave_message(file.as_deref(), last_message(uid, mode, conclusion));
     drop(telemetry);
-    exit::now(exit::code(TerminationResult::Failed))
+    exit::now(code)
 }
 
 /// Logs go above the bar if there is one.
@@ -60,24 +68,23 @@ fn start_telemetry(settings: &Settings, terminal: Option<&Terminal>) -> anyhow::
     Ok(telemetry.init()?)
 }
 
-fn last_message(session_uid: String, error: &anyhow::Error) -> TerminationMessage {
+fn failure(error: &anyhow::Error) -> Conclusion {
     let reason = match error.downcast_ref() {
         Some(Fatal::Check { reason, .. }) => reason.as_str(),
         Some(_) => "InvalidConfiguration",
         None if error.is::<SessionGone>() => "SessionGone",
         None => "Failed",
     };
-    TerminationMessage {
-        result: TerminationResult::Failed,
-        session_uid,
-        mode: "watch".into(),
-        reason: reason.into(),
-        message: format!("{error:#}"),
-    }
+    Conclusion { result: TerminationResult::Failed, reason: reason.to_owned(), message: format!("{error:#}") }
 }
 
-/// Runs the session; it ends only by an error.
-async fn run(settings: Settings, telemetry: &Guard, terminal: Option<Terminal>) -> anyhow::Result<Infallible> {
+fn last_message(session_uid: String, mode: Mode, conclusion: Conclusion) -> TerminationMessage {
+    let Conclusion { result, reason, message } = conclusion;
+    TerminationMessage { result, session_uid, mode: mode.to_string(), reason, message }
+}
+
+/// Runs the session until it is over.
+async fn run(settings: Settings, telemetry: &Guard, terminal: Option<Terminal>) -> anyhow::Result<Conclusion> {
     tracing::info!(
         incoming = %settings.folders.incoming_root.join(&settings.session.name).display(),
         container = %settings.destination.container,
@@ -95,37 +102,49 @@ async fn run(settings: Settings, telemetry: &Guard, terminal: Option<Terminal>) 
     }
     let Some(object) = object else {
         uploader.books().lock().ledger.resume(&Progress::default());
-        if let Some(terminal) = terminal {
-            tokio::spawn(terminal.run(shown, CancellationToken::new()));
+        let shutdown = CancellationToken::new();
+        let bars = terminal.map(|terminal| tokio::spawn(terminal.run(shown, shutdown.clone())));
+        let ended = session(uploader, false, &ready).await;
+        shutdown.cancel();
+        if let Some(bars) = bars {
+            let _ = tokio::time::timeout(LAST_REPORT, bars).await;
         }
-        return session(uploader, false, &ready).await;
+        return ended;
     };
     // Until somebody has taken a report, nothing is in one.
     uploader.books().lock().ledger.reported_through = Some(i128::MIN);
     let (resumed, mut is_resumed) = watch::channel(false);
-    let reporting = tokio::spawn(report(object, uploader.books(), shown, resumed));
+    let shutdown = CancellationToken::new();
+    let mut reporting = tokio::spawn(report(object, uploader.books(), uploader.live(), shown, resumed, shutdown.clone()));
     let waited = tokio::time::timeout(OLD_COUNTERS, is_resumed.wait_for(|resumed| *resumed)).await;
     if waited.is_err() {
         tracing::warn!("the API server does not answer; files are ferried meanwhile");
     }
     tokio::select! {
-        ended = session(uploader, true, &ready) => ended,
-        ended = reporting => Err(ended.context("reporting failed").and_then(|gone| Err(gone?.into())).unwrap_or_else(|error| error)),
+        ended = session(uploader, true, &ready) => {
+            // The last report has the last numbers, if the API server takes it soon.
+            shutdown.cancel();
+            let _ = tokio::time::timeout(LAST_REPORT, reporting).await;
+            ended
+        }
+        ended = &mut reporting => Err(ended.context("reporting failed").and_then(|gone| Err(gone?.into())).unwrap_or_else(|error| error)),
     }
 }
 
-async fn session(uploader: Uploader, patient: bool, ready: &watch::Sender<bool>) -> anyhow::Result<Infallible> {
+async fn session(uploader: Uploader, patient: bool, ready: &watch::Sender<bool>) -> anyhow::Result<Conclusion> {
     let mut running = uploader.start(patient).await?;
     ready.send_replace(true);
-    Err(running.ended().await)
+    running.ended().await
 }
 
 /// Reads the old counters, adds them to ours, and reports from then on; resolves when the session's object is gone.
 async fn report(
     object: SessionObject,
     books: SharedBooks,
+    live: watch::Sender<Live>,
     mut reports: watch::Receiver<Report>,
     resumed: watch::Sender<bool>,
+    shutdown: CancellationToken,
 ) -> anyhow::Result<SessionGone> {
     let reporter = KubeReporter::connect(object).await?;
     let (old, writer) = match reporter.previous().await {
@@ -133,16 +152,32 @@ async fn report(
         Err(gone) => return Ok(gone),
     };
     books.lock().ledger.resume(&old);
-    resumed.send_replace(true);
     let mut answers = writer.answers();
+    follow(&live, &answers.borrow_and_update());
+    resumed.send_replace(true);
     tokio::spawn(async move {
         while answers.changed().await.is_ok() {
-            let counted = answers.borrow_and_update().counted_through.map(jiff::Timestamp::as_nanosecond);
+            let answer = answers.borrow_and_update().clone();
+            let counted = answer.counted_through.map(jiff::Timestamp::as_nanosecond);
+            follow(&live, &answer);
             books.lock().ledger.reported_through = Some(counted.unwrap_or(i128::MIN));
         }
     });
     // The first report is the first one with the old counters in it.
     reports.changed().await.context("nothing is published")?;
-    writer.run(reports, CancellationToken::new()).await;
+    writer.run(reports, shutdown).await;
     Ok(SessionGone)
+}
+
+/// Applies the spec that came with an answer.
+fn follow(live: &watch::Sender<Live>, answer: &Answer) {
+    let Some(new) = Live::follow(&answer.spec, answer.generation) else {
+        tracing::warn!("the session's spec cannot be read; what changes live stays as it is");
+        return;
+    };
+    live.send_if_modified(|old| {
+        let changes = *old != new;
+        *old = new;
+        changes
+    });
 }

@@ -3,7 +3,7 @@
 //! After an error of rename(2) the file may have been renamed all the same: on NFS a reply can be lost and the request sent again,
 //! which then fails with ENOENT. A stat may answer from a negative cache for 30 s, so both ends are read with fresh listings.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
+use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt, path::Path};
 
 use crate::share::{Listing, Share, ShareResult};
 
@@ -46,7 +46,7 @@ pub async fn rename_and_look<S: Share>(share: &S, from: &Path, to: &Path) -> Sha
 pub async fn exists<S: Share>(share: &S, path: &Path) -> ShareResult<bool> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(false) };
     let mut listing = match share.list(folder).await {
-        Err(error) if error.is_absent() => return Ok(false),
+        Err(error) if error.is_absent() || error.kind() == io::ErrorKind::NotADirectory => return Ok(false),
         listing => listing?,
     };
     while let Some(entries) = listing.next().await? {

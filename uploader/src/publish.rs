@@ -6,6 +6,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     books::Books,
     ledger::time,
+    live::Live,
     report::{Rate, Report, text},
 };
 
@@ -13,13 +14,14 @@ use crate::{
 #[derive(Debug)]
 pub struct Publisher {
     reports: watch::Sender<Report>,
+    live: watch::Receiver<Live>,
     rate: Option<Rate>,
 }
 
 impl Publisher {
-    /// A publisher into `reports`.
-    pub fn new(reports: watch::Sender<Report>) -> Self {
-        Self { reports, rate: None }
+    /// A publisher into `reports` that says which settings apply.
+    pub fn new(reports: watch::Sender<Report>, live: watch::Receiver<Live>) -> Self {
+        Self { reports, live, rate: None }
     }
 
     /// Publishes what the books say, if it is news. Nothing is published before the counts of earlier processes are in them, so that
@@ -40,6 +42,7 @@ impl Publisher {
             eta: text::eta(left, rate),
             active_files: books.ledger.active_files(),
             last_scan_time: books.ledger.last_scan.and_then(time),
+            applied_generation: self.live.borrow().generation,
         };
         let report = Report { progress, activity };
         self.reports.send_if_modified(|old| {

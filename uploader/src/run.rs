@@ -5,14 +5,17 @@ use std::{sync::Arc, time::Duration};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
+    args::Mode,
     blob::BlobStore,
     collect::Collector,
     ends::End,
     heartbeat,
+    live::Live,
     publish::Publisher,
     scan,
     session::{Edges, Session},
     share::{Share, ShareError},
+    stage::Stage,
     work,
 };
 
@@ -20,21 +23,14 @@ use crate::{
 const SCAN_BACKOFF: Duration = Duration::from_mins(1);
 /// Time between two looks at a container that fails.
 const DESTINATION_CHECK: Duration = Duration::from_secs(10);
+/// Longest time between two passes of the collector when files are only uploaded or given back.
+const LAST_PASSES: Duration = Duration::from_secs(5);
+/// Most files at a time, which the settings of now may use or not.
+const MOST_WORKERS: usize = 64;
 /// Time between two looks at what is published.
-const PUBLISH: Duration = Duration::from_millis(500);
+pub(crate) const PUBLISH: Duration = Duration::from_millis(500);
 /// Calls on the share have not ended for so long when the session says that the share hangs.
 const HANG: Duration = Duration::from_secs(10);
-
-/// How often things are done.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// Time between two scans.
-    pub poll_interval: Duration,
-    /// Time between two passes of the collector.
-    pub collect_interval: Duration,
-    /// Files at a time.
-    pub workers: usize,
-}
 
 /// Takes up what earlier processes left; before this nothing is claimed.
 pub async fn recover<E: Edges>(session: &Session<E>, collector: &mut Collector, session_uid: &str) -> Result<(), ShareError> {
@@ -45,47 +41,68 @@ pub async fn recover<E: Edges>(session: &Session<E>, collector: &mut Collector, 
 }
 
 /// Starts all loops of a session; they end when the set is dropped.
-pub fn start<E: Edges>(
-    session: &Arc<Session<E>>,
-    collector: Collector,
-    pace: Pace,
-    session_uid: &str,
-    publisher: Publisher,
-) -> JoinSet<()> {
+pub fn start<E: Edges>(session: &Arc<Session<E>>, collector: Collector, session_uid: &str, publisher: Publisher) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    tasks.spawn(scan_loop(Arc::clone(session), pace.poll_interval));
-    tasks.spawn(collect_loop(Arc::clone(session), collector, pace.collect_interval));
+    if session.rules.mode == Mode::Watch {
+        tasks.spawn(scan_loop(Arc::clone(session)));
+    }
+    tasks.spawn(collect_loop(Arc::clone(session), collector));
     tasks.spawn(heartbeat_loop(Arc::clone(session), session_uid.to_owned()));
     tasks.spawn(destination_loop(Arc::clone(session)));
     tasks.spawn(publish_loop(Arc::clone(session), publisher));
-    for _ in 0..pace.workers {
-        tasks.spawn(work::worker(Arc::clone(session)));
+    for number in 0..MOST_WORKERS {
+        tasks.spawn(work::worker(Arc::clone(session), number));
     }
     tasks
 }
 
-async fn scan_loop<E: Edges>(session: Arc<Session<E>>, interval: Duration) {
-    let mut pause = interval;
+async fn scan_loop<E: Edges>(session: Arc<Session<E>>) {
+    let mut failures = 0;
     loop {
         let started = Instant::now();
         match scan::pass(&session).await {
             Ok(()) => {
                 session.books().ends.works(End::Source, "scan");
-                pause = interval;
+                failures = 0;
             }
             Err(error) => {
                 source_fails(&session, "scan", &error);
-                pause = (pause * 2).clamp(interval, SCAN_BACKOFF.max(interval));
+                failures += 1;
             }
         }
         session.metrics.scanned(started.elapsed());
-        tokio::time::sleep_until(started + pause).await;
+        rest(&session, started, |live| scan_pause(live.poll_interval, failures)).await;
     }
 }
 
-async fn collect_loop<E: Edges>(session: Arc<Session<E>>, mut collector: Collector, interval: Duration) {
+/// The pause after a scan: longer after failures, up to a minute.
+fn scan_pause(interval: Duration, failures: u32) -> Duration {
+    let doubled = interval.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX));
+    doubled.min(SCAN_BACKOFF.max(interval))
+}
+
+/// Sleeps until `pause` after `since`, by the settings of then: a change counts at once.
+pub(crate) async fn rest<E: Edges>(session: &Session<E>, since: Instant, pause: impl Fn(&Live) -> Duration) {
+    let mut live = session.live.clone();
     loop {
-        tokio::time::sleep(interval).await;
+        let due = since + pause(&live.borrow_and_update());
+        match tokio::time::timeout_at(due, live.changed()).await {
+            Err(_) => return,
+            Ok(Ok(())) => {}
+            // Nobody can change them any more.
+            Ok(Err(_)) => return tokio::time::sleep_until(due).await,
+        }
+    }
+}
+
+/// The pause before a pass of the collector: whoever waits for the end does not wait for the interval.
+fn collect_pause(mode: Mode, interval: Duration) -> Duration {
+    if mode == Mode::Watch { interval } else { interval.min(LAST_PASSES) }
+}
+
+async fn collect_loop<E: Edges>(session: Arc<Session<E>>, mut collector: Collector) {
+    loop {
+        rest(&session, Instant::now(), |live| collect_pause(session.rules.mode, live.collect_interval)).await;
         match collector.pass(&session).await {
             Ok(_) => {
                 let mut books = session.books();
@@ -145,9 +162,19 @@ async fn publish_loop<E: Edges>(session: Arc<Session<E>>, mut publisher: Publish
         } else {
             session.books().ends.works(End::Source, "calls");
         }
+        look_at_stage(&session);
         publisher.publish(&mut session.books(), Instant::now());
         session.measure();
         tokio::time::sleep(PUBLISH).await;
+    }
+}
+
+/// A local disk that fails stops nothing, but the session says so.
+pub(crate) fn look_at_stage<E: Edges>(session: &Session<E>) {
+    let ends = &mut session.books().ends;
+    match session.stage.trouble() {
+        Some(problem) => ends.fails(End::Stage, "disk", "StagingFailed", &format!("{problem}; files are streamed from the share")),
+        None => ends.forget(End::Stage),
     }
 }
 
@@ -155,4 +182,16 @@ fn source_fails<E: Edges>(session: &Session<E>, part: &'static str, error: &Shar
     let message = error.full().to_string();
     tracing::warn!(part, message, "the share fails");
     session.books().ends.fails(End::Source, part, "ShareFailed", &message);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scans_of_a_share_that_fails_are_spaced_out_up_to_a_minute_or_the_interval() {
+        let seconds = |interval, failures| scan_pause(Duration::from_secs(interval), failures).as_secs();
+        assert_eq!([0, 1, 2, 5, 40].map(|failures| seconds(2, failures)), [2, 4, 8, 60, 60]);
+        assert_eq!([0, 1].map(|failures| seconds(300, failures)), [300, 300]);
+    }
 }

@@ -13,17 +13,22 @@ use std::{
 
 use blobferry_crds::Overwrite;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use crate::{
-    blob::BlobStore,
+    args::Mode,
+    blob::{BlobStore, Properties},
     books::{Books, SharedBooks},
     formats::{BlobName, BlobNameError, ProcessId, SourceId, blob_name},
+    live::Live,
     metrics::Metrics,
     schedule::{Delay, Task},
     share::Share,
     stage::Stage,
-    transfer::Buffers,
+    transfer::{Buffers, Flight},
 };
 
 /// The kinds of the two edges and of the stage between them.
@@ -66,10 +71,14 @@ impl Folders {
 /// How files are taken, sent and kept.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Quiet period before a claim and before the commit of an adopted file.
-    pub min_file_age: Duration,
+    /// What is done with claimed files, and whether others are taken.
+    pub mode: Mode,
+    /// Whether files in folders below the incoming one are taken too.
+    pub recursive: bool,
     /// What happens when a blob of the name exists.
     pub overwrite: Overwrite,
+    /// What blobs get besides our own metadata.
+    pub properties: Properties,
     /// Least bytes of a block.
     pub block_size: u64,
     /// Most bytes of a file that is one Put Blob.
@@ -78,8 +87,8 @@ pub struct Rules {
     pub concurrency: usize,
     /// Most bytes buffered for all files.
     pub memory_limit: u64,
-    /// How long a completed file is kept.
-    pub keep_completed_for: Duration,
+    /// Failures of its own after which a file is set aside; 0 means never.
+    pub max_attempts: u32,
 }
 
 /// What a session is made of.
@@ -95,6 +104,8 @@ pub struct Parts<E: Edges> {
     pub folders: Folders,
     /// How things are done.
     pub rules: Rules,
+    /// What changes meanwhile.
+    pub live: watch::Receiver<Live>,
     /// What our blobs belong to.
     pub source: SourceId,
     /// This process.
@@ -116,6 +127,8 @@ pub struct Session<E: Edges> {
     parts: Parts<E>,
     /// The memory for blocks.
     pub buffers: Buffers,
+    /// The blocks under way.
+    pub flight: Flight,
     random: Mutex<StdRng>,
     /// Greatest time seen of the server's clock, in nanoseconds since 1970.
     server_time: AtomicU64,
@@ -141,6 +154,7 @@ impl<E: Edges> Session<E> {
     pub fn new(parts: Parts<E>) -> Self {
         Self {
             buffers: Buffers::new(parts.rules.memory_limit),
+            flight: Flight::default(),
             random: Mutex::new(StdRng::seed_from_u64(parts.seed)),
             server_time: AtomicU64::new(0),
             wake: Notify::new(),
@@ -151,6 +165,11 @@ impl<E: Edges> Session<E> {
     /// The books, for a moment: never held across an await.
     pub fn books(&self) -> MutexGuard<'_, Books> {
         self.parts.books.lock()
+    }
+
+    /// The settings of now.
+    pub fn live(&self) -> Live {
+        self.parts.live.borrow().clone()
     }
 
     /// Random bits.

@@ -16,6 +16,11 @@ pub trait Stage: Send + Sync + 'static {
     /// Bytes that are staged now.
     fn used(&self) -> u64;
 
+    /// What is wrong with the local disk, if something is: files are streamed meanwhile.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Starts to stage a file of `size` bytes; `None` if there is no room or staging is off.
     fn begin(&self, size: u64) -> impl Future<Output = Option<Self::File>> + Send;
 }

@@ -6,9 +6,8 @@ use std::{io, path::Path, time::Duration};
 use uuid::Uuid;
 
 use crate::{
-    formats::{
-        HEARTBEATS, Heartbeat, MARKERS, Marker, ProcessId, ProcessingName, SHARE_ID, SourceId, State, longest_producer_name,
-    },
+    claims::find,
+    formats::{HEARTBEATS, Heartbeat, MARKERS, Marker, ProcessId, SHARE_ID, SourceId, State, longest_producer_name},
     heartbeat::SILENCE,
     session::Folders,
     share::{Listing, Share, ShareError, ShareResult, join},
@@ -189,23 +188,8 @@ async fn take_marker<S: Share>(
 }
 
 async fn has_claims<S: Share>(share: &S, folders: &Folders) -> ShareResult<bool> {
-    let mut dates = share.list(&folders.processing).await?;
-    while let Some(entries) = dates.next().await? {
-        for date in entries {
-            let folder = join(&folders.processing, &date.name).join(&folders.session);
-            let mut files = match share.list(&folder).await {
-                Err(error) if error.is_absent() || error.kind() == io::ErrorKind::NotADirectory => continue,
-                files => files?,
-            };
-            while let Some(entries) = files.next().await? {
-                let is_claimed = |name: &[u8]| ProcessingName::parse(name).is_some_and(|name| name.state == State::Claimed);
-                if entries.iter().any(|entry| is_claimed(&entry.name)) {
-                    return Ok(true);
-                }
-            }
-        }
-    }
-    Ok(false)
+    let all = find(share, folders).await?;
+    Ok(all.found.iter().any(|file| file.name.state == State::Claimed))
 }
 
 /// True if a heartbeat that names the session moves while we watch. One that is long past on the server's clock needs no watching.

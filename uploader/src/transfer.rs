@@ -7,6 +7,7 @@
 mod buffers;
 mod confirm;
 mod decide;
+mod flight;
 mod plan;
 mod send;
 mod setback;
@@ -27,6 +28,7 @@ use crate::{
 
 pub use buffers::{Buffer, Buffers};
 pub use decide::{Verdict, decide};
+pub use flight::Flight;
 pub use plan::Plan;
 pub use send::Sent;
 pub use setback::{Setback, cause};
@@ -40,6 +42,12 @@ pub enum Finish {
     Superseded,
     /// Somebody else took it.
     Gone,
+    /// It failed too often for its own sake.
+    SetAside,
+    /// It was given back to the incoming folder.
+    Released,
+    /// It cannot be given back.
+    Stays,
 }
 
 /// One attempt. `opened` is the file opened before its claim, `progress` the bytes that the service has.
@@ -157,10 +165,12 @@ async fn overtaken<E: Edges>(
 }
 
 fn must_be_quiet<E: Edges>(session: &Session<E>, file: &ClaimedFile) -> Result<(), Setback> {
-    file.quiet_at(session.rules.min_file_age, Instant::now()).map_or(Ok(()), |at| Err(Setback::NotQuiet(at)))
+    file.quiet_at(session.live().min_file_age, Instant::now()).map_or(Ok(()), |at| Err(Setback::NotQuiet(at)))
 }
 
 fn properties<E: Edges>(session: &Session<E>, file: &ClaimedFile, identity: &Identity, crc64: u64) -> Properties {
     let origin = BlobOrigin { source: session.source.clone(), claim: file.name.claim, crc64 };
-    Properties { metadata: metadata_of(&origin, identity.mtime) }
+    let mut properties = session.rules.properties.clone();
+    properties.metadata.extend(metadata_of(&origin, identity.mtime));
+    properties
 }

@@ -6,6 +6,8 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::{
+    args::Mode,
+    aside::set_aside,
     books::Books,
     claim::{Claim, claim},
     ends::{End, Ends},
@@ -13,6 +15,7 @@ use crate::{
     formats::BlobName,
     ledger::Active,
     metrics::Method,
+    release::release,
     retry::backoff,
     scan::StableFile,
     schedule::{Delay, Task},
@@ -27,10 +30,19 @@ const QUICK_LOOKS: u32 = 3;
 /// The part of our work that these findings about the ends come from.
 pub const FILES: &str = "files";
 
-/// Works until it is dropped.
-pub async fn worker<E: Edges>(session: Arc<Session<E>>) {
+/// Works until it is dropped, while there are more than `number` workers by the settings of now.
+pub async fn worker<E: Edges>(session: Arc<Session<E>>, number: usize) {
+    let mut live = session.live.clone();
     loop {
-        let (blob, task) = session.next_task().await;
+        // An error says that nobody can change the settings any more; then those of now stay.
+        if live.wait_for(|live| live.workers > number).await.is_err() {
+            return std::future::pending().await;
+        }
+        let (blob, task) = tokio::select! {
+            biased;
+            Ok(_) = live.wait_for(|live| live.workers <= number) => continue,
+            task = session.next_task() => task,
+        };
         pass(&session, &blob, task).await;
         session.finished(&blob);
     }
@@ -105,7 +117,17 @@ async fn upload<E: Edges>(session: &Session<E>, mut file: Box<ClaimedFile>, open
     let blob = file.blob.clone();
     session.books().ledger.started(&blob, active);
     file.attempts = file.attempts.saturating_add(1);
-    let result = attempt(session, &mut file, opened, &sent).instrument(tracing::info_span!("upload")).await;
+    let attempted = async {
+        match session.rules.mode {
+            Mode::Watch | Mode::Drain => attempt(session, &mut file, opened, &sent).await,
+            Mode::Release => release(session, &mut file, &sent).await,
+        }
+    };
+    let result = attempted.instrument(tracing::info_span!("upload")).await;
+    let result = match result {
+        Err(setback) => give_up(session, &mut file, setback).await,
+        finished => finished,
+    };
     let mut books = session.books();
     books.ledger.ended(&blob);
     match result {
@@ -125,6 +147,17 @@ async fn upload<E: Edges>(session: &Session<E>, mut file: Box<ClaimedFile>, open
             books.schedule.add(&blob, Task::Claimed(file), due, delay);
         }
     }
+}
+
+/// Sets the file aside if that was the last of its attempts; otherwise the setback stands.
+async fn give_up<E: Edges>(session: &Session<E>, file: &mut ClaimedFile, setback: Setback) -> Result<Finish, Setback> {
+    let Setback::Failed { reason, message, own: true, .. } = &setback else { return Err(setback) };
+    file.own_failures = file.own_failures.saturating_add(1);
+    let most = session.rules.max_attempts;
+    if most == 0 || file.own_failures < most {
+        return Err(setback);
+    }
+    set_aside(session, file, reason, message).await?.ok_or(setback)
 }
 
 /// Puts down why an attempt did not finish; says when the next one is due.

@@ -1,5 +1,7 @@
 //! `spec.destination`: the container, and by what right.
 
+use std::collections::BTreeMap;
+
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
@@ -43,10 +45,53 @@ pub struct AzureBlob {
     #[serde(default)]
     pub overwrite: Overwrite,
 
+    /// How blobs are stored: Hot, Cool, Cold or Archive; the account's default if absent. An archived blob cannot be replaced: a later file
+    /// of its name waits until it is moved away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_tier: Option<AccessTier>,
+
+    /// Metadata of every blob: at most 32 names of lower-case letters, digits and underscores, with values of printable ASCII.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    #[x_kube(
+        validation = Rule::new(r"self.all(name, name.matches('^[a-z_][a-z0-9_]*$') && !name.startsWith('blobferry_'))").message("metadata takes names of lower-case letters, digits and underscores that start with no digit, like site; names that start with blobferry_ are the uploader's"),
+        validation = Rule::new(r"self.all(name, self[name].matches('^[!-~]([ -~]*[!-~])?$'))").message("metadata takes values of printable ASCII, without spaces at the ends and not empty"),
+        validation = Rule::new(r"self.map(name, name.size() + self[name].size()).sum() <= 7680").message("metadata has more than 7680 bytes of names and values together: the service takes 8 KiB with the uploader's own"),
+    )]
+    pub metadata: BTreeMap<String, String>,
+
+    /// Index tags of every blob, at most 10. The credential needs the right to write tags.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 10))]
+    #[x_kube(
+        validation = Rule::new(r"self.all(name, name.matches('^[A-Za-z0-9 +./:=_-]{1,128}$') && self[name].matches('^[A-Za-z0-9 +./:=_-]{0,256}$'))").message("tags take names of 1 to 128 and values of up to 256 letters, digits, spaces and + - . / : = _"),
+    )]
+    pub tags: BTreeMap<String, String>,
+
+    /// MIME type of every blob, like video/mp4; application/octet-stream if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = Rule::new(r"self.matches('^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+( *;[ -~]*)?$')").message("contentType is a MIME type, like video/mp4 or text/csv; charset=utf-8"))]
+    pub content_type: Option<String>,
+
     /// A Secret of the session's namespace with any of the keys connectionString, accountName with accountKey, sasToken, or the
     /// AZURE_* variables of a service principal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretReference>,
+}
+
+/// How blobs are stored: Hot, Cool, Cold or Archive; the account's default if absent. An archived blob cannot be replaced: a later file of
+/// its name waits until it is moved away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum AccessTier {
+    /// For content that is read often.
+    Hot,
+    /// For content that stays for 30 days or more.
+    Cool,
+    /// For content that stays for 90 days or more.
+    Cold,
+    /// For content that stays for 180 days or more and may take hours to be read.
+    Archive,
 }
 
 /// What happens when a blob of the name exists.

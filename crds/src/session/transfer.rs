@@ -42,6 +42,19 @@ pub struct Transfer {
     #[serde(default = "memory_limit")]
     #[x_kube(validation = Rule::new(r"string(self).matches('^[0-9]+([.][0-9]+)?(Ki|Mi|Gi|k|M|G)?$') && quantity(string(self)).compareTo(quantity('16Mi')) >= 0 && quantity(string(self)).compareTo(quantity('64Gi')) <= 0").message("memoryLimit is a size from 16Mi to 64Gi, like 256Mi"))]
     pub memory_limit: Quantity,
+
+    /// Bytes per second of all files together, 8Ki to 100G, like 12500k for 100 Mbit/s; no limit if absent. Changes apply in the middle of a
+    /// file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Quantity")]
+    #[x_kube(validation = Rule::new(r"string(self).matches('^[0-9]+([.][0-9]+)?(Ki|Mi|Gi|k|M|G)?$') && quantity(string(self)).compareTo(quantity('8Ki')) >= 0 && quantity(string(self)).compareTo(quantity('100G')) <= 0").message("bandwidthLimit is bytes per second from 8Ki to 100G, like 12500k for 100 Mbit/s"))]
+    pub bandwidth_limit: Option<Quantity>,
+
+    /// Failures of a file's own, like a read error, after which it is set aside as NAME.failed, 0 to 1000; 0 tries for ever. Failures of the
+    /// network, the service or a credential do not count. Another runToken has the files that were set aside tried again.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub max_attempts: u32,
 }
 
 impl Default for Transfer {
@@ -53,6 +66,8 @@ impl Default for Transfer {
             single_put_size: single_put_size(),
             concurrency: concurrency(),
             memory_limit: memory_limit(),
+            bandwidth_limit: None,
+            max_attempts: 0,
         }
     }
 }

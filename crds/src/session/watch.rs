@@ -23,6 +23,11 @@ pub struct Watch {
     #[x_kube(validation = Rule::new(r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("minFileAge is a duration from 1s to 24h, like 5s"))]
     pub min_file_age: TextDuration,
 
+    /// True takes files in folders below the session's too; the path becomes part of the blob's name. Links are not followed, folders whose
+    /// name is ignored and folders of other sessions are not entered. At most 32 folders deep.
+    #[serde(default)]
+    pub recursive: bool,
+
     /// Extensions of the files that are taken, with or without the dot, upper or lower case, like .mp4, bin or .tar.gz. Empty
     /// means all files. The others are left alone and counted as ignored.
     #[serde(default)]
@@ -39,7 +44,13 @@ pub struct Watch {
 
 impl Default for Watch {
     fn default() -> Self {
-        Self { poll_interval: poll_interval(), min_file_age: min_file_age(), file_extensions: Vec::new(), ignore: ignore() }
+        Self {
+            poll_interval: poll_interval(),
+            min_file_age: min_file_age(),
+            recursive: false,
+            file_extensions: Vec::new(),
+            ignore: ignore(),
+        }
     }
 }
 

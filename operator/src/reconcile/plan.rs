@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn changed_session_replaces_its_pod() {
         let pod = running(&fixtures::session(""));
-        assert_eq!(planned(&fixtures::session("transfer: {workers: 8}"), Some(&pod), |_| ()), Plan::Stop(StopReason::Changed));
+        assert_eq!(planned(&fixtures::session("transfer: {queueSize: 8}"), Some(&pod), |_| ()), Plan::Stop(StopReason::Changed));
     }
 
     #[test]
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn ending_pod_is_waited_for_even_if_the_session_changed() {
         let pod = ending(&fixtures::session(""), "2026-11-21T08:29:00Z");
-        assert_eq!(planned(&fixtures::session("transfer: {workers: 8}"), Some(&pod), |_| ()), Plan::Wait(Wait::Terminating));
+        assert_eq!(planned(&fixtures::session("transfer: {queueSize: 8}"), Some(&pod), |_| ()), Plan::Wait(Wait::Terminating));
     }
 
     #[test]

@@ -156,7 +156,7 @@ async fn suspended_session_without_pod_is_ready_and_its_activity_is_removed() {
 #[tokio::test]
 async fn changed_session_replaces_its_pod_by_deletion_first() {
     let old = fixtures::session("");
-    let session = fixtures::session("transfer: {workers: 8}");
+    let session = fixtures::session("transfer: {queueSize: 8}");
     let mut cluster = cluster(&session);
     cluster.shows_pod(&fixtures::pod(&old, &fixtures::running("2026-11-21T08:10:00Z")));
     cluster.pass(&session).await;

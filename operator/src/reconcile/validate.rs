@@ -1,8 +1,8 @@
 //! (pure) From what a person wrote and what the installation allows to a session that can be built, or a reason why not.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use blobferry_crds::{Overwrite, PodTemplate, Quantity, StagingMode, TextDuration, UploadSession};
+use blobferry_crds::{AccessTier, Overwrite, PodTemplate, Quantity, StagingMode, TextDuration, UploadSession};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use url::Url;
@@ -72,6 +72,14 @@ pub struct Container {
     pub prefix: String,
     /// What happens when a blob exists.
     pub overwrite: Overwrite,
+    /// How blobs are stored.
+    pub access_tier: Option<AccessTier>,
+    /// Metadata of every blob.
+    pub metadata: BTreeMap<String, String>,
+    /// Index tags of every blob.
+    pub tags: BTreeMap<String, String>,
+    /// MIME type of every blob.
+    pub content_type: Option<String>,
     /// Secret with the credentials.
     pub secret: Option<String>,
 }
@@ -82,6 +90,7 @@ pub struct Container {
 pub struct Tuning {
     pub poll_interval: Duration,
     pub min_file_age: Duration,
+    pub recursive: bool,
     pub file_extensions: Vec<String>,
     pub ignore: Vec<String>,
     pub workers: u32,
@@ -90,8 +99,11 @@ pub struct Tuning {
     pub single_put_size: u64,
     pub concurrency: u32,
     pub memory_limit: u64,
+    pub max_attempts: u32,
+    pub bandwidth_limit: Option<u64>,
     pub gc_interval: Duration,
     pub keep_completed_for: Duration,
+    pub run_token: Option<String>,
 }
 
 impl ValidSession {
@@ -186,6 +198,10 @@ fn container(session: &UploadSession, settings: &Settings) -> Result<Container, 
         name: blob.container.clone(),
         prefix: blob.prefix.clone(),
         overwrite: blob.overwrite,
+        access_tier: blob.access_tier,
+        metadata: blob.metadata.clone(),
+        tags: blob.tags.clone(),
+        content_type: blob.content_type.clone(),
         secret: blob.credentials_secret_ref.as_ref().map(|secret| secret.name.clone()),
     })
 }
@@ -195,6 +211,7 @@ fn tuning(session: &UploadSession) -> Result<Tuning, Refusal> {
     Ok(Tuning {
         poll_interval: duration("spec.watch.pollInterval", &watch.poll_interval)?,
         min_file_age: duration("spec.watch.minFileAge", &watch.min_file_age)?,
+        recursive: watch.recursive,
         file_extensions: list("spec.watch.fileExtensions", &watch.file_extensions)?,
         ignore: list("spec.watch.ignore", &watch.ignore)?,
         workers: transfer.workers,
@@ -203,8 +220,11 @@ fn tuning(session: &UploadSession) -> Result<Tuning, Refusal> {
         single_put_size: bytes("spec.transfer.singlePutSize", &transfer.single_put_size)?,
         concurrency: transfer.concurrency,
         memory_limit: bytes("spec.transfer.memoryLimit", &transfer.memory_limit)?,
+        max_attempts: transfer.max_attempts,
+        bandwidth_limit: transfer.bandwidth_limit.as_ref().map(|limit| bytes("spec.transfer.bandwidthLimit", limit)).transpose()?,
         gc_interval: duration("spec.retention.interval", &retention.interval)?,
         keep_completed_for: duration("spec.retention.keepCompletedFor", &retention.keep_completed_for)?,
+        run_token: session.spec.run_token.clone(),
     })
 }
 

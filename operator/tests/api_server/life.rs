@@ -90,14 +90,14 @@ async fn suspending_deletes_the_pod_and_its_activity_and_resuming_makes_a_new_on
 
 #[tokio::test]
 #[ignore = "needs a control plane: make e2e"]
-async fn changed_session_gets_another_pod_and_a_default_that_is_written_out_does_not() -> Result<()> {
+async fn changed_session_gets_another_pod_and_what_changes_live_or_is_a_default_does_not() -> Result<()> {
     let stage = Stage::new("change").await?;
     let pod = stage.running_session("truck-7", json!({})).await?;
-    stage.change("truck-7", json!({"transfer": {"workers": 4, "memoryLimit": 268_435_456}})).await?;
+    stage.change("truck-7", json!({"transfer": {"workers": 9, "memoryLimit": 268_435_456}})).await?;
     stage.until("the change is seen", async || Ok(stage.status("truck-7").await?.observed_generation >= Some(1))).await?;
     stage.until_quiet(FIRST).await?;
     assert_eq!(stage.until_pod("truck-7", None).await?.uid(), pod.uid());
-    stage.change("truck-7", json!({"transfer": {"workers": 8}})).await?;
+    stage.change("truck-7", json!({"transfer": {"queueSize": 8}})).await?;
     stage.until_pod("truck-7", pod.uid().as_deref()).await?;
     stage.end().await
 }

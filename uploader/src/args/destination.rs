@@ -2,10 +2,14 @@
 
 use std::{fmt, path::PathBuf};
 
-use blobferry_crds::Overwrite;
+use blobferry_crds::{AccessTier, Overwrite};
 use url::Url;
 
-use super::value;
+use super::{
+    blob_properties::{self, Pairs},
+    value,
+};
+use crate::blob::Properties;
 
 // The doc comments are the help text, which is no Markdown.
 #[allow(clippy::doc_markdown)]
@@ -27,6 +31,22 @@ pub(super) struct DestinationArguments {
     /// What happens when a blob of the name exists: OwnSource replaces only what this share and session put there, Never nothing, Any everything
     #[arg(long, env = "APP_AZURE_OVERWRITE", value_name = "RULE", default_value = "OwnSource", value_parser = overwrite)]
     azure_overwrite: Overwrite,
+
+    /// How blobs are stored: Hot, Cool, Cold or Archive [default: the account's]
+    #[arg(long, env = "APP_AZURE_ACCESS_TIER", value_name = "TIER", value_parser = blob_properties::access_tier)]
+    azure_access_tier: Option<AccessTier>,
+
+    /// Metadata of every blob, as a JSON object of texts, like {"site": "3"}
+    #[arg(long, env = "APP_AZURE_METADATA", value_name = "JSON", default_value = "{}", hide_default_value = true, value_parser = blob_properties::metadata)]
+    azure_metadata: Pairs,
+
+    /// Index tags of every blob, as a JSON object of texts, like {"project": "north"}; they need a right of their own
+    #[arg(long, env = "APP_AZURE_TAGS", value_name = "JSON", default_value = "{}", hide_default_value = true, value_parser = blob_properties::tags)]
+    azure_tags: Pairs,
+
+    /// MIME type of every blob, like video/mp4 [default: application/octet-stream]
+    #[arg(long, env = "APP_AZURE_CONTENT_TYPE", value_name = "TYPE", value_parser = blob_properties::content_type)]
+    azure_content_type: Option<String>,
 
     /// Connection string of the account
     #[arg(long, env = "APP_AZURE_CONNECTION_STRING", value_name = "TEXT", hide_env_values = true)]
@@ -60,6 +80,8 @@ pub struct DestinationSettings {
     pub prefix: String,
     /// What happens when a blob of the name exists.
     pub overwrite: Overwrite,
+    /// What every blob gets besides our own metadata.
+    pub properties: Properties,
     /// By what right.
     pub credentials: Credentials,
 }
@@ -118,6 +140,12 @@ impl DestinationArguments {
             container: self.azure_container,
             prefix: self.azure_prefix,
             overwrite: self.azure_overwrite,
+            properties: Properties {
+                metadata: self.azure_metadata.0,
+                tags: self.azure_tags.0,
+                access_tier: self.azure_access_tier,
+                content_type: value::unless_empty(self.azure_content_type),
+            },
             credentials: Credentials {
                 folder: self.credentials_dir.filter(|folder| !folder.as_os_str().is_empty()),
                 connection_string: given(self.azure_connection_string),

@@ -1,6 +1,6 @@
 //! Whose files.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use jiff::civil::Date;
 
@@ -20,9 +20,17 @@ pub(super) struct SessionArguments {
     #[arg(long, env = "APP_MODE", value_name = "MODE", default_value = "watch", value_parser = mode)]
     mode: Mode,
 
+    /// Seconds without anything new after which the program ends, once everything is uploaded [default: never]
+    #[arg(long, env = "APP_IDLE_TIMEOUT_S", value_name = "SECONDS", value_parser = idle_timeout)]
+    idle_timeout_s: Option<IdleTimeout>,
+
     /// UID of the session, by which another uploader of the same name is told apart [default: random]
     #[arg(long = "session-uid", env = "APP_SESSION_UID", value_name = "UID", value_parser = value::plain_name)]
     pub(super) uid: Option<String>,
+
+    /// A value that was not there before has files that were set aside tried again
+    #[arg(long, env = "APP_RUN_TOKEN", value_name = "TEXT", value_parser = run_token)]
+    run_token: Option<String>,
 }
 
 /// Whose files are ferried.
@@ -36,13 +44,21 @@ pub struct SessionSettings {
     pub uid: String,
     /// What to do.
     pub mode: Mode,
+    /// The run is over when nothing new came for so long.
+    pub idle_timeout: Option<Duration>,
+    /// Another value takes back files that were set aside.
+    pub run_token: Option<String>,
 }
 
 /// What an uploader does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Takes files as they appear, until it is stopped.
+    /// Takes files as they appear, until it is stopped or idle for long enough.
     Watch,
+    /// Uploads claimed files and takes no others.
+    Drain,
+    /// Gives claimed files back.
+    Release,
 }
 
 impl Mode {
@@ -50,6 +66,8 @@ impl Mode {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Watch => "watch",
+            Self::Drain => "drain",
+            Self::Release => "release",
         }
     }
 }
@@ -67,6 +85,8 @@ impl SessionArguments {
             date_prefix: value::unless_empty(self.date_prefix).unwrap_or_else(|| fallbacks.date()),
             uid: value::unless_empty(self.uid).unwrap_or_else(|| fallbacks.session_uid.to_string()),
             mode: self.mode,
+            idle_timeout: self.idle_timeout_s.and_then(|timeout| timeout.0),
+            run_token: value::unless_empty(self.run_token),
         }
     }
 }
@@ -83,6 +103,10 @@ fn session_name(text: &str) -> Result<String, String> {
     }
 }
 
+fn run_token(text: &str) -> Result<String, String> {
+    if text.chars().count() <= 128 { Ok(text.to_owned()) } else { Err("write at most 128 characters".into()) }
+}
+
 fn date_prefix(text: &str) -> Result<String, String> {
     let eight_digits = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_digit());
     if text.is_empty() || (eight_digits && Date::strptime("%Y%m%d", text).is_ok()) {
@@ -93,9 +117,16 @@ fn date_prefix(text: &str) -> Result<String, String> {
 }
 
 fn mode(text: &str) -> Result<Mode, String> {
-    match text {
-        "watch" => Ok(Mode::Watch),
-        "drain" | "release" => Err("this version only watches: write watch, and stop the program to end the session".into()),
-        _ => Err("write watch".into()),
+    value::word(text, &[("watch", Mode::Watch), ("drain", Mode::Drain), ("release", Mode::Release)])
+}
+
+/// A time, or none for a variable that is set to nothing.
+#[derive(Clone, Copy, Debug)]
+struct IdleTimeout(Option<Duration>);
+
+fn idle_timeout(text: &str) -> Result<IdleTimeout, String> {
+    if text.trim().is_empty() {
+        return Ok(IdleTimeout(None));
     }
+    value::seconds(text, 1.0, 8760.0 * 3600.0).map(|timeout| IdleTimeout(Some(timeout)))
 }

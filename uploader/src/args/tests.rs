@@ -125,9 +125,15 @@ fn bad_input_is_refused_with_what_to_write_instead() {
         ("--session-name=", "like truck-7"),
         ("--date-prefix=20260231", "YYYYMMDD"),
         ("--date-prefix=2026-01-31", "YYYYMMDD"),
-        ("--mode=drain", "this version only watches: write watch"),
-        ("--mode=release", "this version only watches: write watch"),
-        ("--mode=run", "write watch"),
+        ("--mode=run", "write watch or drain or release"),
+        ("--idle-timeout-s=0", "from 1 to 31536000"),
+        ("--recursive=maybe", "write true or false"),
+        ("--max-attempts=1001", "1001 is not in 0..=1000"),
+        ("--bandwidth-limit=1Ki", "from 8Ki to 100G"),
+        ("--azure-access-tier=Warm", "write Hot or Cool or Cold or Archive"),
+        ("--azure-metadata={", "write a JSON object of texts"),
+        ("--azure-tags={\"a\": \"%\"}", "write at most 10 tags"),
+        ("--azure-content-type=video", "like video/mp4"),
         ("--azure-container=A", "like camera-archive"),
         ("--azure-prefix=/a", "like site-3/raw"),
         ("--azure-overwrite=Always", "write OwnSource or Never or Any"),
@@ -184,4 +190,34 @@ fn help_hides_the_values_of_secret_variables() {
         let argument = command.get_arguments().find(|argument| argument.get_long() == Some(flag)).unwrap();
         assert!(argument.is_hide_env_values_set(), "{flag}");
     }
+}
+
+#[test]
+fn variables_that_are_set_to_nothing_are_as_if_absent() {
+    let settings =
+        read(&["--bandwidth-limit=", "--idle-timeout-s=", "--run-token=", "--azure-metadata=", "--azure-content-type="]).unwrap();
+    assert_eq!((settings.transfer.bandwidth_limit, settings.session.idle_timeout, settings.session.run_token), (None, None, None));
+    assert_eq!(settings.destination.properties, crate::blob::Properties::default());
+}
+
+#[test]
+fn new_settings_reach_their_place() {
+    let settings = read(&[
+        "--bandwidth-limit=100k",
+        "--idle-timeout-s=60",
+        "--run-token=again",
+        "--recursive",
+        "--max-attempts=3",
+        "--mode=drain",
+        "--azure-access-tier=cool",
+    ])
+    .unwrap();
+    assert_eq!((settings.transfer.bandwidth_limit, settings.transfer.max_attempts), (Some(100_000), 3));
+    let session = settings.session;
+    assert_eq!(
+        (session.idle_timeout, session.run_token.as_deref(), session.mode),
+        (Some(Duration::from_mins(1)), Some("again"), Mode::Drain)
+    );
+    assert!(settings.watch.recursive);
+    assert_eq!(settings.destination.properties.access_tier, Some(blobferry_crds::AccessTier::Cool));
 }

@@ -26,9 +26,28 @@ pub(super) struct TransferArguments {
     #[arg(long, env = "APP_AZURE_MAX_CONCURRENCY", value_name = "NUMBER", default_value = "8", value_parser = |text: &str| value::count(text, 64))]
     azure_max_concurrency: NonZeroUsize,
 
+    /// Failures of a file's own after which it is set aside, 0 for never; those of the network, the service or a credential do not count
+    #[arg(long, env = "APP_MAX_ATTEMPTS", value_name = "NUMBER", default_value = "0", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    max_attempts: u32,
+
+    /// Bytes per second of all files together [default: no limit]
+    #[arg(long, env = "APP_BANDWIDTH_LIMIT", value_name = "SIZE", value_parser = bandwidth)]
+    bandwidth_limit: Option<Bandwidth>,
+
     /// Most bytes that are buffered for all files together
     #[arg(long, env = "APP_MEMORY_LIMIT", value_name = "SIZE", default_value = "256Mi", value_parser = |text: &str| value::size(text, "16Mi", "64Gi"))]
     memory_limit: u64,
+}
+
+/// A rate, or none for a variable that is set to nothing.
+#[derive(Clone, Copy, Debug)]
+struct Bandwidth(Option<u64>);
+
+fn bandwidth(text: &str) -> Result<Bandwidth, String> {
+    if text.trim().is_empty() {
+        return Ok(Bandwidth(None));
+    }
+    value::size(text, "8Ki", "100G").map(|rate| Bandwidth(Some(rate)))
 }
 
 /// How files are sent. `concurrency` blocks take at most half of `memory_limit`, a single put a quarter.
@@ -46,6 +65,10 @@ pub struct TransferSettings {
     pub concurrency: NonZeroUsize,
     /// Most bytes buffered for all files together.
     pub memory_limit: u64,
+    /// Bytes per second of all files together.
+    pub bandwidth_limit: Option<u64>,
+    /// Failures of its own after which a file is set aside; 0 for never.
+    pub max_attempts: u32,
 }
 
 impl TransferArguments {
@@ -68,6 +91,8 @@ impl TransferArguments {
             single_put_size: self.azure_max_single_put_size,
             concurrency: self.azure_max_concurrency,
             memory_limit: self.memory_limit,
+            bandwidth_limit: self.bandwidth_limit.and_then(|limit| limit.0),
+            max_attempts: self.max_attempts,
         })
     }
 }

@@ -14,6 +14,10 @@ pub(super) struct WatchArguments {
     #[arg(long, env = "APP_MIN_FILE_AGE_S", value_name = "SECONDS", default_value = "5.0", value_parser = |text: &str| value::seconds(text, 1.0, 86_400.0))]
     min_file_age_s: Duration,
 
+    /// Take files in folders below the session's too, true or false; their paths become part of the blobs' names
+    #[arg(long, env = "APP_RECURSIVE", value_name = "BOOLEAN", default_value = "false", num_args = 0..=1, default_missing_value = "true", value_parser = recursive)]
+    recursive: bool,
+
     /// Extensions of the files that are taken, like .mp4,bin,.tar.gz [default: all files]
     #[arg(long, env = "APP_FILE_EXTENSIONS", value_name = "LIST", value_delimiter = ',', value_parser = extension)]
     file_extensions: Vec<String>,
@@ -30,6 +34,8 @@ pub struct WatchSettings {
     pub poll_interval: Duration,
     /// Observed quiet before a claim.
     pub min_file_age: Duration,
+    /// Whether files in folders below the session's are taken too.
+    pub recursive: bool,
     /// Lower case, each with its leading dot; empty means all files.
     pub extensions: Vec<String>,
     /// Globs of names that are left alone.
@@ -41,10 +47,15 @@ impl WatchArguments {
         WatchSettings {
             poll_interval: self.poll_interval_s,
             min_file_age: self.min_file_age_s,
+            recursive: self.recursive,
             extensions: self.file_extensions.into_iter().filter(|extension| !extension.is_empty()).collect(),
             ignore: self.ignore.into_iter().filter(|glob| !glob.is_empty()).collect(),
         }
     }
+}
+
+fn recursive(text: &str) -> Result<bool, String> {
+    value::word(text, &[("true", true), ("false", false)])
 }
 
 fn extension(text: &str) -> Result<String, String> {

@@ -87,7 +87,12 @@ async fn every_call_is_one_request_also_when_the_service_is_busy() {
 #[tokio::test]
 async fn a_whole_blob_is_sent_with_checksum_condition_and_metadata() {
     let (store, seen) = server(CREATED).await;
-    let properties = Properties { metadata: [("blobferry_claim".to_owned(), "b1".to_owned())].into() };
+    let properties = Properties {
+        metadata: [("blobferry_claim".to_owned(), "b1".to_owned())].into(),
+        tags: [("a/b".to_owned(), "1+1=2 x".to_owned())].into(),
+        access_tier: Some(blobferry_crds::AccessTier::Cold),
+        content_type: Some("video/mp4".to_owned()),
+    };
     let body = Bytes::from_static(b"123456789");
     let crc64 = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &body);
     let etag = store.put_blob(&name(), body, crc64, &Condition::Absent, &properties).await.unwrap();
@@ -99,6 +104,9 @@ async fn a_whole_blob_is_sent_with_checksum_condition_and_metadata() {
         ("x-ms-content-crc64", "iJh5CoYUi64="),
         ("if-none-match", "*"),
         ("x-ms-meta-blobferry_claim", "b1"),
+        ("x-ms-tags", "a%2Fb=1%2B1%3D2%20x"),
+        ("x-ms-access-tier", "Cold"),
+        ("x-ms-blob-content-type", "video/mp4"),
         ("content-length", "9"),
     ] {
         assert_eq!(headers.get(header).map(String::as_str), Some(value), "{header}");
@@ -119,6 +127,7 @@ async fn a_block_and_a_commit_are_sent_to_their_blob() {
     assert_eq!(seen[0].1["x-ms-content-crc64"], "AQAAAAAAAAA=");
     assert!(seen[1].0.starts_with("PUT /devstoreaccount1/data/20261121/s/a%20b%2Bc.dat?comp=blocklist&"), "{}", seen[1].0);
     assert_eq!(seen[1].1["if-match"], "\"0x7\"");
+    assert!(!seen[1].1.contains_key("x-ms-tags"), "tags need a right of their own");
 }
 
 #[tokio::test]

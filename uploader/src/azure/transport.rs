@@ -20,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 
 use self::{body::SlicedBody, progress::Progress};
 use super::{SettingsError, errors::carry};
-use crate::blob::BlobError;
+use crate::{blob::BlobError, pacer::Pacer};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -41,6 +41,7 @@ const PATIENCE: Patience = Patience { usual: Duration::from_mins(1), commit: Dur
 #[derive(Clone, Debug)]
 pub(super) struct Transport {
     client: reqwest::Client,
+    pacer: Pacer,
     patience: Patience,
 }
 
@@ -71,7 +72,12 @@ impl Transport {
             let cause = causes(&error);
             SettingsError(format!("cannot set up TLS: {cause}: name a file of CA certificates in SSL_CERT_FILE"))
         })?;
-        Ok(Self { client, patience: PATIENCE })
+        Ok(Self { client, pacer: Pacer::default(), patience: PATIENCE })
+    }
+
+    /// What keeps all bodies together to a rate.
+    pub(super) fn pacer(&self) -> Pacer {
+        self.pacer.clone()
     }
 
     async fn exchange(&self, request: &Request, progress: Arc<Progress>) -> Result<AsyncRawResponse, BlobError> {
@@ -98,16 +104,16 @@ impl Transport {
         for (name, value) in request.headers().iter() {
             builder = builder.header(name.as_str(), value.as_str());
         }
-        let builder = with_body(builder, content, progress);
+        let builder = with_body(builder, content, progress, self.pacer.clone());
         builder.build().map_err(|error| unsendable(&causes(&error)))
     }
 }
 
-fn with_body(builder: reqwest::RequestBuilder, content: Bytes, progress: Arc<Progress>) -> reqwest::RequestBuilder {
+fn with_body(builder: reqwest::RequestBuilder, content: Bytes, progress: Arc<Progress>, pacer: Pacer) -> reqwest::RequestBuilder {
     if content.is_empty() {
         return builder;
     }
-    builder.body(reqwest::Body::wrap(SlicedBody::new(content, progress)))
+    builder.body(reqwest::Body::wrap(SlicedBody::new(content, progress, pacer)))
 }
 
 #[async_trait]

@@ -190,13 +190,18 @@ fn lost() -> BlobError {
     BlobError::Transient { message: "connection closed before the reply".to_owned(), retry_after: None }
 }
 
+/// The bytes in memory of the service's own: the client's buffer is its own again after the reply.
+fn received(body: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(body)
+}
+
 impl BlobStore for MemoryStore {
     async fn look(&self, name: &BlobName) -> Result<Option<Found>, BlobError> {
         Ok(self.call(Request::Look { name: name.clone() }).await?.found)
     }
 
     async fn put_block(&self, name: &BlobName, id: &BlockId, body: Bytes, crc64: u64) -> Result<(), BlobError> {
-        self.call(Request::PutBlock { name: name.clone(), id: *id, body, crc64 }).await?;
+        self.call(Request::PutBlock { name: name.clone(), id: *id, body: received(&body), crc64 }).await?;
         Ok(())
     }
 
@@ -209,6 +214,7 @@ impl BlobStore for MemoryStore {
         properties: &Properties,
     ) -> Result<ETag, BlobError> {
         let (condition, properties) = (condition.clone(), properties.clone());
+        let body = received(&body);
         Ok(self.call(Request::PutBlob { name: name.clone(), body, crc64, condition, properties }).await?.etag)
     }
 

@@ -1,4 +1,4 @@
-//! The name of a file's blob: `[prefix/]DATE/SESSION/FILE`.
+//! The name of a file's blob: `[prefix/]DATE/SESSION/[FOLDERS/]FILE`.
 //!
 //! Rules: <https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata>.
 
@@ -9,7 +9,11 @@ const LIMIT: usize = 1024;
 
 /// A blob name that the service takes. It is not percent-encoded; that is done where the URL is made.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BlobName(String);
+pub struct BlobName {
+    text: String,
+    /// Where the producer's part of it begins.
+    file: usize,
+}
 
 /// Why a file's name cannot be part of a blob name. The file stays where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,14 +28,14 @@ pub enum BlobNameError {
     #[error("the name has a backslash: rename the file")]
     Backslash,
     /// The service drops a dot at the end of a path segment.
-    #[error("the name ends with a dot: rename the file")]
+    #[error("the name, or that of a folder, ends with a dot: rename it")]
     TrailingDot,
     /// More than 1,024 characters.
     #[error("the blob name would have more than 1,024 characters: shorten the file's name or the prefix")]
     TooLong,
 }
 
-/// The blob name of `file`. `prefix`, `date` and `session` have been validated before.
+/// The blob name of `file`, which may have folders in front. `prefix`, `date` and `session` have been validated before.
 pub fn blob_name(prefix: &str, date: &str, session: &str, file: &[u8]) -> Result<BlobName, BlobNameError> {
     let file = std::str::from_utf8(file).map_err(|_| BlobNameError::NotUtf8)?;
     if file.chars().any(char::is_control) {
@@ -40,27 +44,32 @@ pub fn blob_name(prefix: &str, date: &str, session: &str, file: &[u8]) -> Result
     if file.contains('\\') {
         return Err(BlobNameError::Backslash);
     }
-    if file.ends_with('.') {
+    if file.split('/').any(|part| part.is_empty() || part.ends_with('.')) {
         return Err(BlobNameError::TrailingDot);
     }
     let slash = if prefix.is_empty() { "" } else { "/" };
-    let name = format!("{prefix}{slash}{date}/{session}/{file}");
-    if name.chars().count() > LIMIT {
+    let text = format!("{prefix}{slash}{date}/{session}/{file}");
+    if text.chars().count() > LIMIT {
         return Err(BlobNameError::TooLong);
     }
-    Ok(BlobName(name))
+    Ok(BlobName { file: text.len() - file.len(), text })
 }
 
 impl BlobName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The producer's part: the file's path from the session's incoming folder.
+    pub fn file(&self) -> &str {
+        self.text.get(self.file..).unwrap_or_default()
     }
 }
 
 impl fmt::Display for BlobName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -75,12 +84,20 @@ mod tests {
     }
 
     #[test]
+    fn folders_of_the_producer_are_part_of_the_name() {
+        let name = blob_name("site", "20261121", "t", b"a/b c/d.dat").unwrap();
+        assert_eq!((name.as_str(), name.file()), ("site/20261121/t/a/b c/d.dat", "a/b c/d.dat"));
+    }
+
+    #[test]
     fn names_that_the_service_would_change_or_refuse_are_refused() {
         let reason = |file: &[u8]| blob_name("", "20261121", "t", file).unwrap_err();
         assert_eq!(reason(b"a\xff"), BlobNameError::NotUtf8);
         assert_eq!(reason(b"a\nb"), BlobNameError::ControlCharacter);
         assert_eq!(reason(b"a\\b"), BlobNameError::Backslash);
-        assert_eq!(reason(b"a."), BlobNameError::TrailingDot);
+        for name in [&b"a."[..], b"a./b", b"../b", b"a//b", b"/a"] {
+            assert_eq!(reason(name), BlobNameError::TrailingDot, "{}", name.escape_ascii());
+        }
         assert_eq!(blob_name(&"p".repeat(1012), "20261121", "t", b"a").unwrap_err(), BlobNameError::TooLong);
         assert!(blob_name(&"p".repeat(1011), "20261121", "t", b"a").is_ok());
     }

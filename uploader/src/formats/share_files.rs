@@ -35,6 +35,23 @@ pub struct Heartbeat {
     pub process_id: String,
 }
 
+/// What the reason file beside a file that was set aside holds, as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedReason {
+    /// Version of this format, 1.
+    pub version: u32,
+    /// `CamelCase` reason of the last failure.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+    /// Failures of the file's own.
+    pub attempts: u32,
+    /// The session's `runToken` then: another one takes the file back to work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_token: Option<String>,
+}
+
 /// What a session's marker holds, as JSON. It prevents confusion between sessions and protects no file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -68,7 +68,8 @@ fn counters(report: &Report) -> impl PartialEq + use<'_> {
         progress.files_ignored,
     ];
     let bytes = [progress.bytes_total, progress.bytes_uploaded, progress.bytes_resumed];
-    (files, bytes, &progress.recent_failures, &progress.held_back, &activity.rate, &activity.eta, &activity.active_files)
+    let shown = (&activity.rate, &activity.eta, &activity.active_files, activity.applied_generation);
+    (files, bytes, &progress.recent_failures, &progress.held_back, shown)
 }
 
 /// The reports of one session: when the last one went out and how many urgent ones may follow.

@@ -26,13 +26,18 @@ impl Filter {
         Ok(Self { extensions: extensions.collect(), ignore: globs.build()? })
     }
 
+    /// True if a folder of this name is entered.
+    pub fn enters(&self, name: &[u8]) -> bool {
+        !NEVER.iter().any(|start| name.starts_with(start)) && !self.ignore.is_match(Path::new(OsStr::from_bytes(name)))
+    }
+
     /// True if a file of this name is taken.
     pub fn takes(&self, name: &[u8]) -> bool {
         let wanted = || {
             let name = name.to_ascii_lowercase();
             self.extensions.is_empty() || self.extensions.iter().any(|extension| name.ends_with(extension))
         };
-        !NEVER.iter().any(|start| name.starts_with(start)) && !self.ignore.is_match(Path::new(OsStr::from_bytes(name))) && wanted()
+        self.enters(name) && wanted()
     }
 }
 

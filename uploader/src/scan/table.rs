@@ -1,4 +1,4 @@
-//! What is known of the names in the incoming folder, and when a file is stable. (pure)
+//! What is known of the names in the incoming folder, each with the folders below it, and when a file is stable. (pure)
 //!
 //! A file is stable when size, mtime, ctime and inode were equal in two looks and have been for the quiet period on our own monotonic
 //! clock: the age of an mtime lies (`cp -p`, clock skew, a write-back 30 s late).
@@ -76,6 +76,8 @@ pub struct Counts {
     pub waiting_bytes: u64,
     /// Files that are left alone.
     pub ignored: u64,
+    /// Of the files that wait, those that a person has to do something about.
+    pub held: u64,
     /// The least ctime of a waiting file; `None` if none waits or one has not been looked at.
     pub oldest_ctime: Option<i128>,
     /// True if a file waits of which nothing is known yet.
@@ -107,12 +109,13 @@ pub struct Summary {
 
 impl Table {
     /// An empty table.
-    pub fn new(filter: Filter, quiet: Duration) -> Self {
-        Self { filter, quiet, names: HashMap::new(), scan: 0, untracked: 0, watching: 0, summary: None }
+    pub fn new(filter: Filter) -> Self {
+        Self { filter, quiet: Duration::MAX, names: HashMap::new(), scan: 0, untracked: 0, watching: 0, summary: None }
     }
 
-    /// Starts a scan.
-    pub fn begin_scan(&mut self) {
+    /// Starts a scan with a quiet period.
+    pub fn begin_scan(&mut self, quiet: Duration) {
+        self.quiet = quiet;
         self.scan += 1;
         self.untracked = 0;
     }
@@ -134,13 +137,42 @@ impl Table {
             return false;
         }
         let phase = match kind {
-            _ if !self.filter.takes(name) => Phase::Ignored,
+            _ if !self.filter.takes(last(name)) => Phase::Ignored,
             Kind::File | Kind::Unknown => Phase::Watching,
             Kind::Folder | Kind::Special => Phase::NoFile,
         };
         let taken = matches!(phase, Phase::Watching);
         self.names.insert(name.into(), Candidate { phase, sample: None, seen: scan });
         taken
+    }
+
+    /// True if the folder `name` is entered rather than observed.
+    pub fn enters(&self, name: &[u8]) -> bool {
+        self.filter.enters(last(name))
+    }
+
+    /// Notes that the folder `name` cannot be entered: what is known of its files stays.
+    pub fn close(&mut self, name: &[u8], held: Held) {
+        let scan = self.scan;
+        self.names.insert(name.into(), Candidate { phase: Phase::Held(held), sample: None, seen: scan });
+        for (other, candidate) in &mut self.names {
+            if other.strip_prefix(name).is_some_and(|rest| rest.starts_with(b"/")) {
+                candidate.seen = scan;
+            }
+        }
+        self.summary = None;
+    }
+
+    /// Notes that something is there of which nothing can be remembered.
+    pub fn leave_out(&mut self) {
+        self.untracked += 1;
+        self.summary = None;
+    }
+
+    /// Forgets a name that turned out to be a folder's.
+    pub fn forget(&mut self, name: &[u8]) {
+        self.names.remove(name);
+        self.summary = None;
     }
 
     /// Takes what a look at `name` found.
@@ -247,6 +279,7 @@ impl Table {
     fn counts(&self) -> Counts {
         let mut counts = Counts { waiting: self.untracked, unknown: self.untracked > 0, ..Counts::default() };
         for candidate in self.names.values() {
+            counts.held += u64::from(matches!(candidate.phase, Phase::Held(_)));
             match (&candidate.phase, candidate.sample) {
                 (Phase::Ignored | Phase::NoFile, _) => counts.ignored += 1,
                 (_, None) => {
@@ -279,6 +312,11 @@ impl Table {
         }
         oldest.into_iter().filter_map(|(name, candidate)| Some((name.clone(), candidate.held()?))).collect()
     }
+}
+
+/// The last part of a path.
+fn last(name: &[u8]) -> &[u8] {
+    name.rsplit(|byte| *byte == b'/').next().unwrap_or(name)
 }
 
 impl Candidate {
@@ -333,7 +371,7 @@ mod tests {
     const QUIET: Duration = Duration::from_secs(5);
 
     fn table() -> Table {
-        Table::new(Filter::new(&[], &["*.tmp".to_owned()]).unwrap(), QUIET)
+        Table::new(Filter::new(&[], &["*.tmp".to_owned()]).unwrap())
     }
 
     fn file(size: u64, ctime: i128) -> Attributes {
@@ -342,7 +380,7 @@ mod tests {
 
     /// One scan that sees `name` with `attributes` at `now`.
     fn scan(table: &mut Table, name: &[u8], attributes: &Attributes, now: Instant) {
-        table.begin_scan();
+        table.begin_scan(QUIET);
         if table.observe(name, Kind::File, now) {
             table.sample(name, attributes, now);
         }
@@ -386,9 +424,9 @@ mod tests {
     async fn name_missed_by_one_scan_stays_and_by_two_is_withdrawn() {
         let (mut table, start) = (table(), Instant::now());
         scan(&mut table, b"a", &file(1, 1), start);
-        table.begin_scan();
+        table.begin_scan(QUIET);
         assert_eq!(table.end_scan(), 0);
-        table.begin_scan();
+        table.begin_scan(QUIET);
         assert_eq!(table.end_scan(), 1);
         assert_eq!(table.summary().counts, Counts::default());
     }
@@ -399,7 +437,7 @@ mod tests {
         scan(&mut table, b"a", &file(1, 1), start);
         scan(&mut table, b"a", &file(1, 1), start + QUIET);
         table.queued(b"a");
-        table.begin_scan();
+        table.begin_scan(QUIET);
         assert!(!table.observe(b"a", Kind::File, start + QUIET * 9));
         assert!(!table.observe(b"x.tmp", Kind::File, start));
         assert!(!table.observe(b"x.tmp", Kind::File, start + QUIET));
@@ -415,7 +453,7 @@ mod tests {
         assert!(table.stable(start + QUIET * 2).is_empty());
         scan(&mut table, b"a", &file(1, 1), start + QUIET + HELD_LOOK);
         assert_eq!(table.stable(start + QUIET + HELD_LOOK).len(), 1);
-        table.begin_scan();
+        table.begin_scan(QUIET);
         assert!(!table.observe(b"link", Kind::Special, start));
         assert!(table.observe(b"link", Kind::File, start));
     }
@@ -423,11 +461,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn links_and_ignored_names_are_counted_as_ignored() {
         let (mut table, start) = (table(), Instant::now());
-        table.begin_scan();
+        table.begin_scan(QUIET);
         assert!(!table.observe(b"link", Kind::Special, start));
         assert!(!table.observe(b"x.tmp", Kind::File, start));
         assert!(table.observe(b"a", Kind::Unknown, start));
         table.sample(b"a", &Attributes { kind: Kind::Special, ..file(1, 1) }, start);
         assert_eq!(table.summary().counts, Counts { ignored: 3, ..Counts::default() });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn folder_that_is_closed_is_shown_and_its_files_are_not_taken_for_withdrawn() {
+        let (mut table, start) = (table(), Instant::now());
+        scan(&mut table, b"a/x", &file(1, 1), start);
+        for _ in 0..3 {
+            table.begin_scan(QUIET);
+            table.close(b"a", Held { reason: "Unreadable", message: String::new() });
+            assert_eq!(table.end_scan(), 0);
+        }
+        let counts = table.summary().counts;
+        assert_eq!((counts.waiting, counts.held, counts.unknown), (2, 1, true));
+        for withdrawn in [0, 1] {
+            table.begin_scan(QUIET);
+            assert_eq!(table.end_scan(), withdrawn);
+        }
     }
 }

@@ -25,7 +25,11 @@ const BACKLOG: u64 = 4;
 #[derive(Debug)]
 pub struct DiskStage {
     inner: Option<Arc<Inner>>,
+    trouble: Trouble,
 }
+
+/// The newest error of the disk, until something works again.
+type Trouble = Arc<Mutex<Option<String>>>;
 
 #[derive(Debug)]
 struct Inner {
@@ -41,7 +45,17 @@ struct Inner {
 impl DiskStage {
     /// No stage: every file is streamed.
     pub fn none() -> Self {
-        Self { inner: None }
+        Self { inner: None, trouble: Trouble::default() }
+    }
+
+    /// A stage as [`Self::open`] makes it. One that cannot be opened is not worth stopping for: files are streamed, and the stage says why.
+    pub fn open_or_stream(root: &Path, process: &str, limit: u64, pool: Pool) -> Self {
+        Self::open(root, process, limit, pool).unwrap_or_else(|error| {
+            tracing::warn!(%error, root = %root.display(), "cannot use the local disk, files are streamed");
+            let stage = Self::none();
+            note(&stage.trouble, Some(format!("cannot use the local disk at {}: {error}", root.display())));
+            stage
+        })
     }
 
     /// A stage below `root` of at most `limit` bytes, and at most what leaves a fifth of the file system free. Folders of processes
@@ -60,8 +74,13 @@ impl DiskStage {
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
         let inner = Inner { folder, _lock: lock, pool, limit, used: AtomicU64::new(0), next: AtomicU64::new(0) };
-        Ok(Self { inner: Some(Arc::new(inner)) })
+        Ok(Self { inner: Some(Arc::new(inner)), trouble: Trouble::default() })
     }
+}
+
+/// Takes note of how it went.
+fn note(trouble: &Trouble, problem: Option<String>) {
+    *trouble.lock().unwrap_or_else(PoisonError::into_inner) = problem;
 }
 
 /// The smaller of `limit` and what leaves a fifth of a file system of `all` bytes free.
@@ -87,6 +106,10 @@ impl Stage for DiskStage {
         self.inner.as_ref().map_or(0, |inner| inner.used.load(Ordering::Relaxed))
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     async fn begin(&self, size: u64) -> Option<DiskFile> {
         let inner = Arc::clone(self.inner.as_ref()?);
         let fits = |used: u64| used.checked_add(size).filter(|total| *total <= inner.limit);
@@ -105,9 +128,11 @@ impl Stage for DiskStage {
                 kept: Arc::default(),
                 backlog: Arc::default(),
                 failed: Arc::default(),
+                trouble: Arc::clone(&self.trouble),
             }),
             Err(error) => {
                 tracing::warn!(%error, "cannot stage a file, it is streamed");
+                note(&self.trouble, Some(format!("cannot make a file on the local disk: {error}")));
                 inner.used.fetch_sub(size, Ordering::AcqRel);
                 None
             }
@@ -126,6 +151,7 @@ pub struct DiskFile {
     kept: Arc<Mutex<HashSet<u64>>>,
     backlog: Arc<AtomicU64>,
     failed: Arc<AtomicBool>,
+    trouble: Trouble,
 }
 
 impl StagedFile for DiskFile {
@@ -135,15 +161,17 @@ impl StagedFile for DiskFile {
         }
         self.backlog.fetch_add(1, Ordering::Relaxed);
         let (file, kept) = (Arc::clone(&self.file), Arc::clone(&self.kept));
-        let (backlog, failed) = (Arc::clone(&self.backlog), Arc::clone(&self.failed));
+        let (backlog, failed, trouble) = (Arc::clone(&self.backlog), Arc::clone(&self.failed), Arc::clone(&self.trouble));
         self.inner.pool.start(move || {
             match file.write_all_at(&block, offset) {
                 Ok(()) => {
                     kept.lock().unwrap_or_else(PoisonError::into_inner).insert(offset);
+                    note(&trouble, None);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the local disk fails, the file is streamed");
                     failed.store(true, Ordering::Relaxed);
+                    note(&trouble, Some(format!("cannot write to the local disk: {error}")));
                 }
             }
             backlog.fetch_sub(1, Ordering::Relaxed);
@@ -216,6 +244,25 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(stage.begin(3).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn disk_that_is_full_is_given_up_for_the_file_and_named_until_it_takes_something() {
+        let root = tempfile::tempdir().unwrap();
+        let stage = stage(root.path(), "p", 100);
+        let mut full = stage.begin(10).await.unwrap();
+        full.file = Arc::new(OpenOptions::new().read(true).write(true).open("/dev/full").unwrap());
+        let good = stage.begin(10).await.unwrap();
+        for (file, expected) in [(&full, Some("No space left")), (&good, None)] {
+            file.keep(0, Bytes::from_static(b"abcd"));
+            while file.backlog.load(Ordering::Relaxed) > 0 {
+                tokio::task::yield_now().await;
+            }
+            let trouble = stage.trouble();
+            assert_eq!(trouble.is_some(), expected.is_some(), "{trouble:?}");
+            assert!(trouble.unwrap_or_default().contains(expected.unwrap_or_default()));
+        }
+        assert!(full.read(0, 4, BytesMut::new()).await.is_err());
     }
 
     #[test]

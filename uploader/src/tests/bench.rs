@@ -9,13 +9,15 @@ use std::{
 
 use blobferry_crds::{Overwrite, Progress};
 use tempfile::TempDir;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    blob::memory::MemoryStore,
+    args::Mode,
+    blob::{Properties, memory::MemoryStore},
     books::{Books, SharedBooks},
     collect::Collector,
     formats::{BlobName, Marker, ProcessId, ProcessingName, State, blob_name},
+    live::Live,
     metrics::Metrics,
     run::recover,
     scan::{self, Filter, Table},
@@ -49,6 +51,9 @@ pub(super) struct Bench {
     pub(super) collector: Collector,
     processes: u64,
     pub(super) rules: Rules,
+    pub(super) live: watch::Sender<Live>,
+    /// Where files are staged.
+    pub(super) stage: Option<PathBuf>,
 }
 
 pub(super) fn blob(name: &str) -> BlobName {
@@ -57,13 +62,29 @@ pub(super) fn blob(name: &str) -> BlobName {
 
 pub(super) fn rules() -> Rules {
     Rules {
-        min_file_age: QUIET,
+        mode: Mode::Watch,
+        recursive: false,
         overwrite: Overwrite::OwnSource,
+        properties: Properties::default(),
         block_size: 64 << 10,
         single_put_size: 100 << 10,
         concurrency: 4,
         memory_limit: 16 << 20,
+        max_attempts: 0,
+    }
+}
+
+fn live() -> Live {
+    Live {
+        generation: None,
+        poll_interval: Duration::from_secs(2),
+        min_file_age: QUIET,
+        workers: 4,
+        bandwidth_limit: None,
+        collect_interval: Duration::from_secs(30),
         keep_completed_for: Duration::from_mins(1),
+        idle_timeout: None,
+        run_token: None,
     }
 }
 
@@ -76,14 +97,16 @@ impl Bench {
         let share = tempfile::tempdir().unwrap();
         fs::create_dir(share.path().join("incoming")).unwrap();
         let store = MemoryStore::new();
-        let (session, collector) = process(share.path(), &store, &rules, 1).await;
-        Self { share, store, session, collector, processes: 1, rules }
+        let live = watch::Sender::new(live());
+        let (session, collector) = process(share.path(), &store, &rules, &live, None, 1).await;
+        Self { share, store, session, collector, processes: 1, rules, live, stage: None }
     }
 
     /// The process is gone, with all that it knew; another one starts in the same pod.
     pub(super) async fn restart(&mut self) {
         self.processes += 1;
-        (self.session, self.collector) = process(self.share.path(), &self.store, &self.rules, self.processes).await;
+        (self.session, self.collector) =
+            process(self.share.path(), &self.store, &self.rules, &self.live, self.stage.as_deref(), self.processes).await;
     }
 
     pub(super) fn incoming(&self, name: &str) -> PathBuf {
@@ -135,7 +158,7 @@ impl Bench {
             .unwrap()
             .map(|entry| ProcessingName::parse(entry.unwrap().file_name().as_encoded_bytes()).unwrap())
             .collect();
-        names.sort_by_key(|name| (name.producer.clone(), name.claim));
+        names.sort_by_key(|name| (name.producer.clone(), name.claim, name.to_bytes()));
         names
     }
 
@@ -159,7 +182,14 @@ impl Bench {
     }
 }
 
-async fn process(share: &Path, store: &MemoryStore, rules: &Rules, number: u64) -> (Arc<Session<Edge>>, Collector) {
+async fn process(
+    share: &Path,
+    store: &MemoryStore,
+    rules: &Rules,
+    live: &watch::Sender<Live>,
+    stage: Option<&Path>,
+    number: u64,
+) -> (Arc<Session<Edge>>, Collector) {
     let folders = Folders {
         incoming: share.join("incoming").join(SESSION),
         processing: share.join(".processing"),
@@ -174,17 +204,16 @@ async fn process(share: &Path, store: &MemoryStore, rules: &Rules, number: u64) 
     let session = Arc::new(Session::<Edge>::new(Parts {
         share: local,
         store: store.clone(),
-        stage: DiskStage::none(),
+        stage: stage
+            .map_or_else(DiskStage::none, |root| DiskStage::open_or_stream(root, "p", 1 << 30, Pool::new("stage", 1).unwrap())),
         folders,
         rules: rules.clone(),
+        live: live.subscribe(),
         source: ground.source,
         process,
         pod_uid: "pod".into(),
         longest_name: ground.longest_name,
-        books: SharedBooks::new(Books::new(
-            Table::new(Filter::new(&[], &["*.tmp".to_owned()]).unwrap(), QUIET),
-            Schedule::new(100),
-        )),
+        books: SharedBooks::new(Books::new(Table::new(Filter::new(&[], &["*.tmp".to_owned()]).unwrap()), Schedule::new(100))),
         metrics: Metrics::new(&opentelemetry::global::meter("test")),
         seed: number,
     }));

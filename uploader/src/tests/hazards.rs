@@ -3,14 +3,21 @@
 use std::{
     fs::{self, OpenOptions},
     os::unix::fs::{FileExt, PermissionsExt},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use super::{
     Bench,
-    bench::{QUIET, blob},
+    bench::{QUIET, blob, rules},
 };
-use crate::blob::{BlobError, memory::Operation};
+use crate::{
+    blob::{BlobError, memory::Operation},
+    session::Rules,
+};
 
 fn large(seed: u8) -> Vec<u8> {
     (0..300_000_u32).map(|index| u8::try_from(index % 251).unwrap() ^ seed).collect()
@@ -175,6 +182,104 @@ async fn blob_of_another_source_is_not_overwritten() {
     bench.store.delete_as_another(&blob("small"));
     bench.later(Duration::from_mins(1)).await;
     assert_eq!(bench.content("small"), Some(b"1".to_vec()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn blob_that_cannot_be_written_keeps_its_file_waiting_with_the_reason_and_no_other() {
+    for code in ["BlobArchived", "BlobImmutableDueToPolicy", "LeaseIdMissing"] {
+        let mut bench = Bench::with(Rules { max_attempts: 1, ..rules() }).await;
+        for (name, content) in [("small", b"1".to_vec()), ("large", large(0))] {
+            bench.store.protect(&blob(name), Some(code));
+            bench.drop_file(name, &content);
+        }
+        bench.drop_file("other", b"1");
+        bench.settle().await;
+        bench.later(Duration::from_mins(1)).await;
+        assert_eq!(bench.states(), ["claimed", "completed", "claimed"], "{code}");
+        let progress = bench.progress();
+        assert!(progress.held_back.iter().all(|held| held.reason == code), "{:?}", progress.held_back);
+        assert_eq!((progress.held_back.len(), progress.files_retrying, progress.files_failed), (2, 2, 0));
+        for name in ["small", "large"] {
+            bench.store.protect(&blob(name), None);
+        }
+        for _ in 0..3 {
+            bench.later(Duration::from_mins(1)).await;
+        }
+        assert_eq!(bench.states(), ["completed"; 3], "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn uncommitted_blocks_of_others_keep_a_file_waiting_until_they_are_gone() {
+    let mut bench = Bench::with(Rules { max_attempts: 1, ..rules() }).await;
+    bench.store.plant_block(&blob("a"), b"short id", "theirs".into());
+    bench.drop_file("a", &large(0));
+    bench.drop_file("b", &large(1));
+    bench.settle().await;
+    bench.later(Duration::from_mins(1)).await;
+    assert_eq!(bench.states(), ["claimed", "completed"]);
+    assert_eq!(bench.progress().held_back[0].reason, "ForeignBlocks");
+    bench.store.expire_blocks(&blob("a"));
+    bench.later(Duration::from_mins(1)).await;
+    assert_eq!(bench.content("a"), Some(large(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn file_whose_blocks_are_larger_than_the_memory_is_refused_and_does_not_wait_for_ever() {
+    let mut bench = Bench::with(Rules { memory_limit: 32 << 10, single_put_size: 0, ..rules() }).await;
+    bench.drop_file("a", &large(0));
+    bench.drop_file("small", b"");
+    bench.settle().await;
+    assert_eq!(bench.progress().recent_failures[0].reason, "BlocksTooLarge");
+}
+
+#[tokio::test]
+async fn memory_stays_below_its_limit_whatever_is_sent_at_a_time() {
+    const LIMIT: u64 = 512 << 10;
+    let bench = Bench::with(Rules { memory_limit: LIMIT, concurrency: 8, ..rules() }).await;
+    bench.live.send_modify(|live| live.min_file_age = Duration::ZERO);
+    let most = Arc::new(AtomicU64::new(0));
+    let (buffers, seen) = (bench.session.buffers.clone(), Arc::clone(&most));
+    bench.store.set_hook(move |_| {
+        seen.fetch_max(buffers.allocated(), Ordering::Relaxed);
+        Box::pin(tokio::time::sleep(Duration::from_millis(2)))
+    });
+    let sizes = [1, 4096, 70_000, 100 << 10, 300_000, 65_537, 1_000_000, 102_401];
+    for (number, size) in (0_u32..).zip(sizes.iter().cycle().take(40)) {
+        bench.drop_file(&number.to_string(), &vec![7; *size]);
+    }
+    for _ in 0..2 {
+        crate::scan::pass(&bench.session).await.unwrap();
+    }
+    let workers: Vec<_> = (0..4).map(|number| tokio::spawn(crate::work::worker(Arc::clone(&bench.session), number))).collect();
+    while bench.states() != ["completed"; 40] {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    workers.iter().for_each(tokio::task::JoinHandle::abort);
+    let most = most.load(Ordering::Relaxed);
+    assert!(most <= LIMIT, "{most} bytes");
+    assert!(most > LIMIT / 2, "only {most} bytes were used at a time: this shows nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn local_disk_that_cannot_be_used_is_named_and_files_are_streamed() {
+    let mut bench = Bench::new().await;
+    let root = bench.incoming("not-a-folder.tmp");
+    fs::write(&root, b"").unwrap();
+    bench.stage = Some(root);
+    bench.restart().await;
+    bench.drop_file("a", &large(0));
+    bench.settle().await;
+    crate::run::look_at_stage(&bench.session);
+    assert_eq!(bench.content("a"), Some(large(0)));
+    let progress = bench.progress();
+    let check = progress.checks.iter().find(|check| check.type_ == "staging").unwrap();
+    assert_eq!((check.ok, check.reason.as_str()), (false, "StagingFailed"));
+    assert!(progress.last_error.unwrap().ends_with("files are streamed from the share"));
+    bench.stage = None;
+    bench.restart().await;
+    crate::run::look_at_stage(&bench.session);
+    assert!(bench.progress().checks.iter().all(|check| check.type_ != "staging"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,9 +1,21 @@
 //! What happens to a file when nothing goes wrong.
 
-use std::fs;
+use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt};
 
-use super::{Bench, bench::QUIET};
-use crate::blob::memory::Operation::{Blocks, Commit, Look, PutBlob, PutBlock};
+use blobferry_crds::AccessTier;
+
+use super::{
+    Bench,
+    bench::{QUIET, blob, rules},
+};
+use crate::{
+    blob::{
+        Properties,
+        memory::Operation::{Blocks, Commit, Look, PutBlob, PutBlock},
+    },
+    formats::BlobOrigin,
+    session::Rules,
+};
 
 fn bytes(length: usize) -> Vec<u8> {
     (0..length).map(|index| u8::try_from(index * 7 % 251).unwrap()).collect()
@@ -40,6 +52,30 @@ async fn fresh_small_file_costs_one_request() {
     let calls: Vec<usize> =
         [PutBlob, Look, PutBlock, Commit, Blocks].iter().map(|operation| bench.store.calls(*operation)).collect();
     assert_eq!(calls, [1, 0, 0, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn blobs_of_all_sizes_get_what_the_session_gives_and_our_metadata() {
+    let properties = Properties {
+        metadata: [("site".to_owned(), "3".to_owned())].into(),
+        tags: [("project".to_owned(), "north".to_owned())].into(),
+        access_tier: Some(AccessTier::Cool),
+        content_type: Some("video/mp4".to_owned()),
+    };
+    let mut bench = Bench::with(Rules { properties: properties.clone(), ..rules() }).await;
+    bench.drop_file("small", b"content");
+    bench.drop_file("large", &bytes(200_000));
+    bench.settle().await;
+    assert_eq!(bench.states(), ["completed"; 2]);
+    for name in ["small", "large"] {
+        let given = bench.store.versions(&blob(name)).pop().unwrap().properties;
+        assert_eq!(
+            (given.access_tier, &given.content_type, &given.tags),
+            (properties.access_tier, &properties.content_type, &properties.tags)
+        );
+        assert_eq!(given.metadata["site"], "3");
+        assert!(BlobOrigin::parse(&given.metadata).is_some());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,10 +118,14 @@ async fn name_that_cannot_be_a_blob_stays_and_says_why() {
     let mut bench = Bench::new().await;
     bench.drop_file("a\\b", b"1");
     bench.drop_file(&"n".repeat(250), b"1");
+    let not_unicode = bench.incoming("").join(OsStr::from_bytes(b"a\xff\xfe"));
+    fs::write(&not_unicode, b"1").unwrap();
     bench.settle().await;
     let mut reasons: Vec<_> = bench.progress().held_back.iter().map(|held| held.reason.clone()).collect();
     reasons.dedup();
     assert_eq!(reasons, ["BadName"]);
-    assert_eq!(bench.progress().files_waiting, 2);
+    assert!(bench.progress().held_back.iter().any(|held| held.message == "the name is not UTF-8: rename the file"));
+    assert_eq!(bench.progress().files_waiting, 3);
     assert!(!bench.progress().caught_up);
+    assert_eq!(fs::read(not_unicode).unwrap(), b"1");
 }

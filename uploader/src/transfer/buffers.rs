@@ -45,6 +45,11 @@ impl Buffers {
         Self { budget: Arc::new(Semaphore::new(units as usize)), units, spare: Arc::default() }
     }
 
+    /// Bytes that are allocated now, in use or not.
+    pub fn allocated(&self) -> u64 {
+        lock(&self.spare).allocated
+    }
+
     /// A buffer for `length` bytes, as soon as the budget allows it. A length above the whole budget gets the whole budget.
     pub async fn take(&self, length: usize) -> Buffer {
         let units = u32::try_from((length as u64).div_ceil(UNIT)).unwrap_or(u32::MAX).clamp(1, self.units);

@@ -33,7 +33,7 @@ pub(super) async fn become_next_generation<E: Edges>(
     identity: &Identity,
     above: OrderKey,
 ) -> Result<Finish, Setback> {
-    let Some(name) = next_generation(session, &file.folder, &file.name, above, identity.ctime).await? else {
+    let Some(name) = next_generation(session, &file.blob, &file.folder, &file.name, above, identity.ctime).await? else {
         return Ok(Finish::Gone);
     };
     *file = ClaimedFile::adopted(file.folder.clone(), name, file.blob.clone());

@@ -139,6 +139,10 @@ async fn still_valid<E: Edges>(
 async fn begin<E: Edges>(session: &Session<E>, file: &ClaimedFile, identity: &Identity) -> Result<Sent, Setback> {
     let too_large = || Setback::failed("TooLarge", "the file is larger than a blob can be (190.7 TiB)".into(), true);
     let plan = Plan::new(&session.source, &file.name.claim, identity, session.rules.block_size).ok_or_else(too_large)?;
+    if plan.block_size > session.rules.memory_limit {
+        let message = format!("the file needs blocks of {} bytes: raise transfer.memoryLimit above that", plan.block_size);
+        return Err(Setback::failed("BlocksTooLarge", message, true));
+    }
     // A file that this process has just claimed has no blocks at the service.
     let listed = if file.is_fresh() { Vec::new() } else { session.store.blocks(&file.blob, BlockListKind::Uncommitted).await? };
     let blocks = plan.reusable(&listed);
@@ -166,10 +170,13 @@ async fn send_missing<E: Edges>(
     let (blocks, first_reads) = (&mut sent.blocks, &mut sent.first_reads);
     let mut sending = stream::iter(missing)
         .map(|(index, first_read)| async move {
+            // Before its memory is taken: a block that must wait holds up no other file.
+            let airborne = session.flight.take_off(u64::from(plan.length(index))).await;
             let (body, crc64) = read_block(session, open, &plan, index, first_read, staged).await?;
             let id = plan.id(index, crc64);
             let outcome = put_block(session, file, &id, body).await;
             if outcome.is_ok() {
+                airborne.arrived();
                 progress.fetch_add(u64::from(id.length), Ordering::Relaxed);
                 session.metrics.sent(u64::from(id.length));
             }

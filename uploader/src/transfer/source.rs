@@ -100,7 +100,7 @@ fn changed_to<E: Edges>(session: &Session<E>, file: &mut ClaimedFile, identity: 
     let now = Instant::now();
     file.sent = None;
     file.observe(identity, now);
-    file.quiet_at(session.rules.min_file_age, now).map_or(Setback::LookAgain, Setback::NotQuiet)
+    file.quiet_at(session.live().min_file_age, now).map_or(Setback::LookAgain, Setback::NotQuiet)
 }
 
 async fn is_same_content<E: Edges>(

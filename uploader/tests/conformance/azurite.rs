@@ -19,7 +19,7 @@ use reqwest::{Client, Method, Url};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Given};
 
 /// The emulator's published account.
 pub(crate) const ACCOUNT: &str = "devstoreaccount1";
@@ -102,7 +102,7 @@ impl Azurite {
         let mut url = Url::parse(&account_url(&self.process)).unwrap();
         // A slash in a segment is escaped, so a name is one segment.
         url.path_segments_mut().unwrap().push(&self.container).extend(segments);
-        url.set_query(Some(&format!("{query}{}", account_sas("rwdlac", "sco"))));
+        url.set_query(Some(&format!("{query}{}", account_sas("rwdlact", "sco"))));
         url
     }
 
@@ -163,6 +163,16 @@ impl Backend for Azurite {
 
     async fn read(&self, name: &BlobName) -> Option<Bytes> {
         self.request(Method::GET, self.url(&[name.as_str()], ""), "").await
+    }
+
+    async fn given(&self, name: &BlobName) -> Given {
+        let head = self.client.head(self.url(&[name.as_str()], "")).send().await.unwrap();
+        let header = |header: &str| head.headers()[header].to_str().unwrap().to_owned();
+        let tags = self.request(Method::GET, self.url(&[name.as_str()], "comp=tags&"), "").await.unwrap();
+        let tags = String::from_utf8(tags.to_vec()).unwrap();
+        let text = |part: &str, tag: &str| unescape(part.split(&format!("<{tag}>")).nth(1).unwrap().split('<').next().unwrap());
+        let pairs = tags.split("<Tag>").skip(1).map(|tag| (text(tag, "Key"), text(tag, "Value")));
+        Given { access_tier: header("x-ms-access-tier"), content_type: header("content-type"), tags: pairs.collect() }
     }
 
     async fn plant_block(&self, name: &BlobName, id: &[u8]) {

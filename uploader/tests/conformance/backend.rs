@@ -1,5 +1,7 @@
 //! A container under test, with a way to look at it from outside.
 
+use std::collections::BTreeMap;
+
 use blobferry_uploader::{
     blob::{
         BlobStore,
@@ -8,6 +10,14 @@ use blobferry_uploader::{
     formats::BlobName,
 };
 use bytes::Bytes;
+
+/// What a write gives a blob besides content and metadata.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub(crate) access_tier: String,
+    pub(crate) content_type: String,
+    pub(crate) tags: BTreeMap<String, String>,
+}
 
 /// A new container of a service.
 pub(crate) trait Backend: Sized {
@@ -40,6 +50,9 @@ pub(crate) trait Backend: Sized {
     /// The bytes of a blob, as another client reads them.
     async fn read(&self, name: &BlobName) -> Option<Bytes>;
 
+    /// What a blob has besides content and metadata, as another client reads it.
+    async fn given(&self, name: &BlobName) -> Given;
+
     /// Leaves an uncommitted block of the bytes `foreign`, as another tool would.
     async fn plant_block(&self, name: &BlobName, id: &[u8]);
 }
@@ -66,6 +79,15 @@ impl Backend for Memory {
 
     async fn read(&self, name: &BlobName) -> Option<Bytes> {
         self.0.content(name)
+    }
+
+    async fn given(&self, name: &BlobName) -> Given {
+        let properties = self.0.versions(name).pop().unwrap().properties;
+        Given {
+            access_tier: properties.access_tier.map(|tier| format!("{tier:?}")).unwrap_or_default(),
+            content_type: properties.content_type.unwrap_or_default(),
+            tags: properties.tags,
+        }
     }
 
     async fn plant_block(&self, name: &BlobName, id: &[u8]) {

@@ -69,6 +69,7 @@ suite! {
     a_write_that_needs_absence_is_refused_where_a_blob_is,
     uncommitted_blocks_alone_count_as_absence,
     a_write_that_needs_a_version_is_refused_where_another_or_none_is,
+    tier_type_and_tags_are_those_of_the_write,
     a_new_version_has_a_new_tag_and_only_its_own_metadata,
     of_two_writes_that_need_absence_one_wins,
     of_two_commits_that_need_one_version_one_wins,

@@ -8,7 +8,7 @@ use blobferry_uploader::{
 };
 use bytes::Bytes;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Given};
 
 /// The container.
 pub(crate) const CONTAINER: &str = "data";
@@ -42,6 +42,11 @@ impl Backend for Server {
 
     async fn read(&self, name: &BlobName) -> Option<Bytes> {
         self.server.current(CONTAINER, name.as_str())?.bytes
+    }
+
+    async fn given(&self, name: &BlobName) -> Given {
+        let version = self.server.current(CONTAINER, name.as_str()).unwrap();
+        Given { access_tier: version.access_tier.unwrap_or_default(), content_type: version.content_type, tags: version.tags }
     }
 
     async fn plant_block(&self, name: &BlobName, id: &[u8]) {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, mem::discriminant};
 
+use blobferry_crds::AccessTier;
 use blobferry_uploader::{
     blob::{BlobError, BlobStore, BlockListKind, Condition, ETag, ListedBlock, Properties},
     formats::{BlobName, BlockId, BlockPlanHash, ClaimId, OrderKey, ProcessId, SourceId, blob_name},
@@ -39,7 +40,7 @@ fn listed(index: u32, text: &str) -> ListedBlock {
 
 fn metadata(pairs: &[(&str, &str)]) -> Properties {
     let metadata = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Properties { metadata }
+    Properties { metadata, ..Properties::default() }
 }
 
 pub(crate) async fn stage(store: &impl BlobStore, name: &BlobName, index: u32, text: &str) {
@@ -365,4 +366,27 @@ pub(crate) async fn a_container_is_made_once_and_missed_before<B: Backend>() {
     store.prepare().await.unwrap();
     store.prepare().await.unwrap();
     put(store, &name, "x", ABSENT).await.unwrap();
+}
+
+pub(crate) async fn tier_type_and_tags_are_those_of_the_write<B: Backend>() {
+    let backend = B::start().await;
+    let store = backend.store();
+    let properties = Properties {
+        access_tier: Some(AccessTier::Cool),
+        content_type: Some("video/mp4".to_owned()),
+        tags: [("project".to_owned(), "north face".to_owned()), ("a/b".to_owned(), "1+1=2".to_owned())].into(),
+        ..metadata(&[("site", "3")])
+    };
+    let (whole, blocks) = (name("whole"), name("blocks"));
+    store.put_blob(&whole, body("x"), crc64(b"x"), ABSENT, &properties).await.unwrap();
+    stage(store, &blocks, 0, "one").await;
+    store.commit(&blocks, &[id(0, "one")], ABSENT, &properties).await.unwrap();
+    for name in [whole, blocks] {
+        let given = backend.given(&name).await;
+        assert_eq!(
+            (given.access_tier, given.content_type, given.tags),
+            ("Cool".to_owned(), "video/mp4".to_owned(), properties.tags.clone())
+        );
+        assert_eq!(store.look(&name).await.unwrap().unwrap().metadata, properties.metadata);
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use blobferry_crds::{
-    Overwrite,
+    AccessTier, Overwrite,
     names::{self, variables as var},
 };
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector};
@@ -59,17 +59,37 @@ fn destination(session: &ValidSession) -> Vec<EnvVar> {
         plain(var::AZURE_PREFIX, &container.prefix),
         plain(var::AZURE_OVERWRITE, overwrite),
     ];
+    if let Some(tier) = container.access_tier {
+        all.push(plain(var::AZURE_ACCESS_TIER, tier_name(tier)));
+    }
+    for (name, pairs) in [(var::AZURE_METADATA, &container.metadata), (var::AZURE_TAGS, &container.tags)] {
+        if !pairs.is_empty() {
+            // Texts always are JSON.
+            all.push(plain(name, &serde_json::to_string(pairs).unwrap_or_default()));
+        }
+    }
+    all.extend(container.content_type.iter().map(|kind| plain(var::AZURE_CONTENT_TYPE, kind)));
     if container.secret.is_some() {
         all.push(plain(var::CREDENTIALS_DIR, names::CREDENTIALS_MOUNT));
     }
     all
 }
 
+fn tier_name(tier: AccessTier) -> &'static str {
+    match tier {
+        AccessTier::Hot => "Hot",
+        AccessTier::Cool => "Cool",
+        AccessTier::Cold => "Cold",
+        AccessTier::Archive => "Archive",
+    }
+}
+
 fn tuning(session: &ValidSession) -> Vec<EnvVar> {
     let tuning = &session.tuning;
-    vec![
+    let mut all = vec![
         plain(var::POLL_INTERVAL, &seconds(tuning.poll_interval)),
         plain(var::MIN_FILE_AGE, &seconds(tuning.min_file_age)),
+        plain(var::RECURSIVE, if tuning.recursive { "true" } else { "false" }),
         plain(var::FILE_EXTENSIONS, &tuning.file_extensions.join(",")),
         plain(var::IGNORE, &tuning.ignore.join(",")),
         plain(var::MAX_QUEUE_SIZE, &tuning.queue_size.to_string()),
@@ -78,9 +98,13 @@ fn tuning(session: &ValidSession) -> Vec<EnvVar> {
         plain(var::AZURE_MAX_SINGLE_PUT_SIZE, &tuning.single_put_size.to_string()),
         plain(var::AZURE_MAX_CONCURRENCY, &tuning.concurrency.to_string()),
         plain(var::MEMORY_LIMIT, &tuning.memory_limit.to_string()),
+        plain(var::MAX_ATTEMPTS, &tuning.max_attempts.to_string()),
         plain(var::GC_INTERVAL, &seconds(tuning.gc_interval)),
         plain(var::KEEP_COMPLETED_FOR, &seconds(tuning.keep_completed_for)),
-    ]
+    ];
+    all.extend(tuning.bandwidth_limit.iter().map(|limit| plain(var::BANDWIDTH_LIMIT, &limit.to_string())));
+    all.extend(tuning.run_token.iter().map(|token| plain(var::RUN_TOKEN, token)));
+    all
 }
 
 /// Whole seconds without a point, others with three digits after it.

@@ -186,9 +186,12 @@ mod tests {
             "
             sessionName: truck-7
             source: {incomingDir: camera/incoming, processingDir: .camera}
-            destination: {azureBlob: {prefix: site-3/raw, overwrite: Never, credentialsSecretRef: {name: azure}}}
-            watch: {pollInterval: 500ms, minFileAge: 1m, fileExtensions: [.bin, mp4], ignore: ['*.tmp']}
-            transfer: {workers: 2, queueSize: 10, blockSize: 8Mi, singlePutSize: 1Mi, concurrency: 4, memoryLimit: 128Mi}
+            runToken: again
+            destination: {azureBlob: {prefix: site-3/raw, overwrite: Never, accessTier: Cool, metadata: {site: '3'}, tags: {a b: c},
+              contentType: video/mp4, credentialsSecretRef: {name: azure}}}
+            watch: {pollInterval: 500ms, minFileAge: 1m, recursive: true, fileExtensions: [.bin, mp4], ignore: ['*.tmp']}
+            transfer: {workers: 2, queueSize: 10, blockSize: 8Mi, singlePutSize: 1Mi, concurrency: 4, memoryLimit: 128Mi,
+              bandwidthLimit: 12500k, maxAttempts: 5}
             staging: {mode: None}
             retention: {interval: 10s, keepCompletedFor: 72h}
             pod:

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use blobferry_crds::{Overwrite, PodTemplate, Quantity, Retention, TextDuration, Transfer, Watch};
+use blobferry_crds::{Overwrite, PodTemplate, Quantity, Transfer, Watch};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -76,45 +76,49 @@ fn put_share(meaning: &mut Meaning, session: &ValidSession) {
 }
 
 fn put_container(meaning: &mut Meaning, container: &Container) {
-    let Container { account_url, name, prefix, overwrite, secret } = container;
+    let Container { account_url, name, prefix, overwrite, access_tier, metadata, tags, content_type, secret } = container;
     meaning.put("accountUrl", account_url.clone(), &String::new());
     meaning.put("container", name.clone(), &String::new());
     meaning.put("prefix", prefix.clone(), &String::new());
     meaning.put("overwrite", *overwrite, &Overwrite::OwnSource);
+    meaning.put("accessTier", *access_tier, &None);
+    meaning.put("metadata", metadata.clone(), &BTreeMap::new());
+    meaning.put("tags", tags.clone(), &BTreeMap::new());
+    meaning.put("contentType", content_type.clone(), &None);
     meaning.put("secret", secret.clone(), &None);
 }
 
 fn put_tuning(meaning: &mut Meaning, tuning: &Tuning) {
     let Tuning {
-        poll_interval,
-        min_file_age,
+        recursive,
         file_extensions,
         ignore,
-        workers,
         queue_size,
         block_size,
         single_put_size,
         concurrency,
         memory_limit,
-        gc_interval,
-        keep_completed_for,
+        max_attempts,
+        // These change live, by the reply to a status write.
+        poll_interval: _,
+        min_file_age: _,
+        workers: _,
+        bandwidth_limit: _,
+        gc_interval: _,
+        keep_completed_for: _,
+        run_token: _,
     } = tuning;
-    let (watch, transfer, retention) = (Watch::default(), Transfer::default(), Retention::default());
-    let milliseconds = |duration: &std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let of_text = |text: &TextDuration| text.parse().as_ref().map_or(0, milliseconds);
+    let (watch, transfer) = (Watch::default(), Transfer::default());
     let of_size = |size: &Quantity| size.bytes().unwrap_or(0);
-    meaning.put("pollInterval", milliseconds(poll_interval), &of_text(&watch.poll_interval));
-    meaning.put("minFileAge", milliseconds(min_file_age), &of_text(&watch.min_file_age));
+    meaning.put("recursive", *recursive, &watch.recursive);
     meaning.put("fileExtensions", extensions(file_extensions), &extensions(&watch.file_extensions));
     meaning.put("ignore", as_set(ignore), &as_set(&watch.ignore));
-    meaning.put("workers", *workers, &transfer.workers);
     meaning.put("queueSize", *queue_size, &transfer.queue_size);
     meaning.put("blockSize", *block_size, &of_size(&transfer.block_size));
     meaning.put("singlePutSize", *single_put_size, &of_size(&transfer.single_put_size));
     meaning.put("concurrency", *concurrency, &transfer.concurrency);
     meaning.put("memoryLimit", *memory_limit, &of_size(&transfer.memory_limit));
-    meaning.put("gcInterval", milliseconds(gc_interval), &of_text(&retention.interval));
-    meaning.put("keepCompletedFor", milliseconds(keep_completed_for), &of_text(&retention.keep_completed_for));
+    meaning.put("maxAttempts", *max_attempts, &transfer.max_attempts);
 }
 
 /// Extensions mean the same with and without the dot, in upper and lower case, in any order.
@@ -190,8 +194,19 @@ mod tests {
     }
 
     #[test]
-    fn suspending_does_not_change_the_hash() {
-        assert_eq!(hash("suspend: true"), hash(""));
+    fn what_changes_without_another_pod_does_not_change_the_hash() {
+        for spec in [
+            "suspend: true",
+            "runToken: tuesday",
+            "watch: {pollInterval: 3s}",
+            "watch: {minFileAge: 6s}",
+            "transfer: {workers: 5}",
+            "transfer: {bandwidthLimit: 100k}",
+            "retention: {interval: 31s}",
+            "retention: {keepCompletedFor: 61s}",
+        ] {
+            assert_eq!(hash(spec), hash(""), "{spec}");
+        }
     }
 
     #[test]
@@ -204,21 +219,22 @@ mod tests {
             "destination: {azureBlob: {container: other}}",
             "destination: {azureBlob: {prefix: site}}",
             "destination: {azureBlob: {overwrite: Never}}",
+            "destination: {azureBlob: {accessTier: Cool}}",
+            "destination: {azureBlob: {metadata: {a: b}}}",
+            "destination: {azureBlob: {tags: {a: b}}}",
+            "destination: {azureBlob: {contentType: video/mp4}}",
             "destination: {azureBlob: {credentialsSecretRef: {name: s}}}",
-            "watch: {pollInterval: 3s}",
-            "watch: {minFileAge: 6s}",
+            "watch: {recursive: true}",
             "watch: {fileExtensions: [bin]}",
             "watch: {ignore: []}",
-            "transfer: {workers: 5}",
             "transfer: {queueSize: 5}",
             "transfer: {blockSize: 5Mi}",
             "transfer: {singlePutSize: 5Mi}",
             "transfer: {concurrency: 5}",
             "transfer: {memoryLimit: 512Mi}",
+            "transfer: {maxAttempts: 5}",
             "staging: {mode: None}",
             "staging: {sizeLimit: 1Gi}",
-            "retention: {interval: 31s}",
-            "retention: {keepCompletedFor: 61s}",
             "pod: {resources: {limits: {cpu: 1}}}",
             "pod: {nodeSelector: {a: b}}",
             "pod: {tolerations: [{operator: Exists}]}",

@@ -19,6 +19,8 @@ struct State {
     /// Bytes of the body that the connection has not taken yet.
     left: u64,
     last: Instant,
+    /// True while the body waits for its turn under a rate, which is no stall.
+    paused: bool,
     /// When the last [`BUFFERED`] bytes began.
     tail: Instant,
 }
@@ -27,7 +29,7 @@ impl Progress {
     /// For a body of `length` bytes.
     pub(super) fn new(length: u64) -> Self {
         let now = Instant::now();
-        Self(Mutex::new(State { left: length, last: now, tail: now }))
+        Self(Mutex::new(State { left: length, last: now, paused: false, tail: now }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -38,10 +40,16 @@ impl Progress {
     pub(super) fn advance(&self, bytes: u64) {
         let mut state = self.state();
         state.last = Instant::now();
+        state.paused = false;
         if state.left > BUFFERED {
             state.tail = state.last;
         }
         state.left = state.left.saturating_sub(bytes);
+    }
+
+    /// Notes that the body waits for its turn; the next [`Self::advance`] ends that.
+    pub(super) fn pause(&self) {
+        self.state().paused = true;
     }
 
     /// Ends, with the seconds waited, when nothing has moved for `usual`, or for `reply` once the body has been taken. A body that
@@ -51,6 +59,10 @@ impl Progress {
         loop {
             let state = *self.state();
             let patience = if state.left > 0 { usual } else { reply.max((state.last - state.tail).min(most)) };
+            if state.paused {
+                tokio::time::sleep(usual).await;
+                continue;
+            }
             if state.last.elapsed() >= patience {
                 return patience.as_secs();
             }
@@ -87,6 +99,18 @@ mod tests {
         };
         let (waited, ()) = tokio::join!(wait(&progress), slices);
         assert_eq!(waited, 450 * SECOND + 60 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_for_the_turn_is_no_stall_and_the_time_after_it_is() {
+        let progress = Progress::new(100);
+        progress.pause();
+        let turn = async {
+            tokio::time::sleep(600 * SECOND).await;
+            progress.advance(10);
+        };
+        let (waited, ()) = tokio::join!(wait(&progress), turn);
+        assert_eq!(waited, 660 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]

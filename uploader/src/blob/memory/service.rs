@@ -37,8 +37,8 @@ pub enum Container {
 pub struct Version {
     /// The version's tag.
     pub etag: ETag,
-    /// User-defined metadata, names in lower case.
-    pub metadata: BTreeMap<String, String>,
+    /// What the write gave it; names of metadata in lower case.
+    pub properties: Properties,
     /// The blocks in order, with their bytes; one without an id if it was written whole.
     pub parts: Vec<(Vec<u8>, Bytes)>,
 }
@@ -118,7 +118,7 @@ impl Service {
             Request::PutBlob { name, body, crc64, condition, properties } => {
                 verify(body, *crc64)?;
                 self.check_write(name, condition)?;
-                Ok(self.write(name, vec![(Vec::new(), body.clone())], &properties.metadata))
+                Ok(self.write(name, vec![(Vec::new(), body.clone())], properties))
             }
             Request::Commit { name, blocks, condition, properties } => self.commit(name, blocks, condition, properties),
             Request::Prepare => Ok(Reply::default()),
@@ -137,7 +137,7 @@ impl Service {
         let found = self.current(name).map(|version| Found {
             etag: version.etag.clone(),
             size: version.size(),
-            metadata: version.metadata.clone(),
+            metadata: version.properties.metadata.clone(),
         });
         Reply { found, ..Reply::default() }
     }
@@ -191,7 +191,7 @@ impl Service {
         });
         let parts = parts.collect::<Option<_>>();
         let parts = parts.ok_or_else(|| BlobError::BlocksMissing { message: "InvalidBlockList".to_owned() })?;
-        Ok(self.write(name, parts, &properties.metadata))
+        Ok(self.write(name, parts, properties))
     }
 
     fn check_write(&self, name: &BlobName, condition: &Condition) -> Result<(), BlobError> {
@@ -206,12 +206,12 @@ impl Service {
     }
 
     /// The new version; every uncommitted block is gone with it.
-    fn write(&mut self, name: &BlobName, parts: Vec<(Vec<u8>, Bytes)>, metadata: &BTreeMap<String, String>) -> Reply {
+    fn write(&mut self, name: &BlobName, parts: Vec<(Vec<u8>, Bytes)>, properties: &Properties) -> Reply {
         self.writes += 1;
         let etag = ETag(format!("\"0x{:016X}\"", self.writes));
-        let metadata = metadata.iter().map(|(key, value)| (key.to_ascii_lowercase(), value.clone())).collect();
+        let metadata = properties.metadata.iter().map(|(key, value)| (key.to_ascii_lowercase(), value.clone())).collect();
         let slot = self.slots.entry(name.clone()).or_default();
-        slot.versions.push(Version { etag: etag.clone(), metadata, parts });
+        slot.versions.push(Version { etag: etag.clone(), properties: Properties { metadata, ..properties.clone() }, parts });
         slot.deleted = false;
         slot.uncommitted.clear();
         Reply { etag, ..Reply::default() }
@@ -229,7 +229,8 @@ impl Service {
     }
 
     pub(super) fn write_as_another(&mut self, name: &BlobName, body: Bytes, metadata: &BTreeMap<String, String>) -> ETag {
-        self.write(name, vec![(Vec::new(), body)], metadata).etag
+        let properties = Properties { metadata: metadata.clone(), ..Properties::default() };
+        self.write(name, vec![(Vec::new(), body)], &properties).etag
     }
 
     pub(super) fn delete(&mut self, name: &BlobName) {

@@ -1,0 +1,117 @@
+//! Which files are set aside, as far as is known. (pure)
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use blobferry_crds::FileProblem;
+
+use crate::formats::ClaimId;
+
+/// A file that is set aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aside {
+    /// What the status says of it.
+    pub problem: FileProblem,
+    /// The `runToken` under which it was set aside.
+    pub run_token: Option<String>,
+}
+
+/// The files that are set aside. The collector's look at the share is the truth; what workers set aside meanwhile is added.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    files: BTreeMap<ClaimId, (Aside, u64)>,
+    look: u64,
+    looked: bool,
+}
+
+impl Shelf {
+    /// A look at the share begins: what is put from now on may be missing in it.
+    pub fn begin(&mut self) {
+        self.look += 1;
+    }
+
+    /// A file was set aside, or found aside.
+    pub fn put(&mut self, claim: ClaimId, aside: Aside) {
+        self.files.insert(claim, (aside, self.look));
+    }
+
+    /// A file was taken back.
+    pub fn take(&mut self, claim: ClaimId) {
+        self.files.remove(&claim);
+    }
+
+    /// The look ended and saw these, and no others that were there when it began.
+    pub fn retain(&mut self, seen: impl Iterator<Item = ClaimId>) {
+        let seen: BTreeSet<ClaimId> = seen.collect();
+        let look = self.look;
+        self.files.retain(|claim, (_, put)| *put == look || seen.contains(claim));
+        self.looked = true;
+    }
+
+    /// The claims of all.
+    pub fn claims(&self) -> BTreeSet<ClaimId> {
+        self.files.keys().copied().collect()
+    }
+
+    /// True if the file goes back to work: it was set aside before the `runToken` of now was given.
+    pub fn is_due(&self, claim: ClaimId, token: Option<&str>) -> bool {
+        let before = |aside: &Aside| aside.run_token.as_deref() != token;
+        token.is_some() && self.files.get(&claim).is_some_and(|(aside, _)| before(aside))
+    }
+
+    /// How many there are; `None` before the first look.
+    pub fn files(&self) -> Option<u64> {
+        self.looked.then_some(self.files.len() as u64)
+    }
+
+    /// The least order key of all, which is a time of the server's clock: what was not uploaded since then may be among them.
+    pub fn oldest(&self) -> Option<i128> {
+        self.files.keys().next().map(|claim| i128::from(claim.key.0))
+    }
+
+    /// The oldest, for the status.
+    pub fn problems(&self) -> impl Iterator<Item = &FileProblem> {
+        self.files.values().map(|(aside, _)| &aside.problem)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        formats::{OrderKey, ProcessId},
+        ledger::problem,
+    };
+
+    fn claim(key: u64) -> ClaimId {
+        ClaimId::new(OrderKey(key), ProcessId::new(1), 1)
+    }
+
+    fn aside(token: Option<&str>) -> Aside {
+        Aside { problem: problem("a", "SetAside", "m"), run_token: token.map(str::to_owned) }
+    }
+
+    #[test]
+    fn files_that_are_set_aside_during_a_look_are_kept_and_those_that_vanished_are_not() {
+        let mut shelf = Shelf::default();
+        assert_eq!(shelf.files(), None);
+        shelf.put(claim(1), aside(None));
+        shelf.begin();
+        shelf.put(claim(2), aside(None));
+        shelf.retain([].into_iter());
+        assert_eq!((shelf.files(), shelf.oldest()), (Some(1), Some(2)));
+        shelf.begin();
+        shelf.retain([].into_iter());
+        assert_eq!((shelf.files(), shelf.oldest()), (Some(0), None));
+    }
+
+    #[test]
+    fn only_a_token_that_is_given_and_new_takes_a_file_back() {
+        let mut shelf = Shelf::default();
+        shelf.put(claim(1), aside(None));
+        shelf.put(claim(2), aside(Some("monday")));
+        let due = |token| [1, 2].map(|key| shelf.is_due(claim(key), token));
+        assert_eq!(due(None), [false, false]);
+        assert_eq!(due(Some("monday")), [true, false]);
+        assert_eq!(due(Some("tuesday")), [true, true]);
+    }
+}
