@@ -3,6 +3,7 @@
 # service of it is left running or enabled.
 
 # Command and the Debian package that has it.
+# shellcheck disable=SC2034 # used by name
 declare -A PACKAGE_OF=(
   [buildah]=buildah
   [conntrack]=conntrack
@@ -19,11 +20,15 @@ declare -A PACKAGE_OF=(
 )
 
 # install_packages: gets every command of PACKAGE_OF that is missing.
-install_packages() {
+install_packages() { install_missing PACKAGE_OF; }
+
+# install_missing TABLE: the same for a table of commands and packages.
+install_missing() {
+  local -n package_of=$1
   local command
   local -a missing=()
-  for command in "${!PACKAGE_OF[@]}"; do
-    has_command "$command" || missing+=("${PACKAGE_OF[$command]}")
+  for command in "${!package_of[@]}"; do
+    has_command "$command" || missing+=("${package_of[$command]}")
   done
   ((${#missing[@]} == 0)) && return
   has_command apt-get || die "missing: ${missing[*]} (names of Debian packages; install them your system's way)"
