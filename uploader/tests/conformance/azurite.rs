@@ -64,7 +64,7 @@ impl Process {
         let process = Self { child, address, _folder: folder };
         let start = Instant::now();
         while TcpStream::connect(address).is_err() {
-            assert!(start.elapsed() < Duration::from_mins(1), "Azurite does not answer on {address}");
+            assert!(start.elapsed() < Duration::from_mins(5), "Azurite does not answer on {address}");
             std::thread::sleep(Duration::from_millis(50));
         }
         process
