@@ -38,7 +38,8 @@ impl Workload {
         ]
     }
 
-    fn count(&self) -> usize {
+    /// How many files.
+    pub(crate) fn count(&self) -> usize {
         self.files.iter().map(|(count, _)| count).sum()
     }
 

@@ -139,22 +139,26 @@ fn bench(program: &Path, folder: &Path, repeats: usize, rclone: Option<PathBuf>,
     let ours = ["Disk", "None"].map(|staging| Program::Uploader(program.to_owned(), staging));
     let rivals = rclone.map(Program::Rclone).into_iter().chain(azcopy.map(Program::AzCopy));
     let programs: Vec<_> = std::iter::once(Program::Ceiling).chain(ours).chain(rivals).collect();
-    println!("{:14} {:16} {:>8} {:>9} {:>8} {:>9} {:>8} {:>9}", "", "", "s", "of ceil.", "MB/s", "CPU s/GB", "RSS MiB", "requests");
+    println!(
+        "{:14} {:16} {:>8} {:>9} {:>7} {:>8} {:>7} {:>8} {:>9}",
+        "", "", "s", "of ceil.", "MB/s", "files/s", "CPU s", "RSS MiB", "requests"
+    );
     let rows = bench::run(&programs, folder, repeats)?;
     let mut ceiling = 0.0;
     for row in rows {
-        let (figure, gigabytes) = (row.figure, row.workload.bytes() as f64 / 1e9);
+        let figure = row.figure;
         if row.program == Program::Ceiling.name() {
             ceiling = figure.seconds;
         }
         println!(
-            "{:14} {:16} {:8.3} {:9.2} {:8.0} {:9.2} {:8} {:9}",
+            "{:14} {:16} {:8.3} {:9.2} {:7.0} {:8.0} {:7.2} {:8} {:9}",
             row.workload.name,
             row.program,
             figure.seconds,
             ceiling / figure.seconds,
-            gigabytes * 1e3 / figure.seconds,
-            figure.usage.processor / gigabytes,
+            row.workload.bytes() as f64 / 1e6 / figure.seconds,
+            row.workload.count() as f64 / figure.seconds,
+            figure.usage.processor,
             figure.usage.peak >> 20,
             figure.requests
         );
