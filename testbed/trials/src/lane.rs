@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How long everything may take to come to rest once nobody is killed any more.
-const REST: Duration = Duration::from_mins(5);
+const REST: Duration = Duration::from_mins(10);
 
 /// What the threads of a lane share.
 #[derive(Debug)]
