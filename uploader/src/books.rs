@@ -22,6 +22,9 @@ use crate::{
 /// Most names of which the last order key is remembered.
 const REMEMBERED: usize = 100_000;
 const HELD_BACK: usize = 5;
+/// Keys that stay free after each, for files that are changed after they were completed. More than an inode is ever changed; less than
+/// any quiet period.
+const ROOM: u64 = 1_000_000;
 
 /// The books of a session.
 #[derive(Debug)]
@@ -75,17 +78,38 @@ impl Books {
         }
     }
 
+    /// A scan begins.
+    pub fn scan_begins(&mut self, quiet: std::time::Duration) {
+        self.table.begin_scan(quiet);
+        self.ledger.doubts.scan_begins();
+    }
+
     /// A complete scan that started at `started` (server clock) has ended.
     pub fn scanned(&mut self, started: i128) {
-        let withdrawn = self.table.end_scan();
-        self.ledger.withdrawn(withdrawn);
+        self.ledger.doubts.scan_ends();
+        for ctime in self.table.end_scan() {
+            self.withdrawn(ctime);
+        }
         self.ledger.last_scan = Some(started);
     }
 
-    /// A name vanished between the listing and the look.
-    pub fn vanished(&mut self, name: &[u8]) {
-        let withdrawn = u64::from(self.table.vanished(name));
-        self.ledger.withdrawn(withdrawn);
+    /// A listed name was absent when it was looked at or claimed. The scan before did not see what may have it now.
+    pub fn absent(&mut self, name: &[u8]) {
+        let since = self.ledger.last_scan.unwrap_or(i128::MIN);
+        self.table.absent(name, since);
+    }
+
+    /// A waiting file is gone. Another uploader may have claimed it.
+    fn withdrawn(&mut self, ctime: i128) {
+        self.ledger.withdrawn(1);
+        self.ledger.doubts.add(ctime);
+    }
+
+    /// The file of this name is ours now. If a scan saw the name after the claim, another file has taken it.
+    pub fn claimed(&mut self, name: &[u8], ctime: i128) {
+        if self.table.claimed(name) {
+            self.ledger.doubts.add(ctime);
+        }
     }
 
     /// Moves stable files to the schedule while it has room; those with impossible names are held back.
@@ -176,10 +200,10 @@ impl OrderKeys {
         self.greatest.get(name).copied()
     }
 
-    /// The key for a new generation of a name whose stable sample has this ctime: at least one more than any that was seen.
+    /// The key for a new generation of a name whose stable sample has this ctime: greater than any that was seen.
     pub fn next(&mut self, name: &[u8], ctime: i128) -> OrderKey {
-        let sampled = OrderKey(u64::try_from(ctime.max(0)).unwrap_or(u64::MAX));
-        let key = self.greatest.get(name).map_or(sampled, |greatest| sampled.max(greatest.next()));
+        let sampled = OrderKey::at(ctime);
+        let key = self.greatest.get(name).map_or(sampled, |greatest| sampled.max(OrderKey(greatest.0.saturating_add(ROOM))));
         self.saw(name, key);
         key
     }
@@ -193,9 +217,9 @@ mod tests {
     fn order_keys_of_a_name_only_grow_even_when_the_servers_clock_steps_back() {
         let mut keys = OrderKeys::default();
         assert_eq!(keys.next(b"a", 100), OrderKey(100));
-        assert_eq!(keys.next(b"a", 40), OrderKey(101));
-        keys.saw(b"a", OrderKey(500));
-        assert_eq!(keys.next(b"a", 300), OrderKey(501));
+        assert_eq!(keys.next(b"a", 40), OrderKey(100 + ROOM));
+        keys.saw(b"a", OrderKey(5 * ROOM));
+        assert_eq!(keys.next(b"a", 300), OrderKey(6 * ROOM));
         assert_eq!(keys.next(b"b", 40), OrderKey(40));
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     claims::{All, Found, find},
     complete::next_generation,
     file::ClaimedFile,
-    formats::{Stamp, State},
+    formats::{ClaimId, Stamp, State},
     heartbeat::Heartbeats,
     ledger::Left,
     release,
@@ -38,7 +38,6 @@ pub struct Collector {
     heartbeats: Heartbeats,
     kept: HashMap<PathBuf, Kept>,
     foreign: u64,
-    passes: u64,
 }
 
 /// What one pass saw and did.
@@ -66,9 +65,13 @@ enum Fate {
 impl Collector {
     /// One pass.
     pub async fn pass<E: Edges>(&mut self, session: &Session<E>) -> ShareResult<Pass> {
+        session.books().ledger.pass_begins();
         self.heartbeats.look(session).await?;
+        let unsure = session.books().ledger.all_unsure();
         session.books().shelf.begin();
         let All { found, foreign, empty } = find(&session.share, &session.folders).await?;
+        let gone = |claim: &&ClaimId| found.iter().all(|file| file.name.claim != **claim);
+        unsure.iter().filter(gone).for_each(|claim| session.books().ledger.forget(claim));
         prune(session, empty).await?;
         let (mut claimed, mut completed, mut failed, mut reasons) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for file in found {
@@ -87,9 +90,8 @@ impl Collector {
         self.kept.retain(|path, _| present.contains(path));
         let deleted = self.collect(session, completed).await;
         self.report_foreign(foreign);
-        self.passes += 1;
         let mut books = session.books();
-        books.ledger.adopted = true;
+        books.ledger.pass_ends();
         books.ledger.passes += 1;
         drop(books);
         Ok(Pass { adopted, deleted, foreign })
@@ -129,12 +131,20 @@ impl Collector {
         let moment = moment(session);
         let (known, new): (Vec<_>, Vec<_>) = completed.into_iter().partition(|(file, _)| self.kept.contains_key(&file.path()));
         let mut looks = stream::iter(new).map(|(file, _)| first_sight(session, file)).buffer_unordered(CALLS);
+        let mut found_all = true;
         while let Some(seen) = looks.next().await {
-            let Some((file, kept)) = logged(seen).flatten() else { continue };
-            if self.passes == 0 && file.name.claim.process != session.process {
-                session.books().ledger.found_completed(kept.size, kept.ctime);
-            }
+            found_all &= seen.is_ok();
+            let Some((file, mut kept)) = logged(seen).flatten() else { continue };
+            kept.counted = session.books().ledger.found_completed(&file.name.claim, kept.size, kept.ctime);
             self.kept.insert(file.path(), kept);
+        }
+        if found_all {
+            session.books().ledger.found_all();
+        }
+        for (file, _) in &known {
+            if let Some(kept) = self.kept.get_mut(&file.path()).filter(|kept| !kept.counted) {
+                kept.counted = session.books().ledger.found_completed(&file.name.claim, kept.size, kept.ctime);
+            }
         }
         let kept = &self.kept;
         let due = known.into_iter().filter_map(|(file, stamp)| Some((kept.get(&file.path())?.to_owned(), file, stamp)));
@@ -142,11 +152,14 @@ impl Collector {
         let mut ends = stream::iter(due).map(|(kept, file, stamp)| end(session, kept, file, stamp)).buffer_unordered(CALLS);
         let mut deleted = 0;
         while let Some(end) = ends.next().await {
-            let Some((path, fate)) = logged(end) else { continue };
+            let Some((claim, path, fate)) = logged(end) else { continue };
             deleted += u64::from(matches!(fate, Fate::Gone));
             match fate {
                 Fate::Touched(kept) => self.kept.insert(path, kept),
-                Fate::Gone | Fate::Claimed => self.kept.remove(&path),
+                Fate::Gone | Fate::Claimed => {
+                    session.books().ledger.forget(&claim);
+                    self.kept.remove(&path)
+                }
             };
         }
         deleted
@@ -171,7 +184,9 @@ async fn adopt<E: Edges>(session: &Session<E>, file: Found) -> ShareResult<bool>
     let Ok(blob) = session.folders.blob(&file.date, &file.producer()) else { return Ok(false) };
     let is_held = || {
         let books = session.books();
-        books.ledger.is_active(&blob) || books.schedule.holds(&file.name, &blob) || books.stays.contains_key(&file.name.claim)
+        books.ledger.is_active(&blob, &file.name.claim)
+            || books.schedule.holds(&file.name, &blob)
+            || books.stays.contains_key(&file.name.claim)
     };
     if is_held() {
         return Ok(false);
@@ -198,28 +213,29 @@ async fn first_sight<E: Edges>(session: &Session<E>, file: Found) -> ShareResult
         Err(error) if error.is_absent() => Ok(None),
         attributes => {
             let identity = attributes?.identity;
-            Ok(Some((file, Kept { since: Instant::now(), ctime: identity.ctime, size: identity.size })))
+            Ok(Some((file, Kept { since: Instant::now(), ctime: identity.ctime, size: identity.size, counted: false })))
         }
     }
 }
 
 /// Deletes a completed file whose time has come, if it still is what was committed.
-async fn end<E: Edges>(session: &Session<E>, kept: Kept, file: Found, stamp: Stamp) -> ShareResult<(PathBuf, Fate)> {
+async fn end<E: Edges>(session: &Session<E>, kept: Kept, file: Found, stamp: Stamp) -> ShareResult<(ClaimId, PathBuf, Fate)> {
     let path = file.path();
+    let claim = file.name.claim;
     let identity = match session.share.attributes(&path).await {
-        Err(error) if error.is_absent() => return Ok((path, Fate::Gone)),
+        Err(error) if error.is_absent() => return Ok((claim, path, Fate::Gone)),
         attributes => attributes?.identity,
     };
-    if stamp != Stamp::new(&file.name.claim, &identity) {
-        become_claimed(session, file, identity.ctime).await?;
-        return Ok((path, Fate::Claimed));
+    if stamp != Stamp::new(&claim, &identity) {
+        become_claimed(session, file).await?;
+        return Ok((claim, path, Fate::Claimed));
     }
     if identity.ctime != kept.ctime {
-        return Ok((path, Fate::Touched(Kept { since: Instant::now(), ctime: identity.ctime, ..kept })));
+        return Ok((claim, path, Fate::Touched(Kept { since: Instant::now(), ctime: identity.ctime, ..kept })));
     }
     match session.share.remove(&path).await {
         Err(error) if !error.is_absent() => Err(error),
-        _ => Ok((path, Fate::Gone)),
+        _ => Ok((claim, path, Fate::Gone)),
     }
 }
 
@@ -232,10 +248,12 @@ fn moment<E: Edges>(session: &Session<E>) -> Moment {
     }
 }
 
-/// A completed file that changed after its commit is the next generation of its name.
-async fn become_claimed<E: Edges>(session: &Session<E>, file: Found, ctime: i128) -> ShareResult<()> {
+/// A completed file that changed after its commit is a later generation of its name, but an earlier one than a file that came to the
+/// name after it.
+async fn become_claimed<E: Edges>(session: &Session<E>, file: Found) -> ShareResult<()> {
     let Ok(blob) = session.folders.blob(&file.date, &file.producer()) else { return Ok(()) };
-    let next = next_generation(session, &blob, &file.folder, &file.name, file.name.claim.key, ctime).await?;
+    let key = file.name.claim.key.next();
+    let next = next_generation(session, &blob, &file.folder, &file.name, key).await?;
     let Some(next) = next else { return Ok(()) };
     let file = ClaimedFile::adopted(file.folder, next, blob.clone());
     tracing::warn!(file_name = %file.display_name(), "the file changed after it was uploaded and is uploaded again");

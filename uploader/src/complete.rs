@@ -21,17 +21,25 @@ pub async fn complete<E: Edges>(
 ) -> Result<Finish, ShareError> {
     let name = file.name.with(State::Completed(Stamp::new(&file.name.claim, identity)));
     let to = join(&file.folder, &name.to_bytes());
-    let ticket = session.books().ledger.completing(session.server_now());
+    session.books().ledger.completing(file.name.claim, session.server_now());
     let moved = rename_and_look(&session.share, &file.path(), &to).await;
-    if !matches!(moved, Ok(Moved::Yes)) {
-        session.books().ledger.not_completed(ticket);
-        return moved.map(|_| Finish::Gone);
+    match moved {
+        Ok(Moved::Yes) => {}
+        Ok(Moved::Gone) => {
+            session.books().ledger.forget(&file.name.claim);
+            return Ok(Finish::Gone);
+        }
+        Err(error) => {
+            session.books().ledger.unsure(file.name.claim);
+            return Err(error);
+        }
     }
     // The rename is the proof and is counted, whether its time can be read or not: another uploader may have collected the file.
-    let attributes = session.share.attributes(&to).await;
-    let ctime = attributes.map_or_else(|_| session.server_now(), |attributes| attributes.identity.ctime);
-    session.saw_server_time(ctime);
-    session.books().ledger.completed(ticket, &file.blob, identity.size, resumed, ctime);
+    let ctime = session.share.attributes(&to).await.ok().map(|attributes| attributes.identity.ctime);
+    if let Some(ctime) = ctime {
+        session.saw_server_time(ctime);
+    }
+    session.books().ledger.completed(file.name.claim, &file.blob, identity.size, resumed, ctime);
     Ok(Finish::Completed)
 }
 
@@ -47,21 +55,16 @@ pub async fn supersede<E: Edges>(session: &Session<E>, file: &ClaimedFile) -> Re
     }
 }
 
-/// Makes the file `from` of `blob` in `folder` the next generation of its name, with a key above `above`. Returns its new name, or `None` if it
-/// is gone.
+/// Makes the file `from` of `blob` in `folder` a later generation of its name, with this key. Returns its new name, or `None` if it is
+/// gone.
 pub async fn next_generation<E: Edges>(
     session: &Session<E>,
     blob: &BlobName,
     folder: &Path,
     from: &ProcessingName,
-    above: OrderKey,
-    ctime: i128,
+    key: OrderKey,
 ) -> Result<Option<ProcessingName>, ShareError> {
-    let key = {
-        let mut books = session.books();
-        books.keys.saw(blob.file().as_bytes(), above);
-        books.keys.next(blob.file().as_bytes(), ctime)
-    };
+    session.books().keys.saw(blob.file().as_bytes(), key);
     let name = ProcessingName::claimed(&from.producer, ClaimId::new(key, session.process, session.random()));
     let moved = rename_and_look(&session.share, &join(folder, &from.to_bytes()), &join(folder, &name.to_bytes())).await?;
     Ok((moved == Moved::Yes).then_some(name))

@@ -4,6 +4,7 @@
 //! and `filesSeen` is their sum, so that it adds up at any time.
 
 mod counted;
+mod doubts;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -18,9 +19,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use counted::Counted;
+use doubts::Doubts;
 
 use crate::{
-    formats::{BlobName, OrderKey},
+    formats::{BlobName, ClaimId, OrderKey},
     scan::Counts,
     schedule::Claimed,
 };
@@ -33,6 +35,8 @@ const NAME: usize = 256;
 /// A file that a worker holds.
 #[derive(Clone, Debug)]
 pub struct Active {
+    /// Its claim.
+    pub claim: ClaimId,
     /// Its name for people.
     pub name: String,
     /// Its bytes.
@@ -80,6 +84,12 @@ pub struct Ledger {
     pub last_scan: Option<i128>,
     /// Passes of the collector so far.
     pub passes: u64,
+    /// Start of the last complete scan after which a pass of the collector has found what others claimed (server clock).
+    confirmed_scan: Option<i128>,
+    /// The last complete scan when the pass that is under way began.
+    scan_of_pass: Option<i128>,
+    /// Files that may be there although nobody here holds them.
+    pub doubts: Doubts,
     /// True once the files claimed by earlier processes are known.
     pub adopted: bool,
     /// Claimed files that are not ours to upload now: another process beats, or they could not be looked at.
@@ -111,16 +121,17 @@ impl Left {
 impl Ledger {
     /// Adds the counts of earlier processes, if there are any.
     pub fn resume(&mut self, old: &Progress) {
-        self.uploaded += old.files_uploaded;
+        // Those that came after `countedThrough` are on the share still and are counted when they are found.
+        self.uploaded += old.files_uploaded.saturating_sub(old.files_counted_beyond);
         self.failed = old.files_failed;
         self.superseded += old.files_superseded;
         self.withdrawn += old.files_withdrawn;
-        self.bytes_uploaded += old.bytes_uploaded;
+        self.bytes_uploaded += old.bytes_uploaded.saturating_sub(old.bytes_counted_beyond);
         self.bytes_resumed += old.bytes_resumed;
         self.last_upload = self.last_upload.max(old.last_upload_time.as_ref().map(|time| time.0.as_nanosecond()));
-        for (ctime, bytes) in self.counted.resume(old.counted_through.map(Timestamp::as_nanosecond)) {
-            self.found_completed(bytes, ctime);
-        }
+        let found = self.counted.resume(old.counted_through.map(Timestamp::as_nanosecond));
+        self.uploaded += found.files;
+        self.bytes_uploaded += found.bytes;
     }
 
     /// True once the counts of earlier processes are in; before, the ledger must not be written over theirs.
@@ -133,14 +144,27 @@ impl Ledger {
         self.counted.begin(server_now);
     }
 
+    /// A pass of the collector begins.
+    pub fn pass_begins(&mut self) {
+        self.scan_of_pass = self.last_scan;
+        self.doubts.pass_begins();
+    }
+
+    /// The pass was complete: all claimed files are known, those of other uploaders too.
+    pub fn pass_ends(&mut self) {
+        self.adopted = true;
+        self.confirmed_scan = self.confirmed_scan.max(self.scan_of_pass);
+        self.doubts.pass_ends();
+    }
+
     /// A worker took a file.
     pub fn started(&mut self, blob: &BlobName, active: Active) {
         self.active.insert(blob.clone(), active);
     }
 
-    /// True if a worker holds a file of this blob.
-    pub fn is_active(&self, blob: &BlobName) -> bool {
-        self.active.contains_key(blob)
+    /// True if a worker holds the file of this claim.
+    pub fn is_active(&self, blob: &BlobName, claim: &ClaimId) -> bool {
+        self.active.get(blob).is_some_and(|active| active.claim == *claim)
     }
 
     /// How many files workers hold.
@@ -153,32 +177,60 @@ impl Ledger {
         self.active.remove(blob);
     }
 
-    /// A file that an earlier process completed was found at start: it is counted unless it is in the counts already.
-    pub fn found_completed(&mut self, bytes: u64, ctime: i128) {
-        if self.counted.found(bytes, ctime) {
+    /// A completed file was found on the share: it is counted unless it is in the counts already. False if that cannot be said yet.
+    pub fn found_completed(&mut self, claim: &ClaimId, bytes: u64, ctime: i128) -> bool {
+        let is_news = self.counted.found(claim, bytes, ctime);
+        if is_news == Some(true) {
             self.uploaded += 1;
             self.bytes_uploaded += bytes;
         }
+        is_news.is_some()
     }
 
-    /// Before a file is renamed to completed: a ticket for [`Self::completed`].
-    pub fn completing(&mut self, server_now: i128) -> u64 {
-        self.counted.completing(server_now)
+    /// All files that earlier processes completed were found.
+    pub fn found_all(&mut self) {
+        self.counted.settled();
     }
 
-    /// The rename of the ticket did not take place.
-    pub fn not_completed(&mut self, ticket: u64) {
-        self.counted.not_completed(ticket);
+    /// A file is about to be renamed to completed.
+    pub fn completing(&mut self, claim: ClaimId, server_now: i128) {
+        self.counted.completing(claim, server_now);
     }
 
-    /// A file was committed, proven and renamed to completed.
-    pub fn completed(&mut self, ticket: u64, blob: &BlobName, bytes: u64, resumed: u64, ctime: i128) {
-        self.counted.completed(ticket, ctime);
+    /// The rename to completed failed, and nobody knows whether it took place: whoever finds the file settles it.
+    pub fn unsure(&mut self, claim: ClaimId) {
+        self.counted.unsure(claim);
+    }
+
+    /// Claims that somebody must find before it is known whether they are completed.
+    pub fn all_unsure(&self) -> Vec<ClaimId> {
+        self.counted.all_unsure()
+    }
+
+    /// A claim is not on the share any more, or never became completed.
+    pub fn forget(&mut self, claim: &ClaimId) {
+        self.counted.forget(claim);
+    }
+
+    /// The server's clock has reached this time.
+    pub fn saw_server_time(&mut self, server_now: i128) {
+        self.counted.saw_server_time(server_now);
+    }
+
+    /// A report was taken that covers completed files up to this time.
+    pub fn reported(&mut self, through: i128) {
+        self.reported_through = Some(through);
+        self.counted.reported(through);
+    }
+
+    /// A file was committed, proven and renamed to completed, at `ctime` if that could be read.
+    pub fn completed(&mut self, claim: ClaimId, blob: &BlobName, bytes: u64, resumed: u64, ctime: Option<i128>) {
+        self.counted.completed(claim, bytes, ctime);
         self.uploaded += 1;
         self.bytes_uploaded += bytes;
         self.own_bytes += bytes;
         self.bytes_resumed += resumed;
-        self.last_upload = Some(self.last_upload.map_or(ctime, |last| last.max(ctime)));
+        self.last_upload = self.last_upload.max(ctime);
         self.failing.remove(blob);
     }
 
@@ -247,8 +299,14 @@ impl Ledger {
             bytes_resumed: self.bytes_resumed,
             percent: String::new(),
             checks: now.checks.clone(),
-            caught_up: self.adopted && self.last_scan.is_some() && waiting + active + retrying + failed == 0,
+            caught_up: self.adopted
+                && self.last_scan.is_some()
+                && waiting + active + retrying + failed == 0
+                && now.incoming.unsure_since.is_none()
+                && !self.doubts.wait_for_scan(),
             safe_through: self.safe_through(now, [oldest, now.oldest_aside].into_iter().flatten().min()).and_then(time),
+            files_counted_beyond: self.counted.beyond().files,
+            bytes_counted_beyond: self.counted.beyond().bytes,
             counted_through: self.counted_through().and_then(|time| Timestamp::from_nanosecond(time).ok()),
             oldest_waiting_since: oldest.and_then(time),
             last_upload_time: self.last_upload.and_then(time),
@@ -259,11 +317,11 @@ impl Ledger {
         }
     }
 
-    /// Everything that the server had before this time is uploaded: nothing is said before the first complete scan and adoption, nor
-    /// while a file waits of which no time is known.
+    /// Everything that the server had before this time is uploaded: nothing is said before the first complete scan and the pass of the
+    /// collector after it, nor while a file waits of which no time is known.
     fn safe_through(&self, now: &Now, oldest: Option<i128>) -> Option<i128> {
-        let scan = self.last_scan.filter(|_| self.adopted && !now.incoming.unknown)?;
-        Some(oldest.map_or(scan, |oldest| oldest.min(scan)))
+        let scan = self.confirmed_scan.filter(|_| self.adopted && !now.incoming.unknown)?;
+        Some([oldest, now.incoming.unsure_since, self.doubts.oldest()].into_iter().flatten().fold(scan, Ord::min))
     }
 
     fn last_error(&self, checks: &[Check]) -> Option<String> {
@@ -313,14 +371,14 @@ pub fn time(nanoseconds: i128) -> Option<Time> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::blob_name;
+    use crate::formats::{ProcessId, blob_name};
 
     fn blob() -> BlobName {
         blob_name("", "20261121", "s", b"a").unwrap()
     }
 
     fn now() -> Now {
-        let incoming = Counts { waiting: 2, waiting_bytes: 20, ignored: 3, held: 0, oldest_ctime: Some(50), unknown: false };
+        let incoming = Counts { waiting: 2, waiting_bytes: 20, ignored: 3, oldest_ctime: Some(50), ..Counts::default() };
         Now {
             incoming,
             claimed: Claimed { waiting: 1, retrying: 4, bytes: 7, oldest: Some(40) },
@@ -335,7 +393,16 @@ mod tests {
     fn seen_files_are_the_sum_of_all_others() {
         let mut ledger = Ledger::default();
         ledger.resume(&Progress { files_uploaded: 10, files_superseded: 1, files_withdrawn: 1, ..Progress::default() });
-        ledger.started(&blob(), Active { name: "a".into(), size: 9, since: 45, sent: Arc::new(AtomicU64::new(4)) });
+        ledger.started(
+            &blob(),
+            Active {
+                claim: ClaimId::new(OrderKey(1), ProcessId::new(1), 1),
+                name: "a".into(),
+                size: 9,
+                since: 45,
+                sent: Arc::new(AtomicU64::new(4)),
+            },
+        );
         let progress = ledger.progress(&now());
         assert_eq!(progress.files_seen, 10 + 1 + 1 + 3 + 1 + 4 + 3);
         assert_eq!((progress.files_waiting, progress.files_failing, progress.bytes_total, progress.bytes_uploaded), (3, 4, 36, 0));
@@ -346,10 +413,14 @@ mod tests {
     fn safe_through_is_the_last_scan_or_the_oldest_file_and_nothing_before_all_is_known() {
         let mut ledger = Ledger { last_scan: Some(100), ..Ledger::default() };
         assert_eq!(ledger.progress(&now()).safe_through, None, "not adopted yet");
-        ledger.adopted = true;
+        ledger.pass_begins();
+        ledger.pass_ends();
         assert_eq!(ledger.progress(&now()).safe_through, time(40));
         assert_eq!(ledger.progress(&Now::default()).safe_through, time(100));
         assert!(ledger.progress(&Now::default()).caught_up);
+        ledger.doubts.add(70);
+        assert_eq!(ledger.progress(&Now::default()).safe_through, time(70));
+        assert!(!ledger.progress(&Now::default()).caught_up);
         let unknown = Now { incoming: Counts { unknown: true, waiting: 1, ..Counts::default() }, ..Now::default() };
         assert_eq!(ledger.progress(&unknown).safe_through, None);
         assert!(!ledger.progress(&unknown).caught_up);
@@ -363,8 +434,11 @@ mod tests {
             if early {
                 ledger.resume(&old);
             }
-            ledger.found_completed(1, 100);
-            ledger.found_completed(1, 101);
+            for (key, ctime) in [(1, 100), (2, 101)] {
+                ledger.found_completed(&ClaimId::new(OrderKey(key), ProcessId::new(1), 1), 1, ctime);
+            }
+            ledger.found_all();
+            ledger.saw_server_time(200);
             if !early {
                 ledger.resume(&old);
             }
@@ -381,8 +455,7 @@ mod tests {
         let down = Now { checks: vec![check], ..Now::default() };
         assert_eq!(ledger.progress(&down).last_error.as_deref(), Some("no route"));
         assert_eq!(ledger.progress(&Now::default()).last_error.as_deref(), Some("a: too large"));
-        let ticket = ledger.completing(1);
-        ledger.completed(ticket, &blob(), 1, 0, 2);
+        ledger.completed(ClaimId::new(OrderKey(1), ProcessId::new(1), 1), &blob(), 1, 0, Some(2));
         assert_eq!(ledger.progress(&Now::default()).last_error, None);
     }
 }

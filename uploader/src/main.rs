@@ -160,7 +160,7 @@ async fn report(
             let answer = answers.borrow_and_update().clone();
             let counted = answer.counted_through.map(jiff::Timestamp::as_nanosecond);
             follow(&live, &answer);
-            books.lock().ledger.reported_through = Some(counted.unwrap_or(i128::MIN));
+            books.lock().ledger.reported(counted.unwrap_or(i128::MIN));
         }
     });
     // The first report is the first one with the old counters in it.

@@ -25,7 +25,7 @@ pub async fn release<E: Edges>(session: &Session<E>, file: &mut ClaimedFile, pro
     let found = session.store.look(&file.blob).await?;
     match decide(found, &session.source, &file.name.claim, session.rules.overwrite) {
         // What is settled is completed or kept as when watching.
-        Verdict::Committed(..) | Verdict::Overtaken(_) => attempt(session, file, None, progress).await,
+        Verdict::Committed(..) | Verdict::Overtaken => attempt(session, file, None, progress).await,
         Verdict::Write(_) | Verdict::Occupied(_) => put_back(session, file).await,
     }
 }

@@ -163,6 +163,7 @@ async fn publish_loop<E: Edges>(session: Arc<Session<E>>, mut publisher: Publish
             session.books().ends.works(End::Source, "calls");
         }
         look_at_stage(&session);
+        session.books().ledger.saw_server_time(session.server_now());
         publisher.publish(&mut session.books(), Instant::now());
         session.measure();
         tokio::time::sleep(PUBLISH).await;

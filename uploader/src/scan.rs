@@ -28,7 +28,7 @@ const LOOKS: usize = 16;
 /// Scans once; stable files are handed to the schedule as far as its queue has room.
 pub async fn pass<E: Edges>(session: &Session<E>) -> Result<(), ShareError> {
     let started = session.server_now();
-    session.books().table.begin_scan(session.live().min_file_age);
+    session.books().scan_begins(session.live().min_file_age);
     let mut walk = Walk::new();
     while let Some(folder) = walk.next() {
         match scan_folder(session, &folder, &mut walk).await {
@@ -97,7 +97,7 @@ async fn look_at<E: Edges>(session: &Session<E>, names: Vec<Box<[u8]>>) -> Vec<B
                 folders.push(name);
             }
             Ok(attributes) => session.books().table.sample(&name, &attributes, Instant::now()),
-            Err(error) if is_gone(&error) => session.books().vanished(&name),
+            Err(error) if is_gone(&error) => session.books().absent(&name),
             // The handle behind the name changed under the look; the next scan looks again.
             Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle => {}
             // One bad file stops no other.

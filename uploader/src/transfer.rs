@@ -13,7 +13,10 @@ mod send;
 mod setback;
 mod source;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -32,6 +35,10 @@ pub use flight::Flight;
 pub use plan::Plan;
 pub use send::Sent;
 pub use setback::{Setback, cause};
+
+/// Nothing is read of a file within so long of a change that was observed: two writes within one tick of the server's clock look like
+/// one, and what was read between them would look like all of it.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// How a file left our hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,15 +67,17 @@ pub async fn attempt<E: Edges>(
     let Some(open) = source::open(session, file, opened).await? else { return Ok(Finish::Gone) };
     if file.sample.is_some_and(|sample| sample.inode != open.identity.inode) {
         // A newer file took the name between the look and the rename; it must not go under the older one's key.
-        return confirm::become_next_generation(session, file, &open.identity, file.name.claim.key).await;
+        let key = key_of_caught(file, &open.identity);
+        return confirm::become_next_generation(session, file, &open.identity, key).await;
     }
+    must_be_quiet(file, SETTLED.min(session.live().min_file_age))?;
     let size = open.identity.size;
     let small = size <= session.rules.single_put_size;
     // A fresh small name costs one request: its condition is the look.
     let verdict = if small && file.is_fresh() { Verdict::Write(Condition::Absent) } else { look(session, file).await? };
     match verdict {
         Verdict::Committed(found, origin) => confirm::confirm(session, file, &open, &found, &origin).await,
-        Verdict::Overtaken(key) => overtaken(session, file, &open.identity, key).await,
+        Verdict::Overtaken => Ok(supersede(session, file).await?),
         Verdict::Occupied(message) => Err(Setback::occupied(message)),
         Verdict::Write(condition) if small => put(session, file, open, &condition, progress).await,
         Verdict::Write(_) => send_and_commit(session, file, open, progress).await,
@@ -88,7 +97,7 @@ async fn put<E: Edges>(
     condition: &Condition,
     progress: &AtomicU64,
 ) -> Result<Finish, Setback> {
-    must_be_quiet(session, file)?;
+    must_be_quiet(file, session.live().min_file_age)?;
     let length = usize::try_from(open.identity.size).unwrap_or(usize::MAX);
     let mut buffer = session.buffers.take(length).await;
     buffer.bytes = open.file.read_at(0, std::mem::take(&mut buffer.bytes), length).await?;
@@ -113,11 +122,11 @@ async fn send_and_commit<E: Edges>(
     progress: &AtomicU64,
 ) -> Result<Finish, Setback> {
     let blocks = send::send(session, file, &open, progress).await?;
-    must_be_quiet(session, file)?;
+    must_be_quiet(file, session.live().min_file_age)?;
     let condition = match look(session, file).await? {
         Verdict::Write(condition) => condition,
         Verdict::Committed(found, origin) => return confirm::confirm(session, file, &open, &found, &origin).await,
-        Verdict::Overtaken(key) => return overtaken(session, file, &open.identity, key).await,
+        Verdict::Overtaken => return Ok(supersede(session, file).await?),
         Verdict::Occupied(message) => return Err(Setback::occupied(message)),
     };
     source::check_unchanged(session, file, &mut open, Some(&blocks)).await?;
@@ -144,28 +153,15 @@ async fn prove<E: Edges>(session: &Session<E>, file: &ClaimedFile, blocks: &[Blo
     ))
 }
 
-/// A later generation is there. It followed this one if this one is still what its key says; if the file was changed after the sample
-/// that made its key, it is the newest and becomes the next generation.
-async fn overtaken<E: Edges>(
-    session: &Session<E>,
-    file: &mut ClaimedFile,
-    identity: &Identity,
-    by: OrderKey,
-) -> Result<Finish, Setback> {
-    // The claim's rename set the ctime; one before the later file's sample proves the order. A later ctime with an old mtime is a
-    // chmod, or cannot be told from one: then the file is kept and shown, and nothing newer is replaced.
-    let as_sampled = match &file.sample {
-        Some(sample) => sample.same_content(identity),
-        None => identity.ctime < i128::from(by.0) || identity.mtime <= i128::from(file.name.claim.key.0),
-    };
-    if as_sampled {
-        return Ok(supersede(session, file).await?);
-    }
-    confirm::become_next_generation(session, file, identity, by).await
+/// The key of a file that took the name between the look and the rename. The rename set its ctime, and whatever came to the name later
+/// has at least that one; after more than one attempt the ctime may be younger, and the file is only known to follow the sampled one.
+fn key_of_caught(file: &ClaimedFile, identity: &Identity) -> OrderKey {
+    let next = file.name.claim.key.next();
+    if file.is_fresh() { next.max(OrderKey::at(identity.ctime - 1)) } else { next }
 }
 
-fn must_be_quiet<E: Edges>(session: &Session<E>, file: &ClaimedFile) -> Result<(), Setback> {
-    file.quiet_at(session.live().min_file_age, Instant::now()).map_or(Ok(()), |at| Err(Setback::NotQuiet(at)))
+fn must_be_quiet(file: &ClaimedFile, period: Duration) -> Result<(), Setback> {
+    file.quiet_at(period, Instant::now()).map_or(Ok(()), |at| Err(Setback::NotQuiet(at)))
 }
 
 fn properties<E: Edges>(session: &Session<E>, file: &ClaimedFile, identity: &Identity, crc64: u64) -> Properties {

@@ -79,11 +79,11 @@ async fn take<E: Edges>(
     let mut books = session.books();
     match result {
         Ok(Claim::Ours(file, opened)) => {
-            books.table.claimed(&stable.name);
+            books.claimed(&stable.name, stable.sample.ctime);
             books.ledger.started(blob, active(&file));
             return Some((file, opened));
         }
-        Ok(Claim::Gone) => books.vanished(&stable.name),
+        Ok(Claim::Gone) => books.absent(&stable.name),
         Ok(Claim::Changed) => books.table.watch_again(&stable.name),
         Ok(Claim::Held(held)) => {
             tracing::warn!(reason = held.reason, message = %held.message, "the file is not taken");
@@ -107,7 +107,13 @@ fn share_failed(ends: &mut Ends, error: &ShareError) {
 }
 
 fn active(file: &ClaimedFile) -> Active {
-    Active { name: file.display_name(), size: file.size, since: file.since, sent: Arc::new(AtomicU64::new(0)) }
+    Active {
+        claim: file.name.claim,
+        name: file.display_name(),
+        size: file.size,
+        since: file.since,
+        sent: Arc::new(AtomicU64::new(0)),
+    }
 }
 
 async fn upload<E: Edges>(session: &Session<E>, mut file: Box<ClaimedFile>, opened: Option<<E::Share as Share>::File>) {
@@ -135,6 +141,11 @@ async fn upload<E: Edges>(session: &Session<E>, mut file: Box<ClaimedFile>, open
             let seconds = started.elapsed().as_secs_f64();
             tracing::info!(?finish, size = file.size, seconds, blob = %blob, "the file is done");
             books.ledger.recovered(&blob);
+            if finish == Finish::Gone {
+                // Another uploader has it, or the client is wrong about its absence.
+                books.ledger.doubts.add(file.since);
+                books.ledger.adopted = false;
+            }
             if finish == Finish::Completed {
                 let method = if file.size <= session.rules.single_put_size { Method::Single } else { Method::Blocks };
                 session.metrics.file_processed(method, file.size, started.elapsed());

@@ -135,6 +135,10 @@ pub struct Progress {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Time>")]
     pub counted_through: Option<Timestamp>,
+    /// Of the files uploaded, those that came after countedThrough.
+    pub files_counted_beyond: u64,
+    /// Bytes of the files of filesCountedBeyond.
+    pub bytes_counted_beyond: u64,
     /// Since when the oldest file waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_waiting_since: Option<Time>,

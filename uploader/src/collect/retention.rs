@@ -20,6 +20,8 @@ pub(super) struct Kept {
     pub(super) ctime: i128,
     /// Its bytes.
     pub(super) size: u64,
+    /// Whether it is settled that the ledger counts it.
+    pub(super) counted: bool,
 }
 
 /// What the decision depends on beside the file.
@@ -56,7 +58,7 @@ mod tests {
     use super::*;
 
     fn kept(size: u64) -> Kept {
-        Kept { since: Instant::now(), ctime: 0, size }
+        Kept { since: Instant::now(), ctime: 0, size, counted: true }
     }
 
     fn after(own_seconds: u64, server_seconds: i128, keep: u64) -> Moment {

@@ -15,6 +15,11 @@ const RANDOM_DIGITS: u32 = 8;
 pub struct OrderKey(pub u64);
 
 impl OrderKey {
+    /// The key of a file that came to its name at this time of the server's clock, in nanoseconds.
+    pub fn at(time: i128) -> Self {
+        Self(u64::try_from(time.max(0)).unwrap_or(u64::MAX))
+    }
+
     /// The next greater key.
     #[must_use]
     pub fn next(self) -> Self {

@@ -32,8 +32,11 @@ pub struct Held {
 enum Phase {
     /// Looked at until it is stable.
     Watching,
-    /// Stable and handed to the schedule.
-    Queued,
+    /// Stable and handed to the schedule, in the scan of this number.
+    Queued(u64),
+    /// Listed, but absent when it was looked at: gone since, or the client is wrong, which it may be for a while. What has the name came
+    /// to it at this time (server clock) or later. The next listing tells.
+    Absent(i128),
     /// Not taken for a reason of its own; looked at again at each scan that is due.
     Held(Held),
     /// Left alone because of its name.
@@ -82,6 +85,8 @@ pub struct Counts {
     pub oldest_ctime: Option<i128>,
     /// True if a file waits of which nothing is known yet.
     pub unknown: bool,
+    /// Since when (server clock) a file may be there that was absent when it was looked at.
+    pub unsure_since: Option<i128>,
 }
 
 /// The names of one incoming folder.
@@ -191,26 +196,32 @@ impl Table {
             _ => candidate.sample = Some(Sample { identity: attributes.identity, since: now, looked: now, looks: 1 }),
         }
         // What held it may be over, whether that shows in its attributes or not: it is tried again.
-        if matches!(candidate.phase, Phase::Held(_)) {
+        if matches!(candidate.phase, Phase::Held(_) | Phase::Absent(_)) {
             candidate.phase = Phase::Watching;
         }
     }
 
-    /// Forgets a name that vanished between the listing and the look. It was seen as a file only if it was looked at before; then
-    /// it counts as withdrawn and this returns true.
-    pub fn vanished(&mut self, name: &[u8]) -> bool {
-        self.summary = None;
-        self.names.remove(name).is_some_and(|candidate| candidate.is_withdrawn_when_gone())
+    /// Notes that a listed name was absent when it was looked at. A file of which nothing else is known came to it at `since` or later.
+    pub fn absent(&mut self, name: &[u8], since: i128) {
+        if let Some(candidate) = self.names.get_mut(name) {
+            let known = match candidate.phase {
+                Phase::Absent(earlier) => earlier,
+                _ => candidate.sample.map_or(since, |sample| sample.identity.ctime),
+            };
+            candidate.phase = Phase::Absent(known);
+            self.summary = None;
+        }
     }
 
-    /// Ends a complete scan: returns how many files were gone before a claim. A listing may miss a name while the folder changes, so
-    /// a name is gone when two scans missed it.
-    pub fn end_scan(&mut self) -> u64 {
-        let oldest = self.scan.saturating_sub(1);
-        let (mut withdrawn, mut watching, before) = (0, 0, self.names.len());
+    /// Ends a complete scan: returns the ctimes of files that were gone before a claim. A listing may miss a name while the folder
+    /// changes, so a name is gone when two scans missed it.
+    pub fn end_scan(&mut self) -> Vec<i128> {
+        let (scan, oldest) = (self.scan, self.scan.saturating_sub(1));
+        let (mut withdrawn, mut watching, before) = (Vec::new(), 0, self.names.len());
         self.names.retain(|_, candidate| {
-            let stays = candidate.seen >= oldest;
-            withdrawn += u64::from(!stays && candidate.is_withdrawn_when_gone());
+            let last = if matches!(candidate.phase, Phase::Absent(_)) { scan } else { oldest };
+            let stays = candidate.seen >= last;
+            withdrawn.extend(candidate.withdrawn_when_gone().filter(|_| !stays));
             watching += usize::from(stays && matches!(candidate.phase, Phase::Watching));
             stays
         });
@@ -238,7 +249,7 @@ impl Table {
 
     /// Notes that `name` was handed to the schedule.
     pub fn queued(&mut self, name: &[u8]) {
-        self.set_phase(name, Phase::Queued);
+        self.set_phase(name, Phase::Queued(self.scan));
     }
 
     /// Notes that `name` cannot be taken now.
@@ -255,10 +266,11 @@ impl Table {
         }
     }
 
-    /// Notes that the file is ours now.
-    pub fn claimed(&mut self, name: &[u8]) {
-        self.names.remove(name);
+    /// Notes that the file is ours now; true if a scan saw the name after it was handed to the schedule, which may have been the name of
+    /// a newer file.
+    pub fn claimed(&mut self, name: &[u8]) -> bool {
         self.summary = None;
+        self.names.remove(name).is_some_and(|candidate| matches!(candidate.phase, Phase::Queued(scan) if candidate.seen > scan))
     }
 
     fn set_phase(&mut self, name: &[u8], phase: Phase) {
@@ -282,6 +294,9 @@ impl Table {
             counts.held += u64::from(matches!(candidate.phase, Phase::Held(_)));
             match (&candidate.phase, candidate.sample) {
                 (Phase::Ignored | Phase::NoFile, _) => counts.ignored += 1,
+                (Phase::Absent(since), None) => {
+                    counts.unsure_since = Some(counts.unsure_since.map_or(*since, |least| least.min(*since)));
+                }
                 (_, None) => {
                     counts.waiting += 1;
                     counts.unknown = true;
@@ -335,20 +350,21 @@ impl Candidate {
     /// nothing, because any change moves the ctime.
     fn due(&self, quiet: Duration, now: Instant) -> bool {
         match (&self.phase, self.sample) {
-            (Phase::Ignored | Phase::NoFile | Phase::Queued, _) => false,
+            (Phase::Ignored | Phase::NoFile | Phase::Queued(_), _) => false,
             (Phase::Held(_), Some(sample)) => now.duration_since(sample.looked) >= HELD_LOOK,
-            (_, None) => true,
+            (Phase::Absent(_), _) | (_, None) => true,
             (Phase::Watching, Some(sample)) => sample.looks < 2 || now.duration_since(sample.since) >= self.quiet_period(quiet),
         }
     }
 
     /// Ignored names and names never looked at were not counted as files that wait for us.
-    fn is_withdrawn_when_gone(&self) -> bool {
-        !matches!(self.phase, Phase::Ignored | Phase::NoFile) && self.sample.is_some()
+    fn withdrawn_when_gone(&self) -> Option<i128> {
+        let sample = self.sample.filter(|_| !matches!(self.phase, Phase::Ignored | Phase::NoFile))?;
+        Some(sample.identity.ctime)
     }
 
     fn is_held(&self) -> bool {
-        !matches!((&self.phase, self.sample), (Phase::Queued, _) | (Phase::Watching, None))
+        !matches!((&self.phase, self.sample), (Phase::Queued(_) | Phase::Absent(_), _) | (Phase::Watching, None))
     }
 
     fn held(&self) -> Option<Held> {
@@ -359,7 +375,7 @@ impl Candidate {
             (Phase::NoFile, _) => held("Ignored", "left alone because it is no regular file"),
             (Phase::Watching, Some(sample)) if sample.looks < 2 => held("StillGrowing", "it changed at the last look"),
             (Phase::Watching, Some(_)) => held("TooYoung", "unchanged for less than watch.minFileAge (60 s for an empty file)"),
-            (Phase::Watching, None) | (Phase::Queued, _) => None,
+            (Phase::Watching, None) | (Phase::Queued(_) | Phase::Absent(_), _) => None,
         }
     }
 }
@@ -385,6 +401,21 @@ mod tests {
             table.sample(name, attributes, now);
         }
         table.end_scan();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn listed_name_that_does_not_answer_is_in_doubt_since_the_first_time_and_until_no_listing_shows_it() {
+        let (mut table, start) = (table(), Instant::now());
+        for scan in [10, 20] {
+            table.begin_scan(QUIET);
+            assert!(table.observe(b"a", Kind::File, start), "it is looked at in each scan");
+            table.absent(b"a", scan);
+            assert!(table.end_scan().is_empty());
+        }
+        assert_eq!(table.summary().counts, Counts { unsure_since: Some(10), ..Counts::default() });
+        table.begin_scan(QUIET);
+        assert!(table.end_scan().is_empty(), "nobody ever saw a file");
+        assert_eq!(table.summary().counts, Counts::default());
     }
 
     #[tokio::test(start_paused = true)]
@@ -425,9 +456,9 @@ mod tests {
         let (mut table, start) = (table(), Instant::now());
         scan(&mut table, b"a", &file(1, 1), start);
         table.begin_scan(QUIET);
-        assert_eq!(table.end_scan(), 0);
+        assert!(table.end_scan().is_empty());
         table.begin_scan(QUIET);
-        assert_eq!(table.end_scan(), 1);
+        assert_eq!(table.end_scan().len(), 1);
         assert_eq!(table.summary().counts, Counts::default());
     }
 
@@ -476,13 +507,13 @@ mod tests {
         for _ in 0..3 {
             table.begin_scan(QUIET);
             table.close(b"a", Held { reason: "Unreadable", message: String::new() });
-            assert_eq!(table.end_scan(), 0);
+            assert!(table.end_scan().is_empty());
         }
         let counts = table.summary().counts;
         assert_eq!((counts.waiting, counts.held, counts.unknown), (2, 1, true));
         for withdrawn in [0, 1] {
             table.begin_scan(QUIET);
-            assert_eq!(table.end_scan(), withdrawn);
+            assert_eq!(table.end_scan().len(), withdrawn);
         }
     }
 }

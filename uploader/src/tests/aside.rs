@@ -40,10 +40,11 @@ fn reason(bench: &Bench) -> FailedReason {
 
 #[tokio::test(start_paused = true)]
 async fn file_that_fails_too_often_is_set_aside_with_its_reason() {
-    let bench = set_aside().await;
+    let mut bench = set_aside().await;
     assert_eq!(bench.states(), ["failed", "reason"]);
     let reason = reason(&bench);
     assert_eq!((reason.reason.as_str(), reason.attempts), ("InvalidInput", 2));
+    bench.collector.pass(&bench.session).await.unwrap();
     let progress = bench.progress();
     assert_eq!((progress.files_seen, progress.files_failed, progress.files_failing, progress.files_retrying), (1, 1, 1, 0));
     assert_eq!(progress.held_back[0].reason, "SetAside");

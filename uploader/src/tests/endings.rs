@@ -96,6 +96,7 @@ async fn file_that_is_in_its_blob_is_completed_and_not_given_back() {
     bench.rules.mode = Mode::Release;
     bench.restart().await;
     bench.work().await;
+    bench.later(std::time::Duration::from_secs(1)).await;
     assert_eq!(bench.states(), ["completed"]);
     assert!(!bench.incoming("a").exists());
     assert_eq!(concluded(&mut bench).await.unwrap().0, TerminationResult::Released);
@@ -157,6 +158,7 @@ async fn overtaken_file_is_kept_as_superseded() {
     bench.rules.mode = Mode::Release;
     bench.restart().await;
     bench.work().await;
+    bench.later(std::time::Duration::from_secs(1)).await;
     assert_eq!(bench.states(), ["superseded", "completed"]);
     assert!(!bench.incoming("a").exists());
 }

@@ -62,6 +62,7 @@ async fn crash_between_commit_and_proof_is_recovered_without_another_commit() {
         bench.settle().await;
         bench.restart().await;
         bench.work().await;
+        bench.later(Duration::from_secs(1)).await;
         assert_eq!(bench.states(), ["completed"]);
         assert_eq!(bench.versions("a"), [content]);
     }
@@ -301,6 +302,28 @@ async fn earlier_generation_never_replaces_a_later_one() {
     bench.later(QUIET).await;
     assert_eq!(bench.versions("a"), [b"later".to_vec()]);
     assert_eq!(bench.states(), ["superseded", "completed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_write_that_is_older_than_the_next_file_of_the_name_does_not_replace_it() {
+    let mut bench = Bench::new().await;
+    bench.drop_file("a", b"first");
+    bench.settle().await;
+    let next_tick = || std::thread::sleep(Duration::from_millis(20));
+    next_tick();
+    fs::write(bench.processing_path(&bench.processing()[0]), b"late write-back").unwrap();
+    next_tick();
+    bench.drop_file("a", b"second");
+    bench.settle().await;
+    bench.collector.pass(&bench.session).await.unwrap();
+    tokio::time::advance(Duration::from_secs(700)).await;
+    bench.session.saw_server_time(i128::from(u64::MAX));
+    bench.collector.pass(&bench.session).await.unwrap();
+    for _ in 0..3 {
+        bench.later(QUIET).await;
+    }
+    assert_eq!(bench.versions("a"), [b"first".to_vec(), b"second".to_vec()]);
+    assert_eq!(bench.states(), ["superseded"]);
 }
 
 #[tokio::test(start_paused = true)]

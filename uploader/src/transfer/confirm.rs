@@ -23,20 +23,22 @@ pub(super) async fn confirm<E: Edges>(
     if found.size == open.identity.size && is_committed(session, file, open, origin).await? {
         return Ok(complete(session, file, &open.identity, 0).await?);
     }
-    become_next_generation(session, file, &open.identity, origin.claim.key).await
+    become_next_generation(session, file, &open.identity, origin.claim.key.next()).await
 }
 
-/// Gives the file a new claim with a key above `above`; it must become quiet and is then sent.
+/// Gives the file a new claim with this key; it must become quiet and is then sent.
 pub(super) async fn become_next_generation<E: Edges>(
     session: &Session<E>,
     file: &mut ClaimedFile,
     identity: &Identity,
-    above: OrderKey,
+    key: OrderKey,
 ) -> Result<Finish, Setback> {
-    let Some(name) = next_generation(session, &file.blob, &file.folder, &file.name, above, identity.ctime).await? else {
+    let Some(name) = next_generation(session, &file.blob, &file.folder, &file.name, key).await? else {
         return Ok(Finish::Gone);
     };
-    *file = ClaimedFile::adopted(file.folder.clone(), name, file.blob.clone());
+    // Something of it may have waited since before its new key.
+    let since = file.since;
+    *file = ClaimedFile { since, ..ClaimedFile::adopted(file.folder.clone(), name, file.blob.clone()) };
     file.size = identity.size;
     Err(Setback::NotQuiet(Instant::now()))
 }

@@ -4,7 +4,7 @@ use blobferry_crds::Overwrite;
 
 use crate::{
     blob::{Condition, Found},
-    formats::{BlobOrigin, ClaimId, OrderKey, SourceId},
+    formats::{BlobOrigin, ClaimId, SourceId},
 };
 
 /// What a look says.
@@ -14,8 +14,8 @@ pub enum Verdict {
     Write(Condition),
     /// The blob was made of this very claim.
     Committed(Found, BlobOrigin),
-    /// A later generation of the same source was committed.
-    Overtaken(OrderKey),
+    /// A file that came to the name later was committed. Whatever was written to this one since, it does not go before that: it is kept.
+    Overtaken,
     /// The session does not allow to replace what is there.
     Occupied(&'static str),
 }
@@ -26,7 +26,7 @@ pub fn decide(found: Option<Found>, source: &SourceId, claim: &ClaimId, overwrit
     let ours = BlobOrigin::parse(&found.metadata).filter(|origin| origin.source == *source);
     match ours {
         Some(origin) if origin.claim == *claim => Verdict::Committed(found, origin),
-        Some(origin) if origin.claim > *claim => Verdict::Overtaken(origin.claim.key),
+        Some(origin) if origin.claim > *claim => Verdict::Overtaken,
         _ if overwrite == Overwrite::Any => Verdict::Write(Condition::Matches(found.etag)),
         Some(_) if overwrite == Overwrite::OwnSource => Verdict::Write(Condition::Matches(found.etag)),
         Some(_) => {
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
     use crate::{
         blob::ETag,
-        formats::{ProcessId, metadata_of},
+        formats::{OrderKey, ProcessId, metadata_of},
     };
 
     fn source(session: &str) -> SourceId {
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn later_generation_is_never_replaced() {
         for overwrite in [Overwrite::OwnSource, Overwrite::Never, Overwrite::Any] {
-            assert_eq!(verdict(blob_of("s", 6), overwrite), Verdict::Overtaken(OrderKey(6)));
+            assert_eq!(verdict(blob_of("s", 6), overwrite), Verdict::Overtaken);
         }
     }
 
