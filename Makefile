@@ -1,7 +1,7 @@
 # The only entry point. What takes more than a line is a script in testbed/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test unit lint e2e kill resume bench images generate long clean
+.PHONY: help demo demo-down test unit lint e2e kill resume bench images generate sim mutants long clean
 
 # The first comment after a target's colon is its help.
 help: ## this list
@@ -44,10 +44,20 @@ generate: ## writes the generated manifests anew
 	@testbed/prerequisites
 	@testbed/generate
 
+sim: ## searches for a history that breaks the uploader's invariant; HISTORIES=N, or SEED=N to show one
+	@testbed/prerequisites
+	@testbed/sim-search $(if $(SEED),--seed $(SEED),--histories $(or $(HISTORIES),100000))
+
+mutants: ## breaks the uploader on purpose, and expects the search to see it
+	@testbed/prerequisites
+	@testbed/mutants
+
 long: ## lists the searches that take longer than a test may
 	@echo "make kill ROUNDS=3000    20 min"
 	@echo "make resume              5 min"
 	@echo "make bench               10 min"
+	@echo "make sim HISTORIES=1000000  2 h, with a crash at every pair of places after it"
+	@echo "make mutants             1 h"
 
 clean: ## removes build results and cached tools; ends the beds of demo and test
 	@for bed in demo test test-api; do testbed/bed down $$bed; done

@@ -1,0 +1,114 @@
+//! Crashes at every place of a session's life: before and after each effect, then at every pair of places.
+//!
+//! The sessions are short and nothing else goes wrong in them, so that a crash can be put everywhere. After each the process starts
+//! again, in the same pod or in another, sometimes beside a second uploader.
+
+use crate::{
+    crash::{Point, Side},
+    faults::{ApiRates, StageRates},
+    history::{Verdict, run_with},
+    random::Random,
+    settings::Settings,
+};
+
+/// A session whose life is explored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// One file of one request.
+    Small,
+    /// One file of several blocks.
+    Large,
+    /// A name that comes again, with another content, while the first file is being worked on.
+    SameNameTwice,
+    /// A file that is written to after its claim and after its commit.
+    LateWriter,
+    /// Two uploaders on the folder.
+    TwoUploaders,
+}
+
+/// All of them.
+pub const SESSIONS: [Session; 5] =
+    [Session::Small, Session::Large, Session::SameNameTwice, Session::LateWriter, Session::TwoUploaders];
+
+/// How many places were tried, and what came out.
+#[derive(Clone, Debug, Default)]
+pub struct Explored {
+    /// Histories with one crash.
+    pub singles: u64,
+    /// Histories with two crashes.
+    pub pairs: u64,
+    /// The first violation, with the session and the places.
+    pub violation: Option<String>,
+}
+
+impl Session {
+    fn seed(self) -> u64 {
+        match self {
+            Self::Small | Self::Large => 1,
+            Self::SameNameTwice => 2,
+            Self::LateWriter => 3,
+            Self::TwoUploaders => 4,
+        }
+    }
+
+    fn settings(self) -> Settings {
+        let mut settings = Settings::calm();
+        settings.faults.api = ApiRates { is_there: true, interval: 2_000, ..ApiRates::default() };
+        settings.faults.stage = StageRates { is_there: true, ..StageRates::default() };
+        let producers = &mut settings.producers;
+        (producers.actions, producers.gap) = (1, 0);
+        match self {
+            Self::Small => producers.largest = 20,
+            Self::Large => producers.least = 50,
+            Self::SameNameTwice => (producers.actions, producers.gap, producers.least) = (2, 8_000, 30),
+            Self::LateWriter => producers.writes_late = true,
+            Self::TwoUploaders => {
+                producers.actions = 2;
+                settings.uploaders = 2;
+            }
+        }
+        settings
+    }
+
+    /// The session's life with crashes at these places.
+    pub fn live(self, crashes: &[Point], logged: bool) -> Verdict {
+        let settings = Settings { crashes: crashes.to_vec(), ..self.settings() };
+        run_with(settings, Random::new(self.seed()), logged)
+    }
+
+    /// A crash at every place; with `pairs`, another one at every place after it.
+    pub fn explore(self, pairs: bool) -> Explored {
+        let mut explored = Explored::default();
+        let whole = self.live(&[], false);
+        if let Some(violation) = whole.violation {
+            explored.violation = Some(format!("{self:?} without a crash: {violation}"));
+            return explored;
+        }
+        for first in places(1, whole.effects) {
+            let verdict = self.live(&[first], false);
+            explored.singles += 1;
+            if explored.note(self, &[first], &verdict) {
+                return explored;
+            }
+            for second in places(first.0 + 1, if pairs { verdict.effects } else { 0 }) {
+                let verdict = self.live(&[first, second], false);
+                explored.pairs += 1;
+                if explored.note(self, &[first, second], &verdict) {
+                    return explored;
+                }
+            }
+        }
+        explored
+    }
+}
+
+impl Explored {
+    fn note(&mut self, session: Session, crashes: &[Point], verdict: &Verdict) -> bool {
+        self.violation = verdict.violation.as_ref().map(|violation| format!("{session:?} with crashes {crashes:?}: {violation}"));
+        self.violation.is_some()
+    }
+}
+
+fn places(from: u64, to: u64) -> impl Iterator<Item = Point> {
+    (from..=to).flat_map(|effect| [(effect, Side::Before), (effect, Side::After)])
+}

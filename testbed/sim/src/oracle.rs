@@ -1,0 +1,191 @@
+//! The invariant of DESIGN 4.2, watched at every effect.
+//!
+//! > Each generation is written by exactly one commit with exactly its bytes, or is still on the share. Nothing else is ever deleted.
+//! > No blob ever shows mixed content. A blob never goes back to an earlier generation of its source id.
+//!
+//! It knows the truth that no uploader can know: in which order things happened, and every content that a file ever had.
+
+mod commits;
+mod moves;
+
+use std::collections::BTreeMap;
+
+use blobferry_uploader::{
+    formats::{BlobName, ClaimId},
+    session::Folders,
+};
+use bytes::Bytes;
+
+use crate::{
+    server::{Node, Server},
+    settings::Settings,
+};
+
+pub use commits::Intent;
+pub use moves::Change;
+
+/// What a file of a producer was and is.
+#[derive(Debug)]
+struct Truth {
+    /// Every content, with the moment from which on it was there.
+    contents: Vec<(u64, Bytes)>,
+    /// When content or mtime changed last.
+    changed: u64,
+    /// When it came to the name in the incoming folder that it had last.
+    arrived: u64,
+    /// The server's clock when a producer changed anything of it last, attributes and links too: its ctime but for our renames.
+    clock: i128,
+}
+
+/// What a process saw of a file when it looked at it last.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    content: usize,
+    changed: u64,
+}
+
+/// A claim and what became of it.
+#[derive(Debug)]
+struct Claim {
+    node: Node,
+    producer: Vec<u8>,
+    at: u64,
+    arrived: u64,
+    proven: bool,
+}
+
+/// A version of a blob.
+#[derive(Debug)]
+struct Version {
+    at: u64,
+    claim: ClaimId,
+    node: Node,
+    producer: Vec<u8>,
+    content: Bytes,
+    /// When the file came to its name, and when its content became the file's.
+    generation: (u64, u64),
+    /// The file's last change as of the last look before the commit.
+    changed: u64,
+}
+
+/// The blob of a name, as far as we wrote it.
+#[derive(Debug, Default)]
+struct Blob {
+    versions: Vec<Version>,
+    /// When somebody else wrote or deleted it last.
+    disturbed: u64,
+}
+
+/// The watcher.
+#[derive(Debug)]
+pub struct Oracle {
+    folders: Folders,
+    now: u64,
+    files: BTreeMap<Node, Truth>,
+    claims: BTreeMap<ClaimId, Claim>,
+    blobs: BTreeMap<BlobName, Blob>,
+    looks: BTreeMap<(u32, Node), Look>,
+    violation: Option<String>,
+    /// Whether the server's clock was ever set back: then its times prove no order.
+    pub clock_stepped: bool,
+    /// Files that were renamed to completed, and their bytes.
+    pub completed: (u64, u64),
+    /// Files that were renamed to superseded.
+    pub superseded: u64,
+    /// Commits of ours.
+    pub commits: u64,
+}
+
+impl Oracle {
+    /// An oracle that has seen nothing yet.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            folders: settings.folders(),
+            now: 0,
+            files: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            blobs: BTreeMap::new(),
+            looks: BTreeMap::new(),
+            violation: None,
+            clock_stepped: false,
+            completed: (0, 0),
+            superseded: 0,
+            commits: 0,
+        }
+    }
+
+    /// The first thing that must not have happened.
+    pub fn violation(&self) -> Option<&str> {
+        self.violation.as_deref()
+    }
+
+    /// Notes that something happened that must not.
+    pub fn violated(&mut self, what: impl Into<String>) {
+        if self.violation.is_none() {
+            self.violation = Some(what.into());
+        }
+    }
+
+    fn tick(&mut self) -> u64 {
+        self.now += 1;
+        self.now
+    }
+
+    /// A producer changed a file's content or mtime, or made it.
+    pub fn changed(&mut self, server: &Server, node: Node) {
+        let now = self.tick();
+        let content = server.content(node);
+        let truth = self.files.entry(node).or_insert_with(|| Truth { contents: Vec::new(), changed: now, arrived: now, clock: 0 });
+        if truth.contents.last().is_none_or(|(_, last)| last != content) {
+            truth.contents.push((now, Bytes::copy_from_slice(content)));
+        }
+        truth.changed = now;
+        truth.clock = server.inode(node).ctime;
+    }
+
+    /// A producer gave a file a name in the incoming folder.
+    pub fn arrived(&mut self, server: &Server, node: Node) {
+        let now = self.tick();
+        if let Some(truth) = self.files.get_mut(&node) {
+            truth.arrived = now;
+            truth.clock = server.inode(node).ctime;
+        }
+    }
+
+    /// A producer changed attributes or links of a file.
+    pub fn touched(&mut self, server: &Server, node: Node) {
+        self.tick();
+        if let Some(truth) = self.files.get_mut(&node) {
+            truth.clock = server.inode(node).ctime;
+        }
+    }
+
+    /// Process `life` looked at a file, by name or by descriptor.
+    pub fn looked(&mut self, life: u32, node: Node) {
+        if let Some(truth) = self.files.get(&node) {
+            let look = Look { content: truth.contents.len() - 1, changed: truth.changed };
+            self.looks.insert((life, node), look);
+        }
+    }
+
+    /// Somebody else wrote or deleted a blob.
+    pub fn disturbed(&mut self, blob: &BlobName) {
+        let now = self.tick();
+        self.blobs.entry(blob.clone()).or_default().disturbed = now;
+    }
+
+    fn versions_of(&self, claim: &ClaimId) -> impl Iterator<Item = &Version> {
+        let claim = *claim;
+        self.blobs.values().flat_map(|blob| &blob.versions).filter(move |version| version.claim == claim)
+    }
+
+    /// True if the file was committed once, in whatever state: what is written to it afterwards is found by the collector.
+    pub fn was_committed(&self, node: Node) -> bool {
+        self.blobs.values().flat_map(|blob| &blob.versions).any(|version| version.node == node)
+    }
+
+    /// The ctime of a producer's file as its producer left it: what `safeThrough` goes by.
+    pub fn clock_of(&self, node: Node) -> Option<i128> {
+        self.files.get(&node).map(|truth| truth.clock)
+    }
+}
