@@ -20,7 +20,7 @@ use crate::{
     ledger::{Ledger, Sums, Violation},
 };
 
-/// How long everything may take to come to rest once nobody is killed any more.
+/// How long nothing may come to rest once nobody is killed any more.
 const REST: Duration = Duration::from_mins(10);
 
 /// What the threads of a lane share.
@@ -89,9 +89,12 @@ impl Shared {
 
     /// Waits until nothing is left to do, then asks the oracle for the last time; not if everything is over already.
     pub(crate) fn come_to_rest(&self, is_over: impl Fn() -> bool) -> Result<Sums, Violation> {
-        let start = Instant::now();
+        let (mut start, mut least) = (Instant::now(), usize::MAX);
         loop {
             let left = self.left();
+            if left.len() < least {
+                (start, least) = (Instant::now(), left.len());
+            }
             if is_over() {
                 return Ok(Sums::default());
             }

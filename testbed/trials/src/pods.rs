@@ -178,6 +178,12 @@ impl<'a> Pod<'a> {
         while !self.is_calm() && !is_over() {
             let awake = Duration::from_millis(self.random.random_range(3000..9000));
             self.live(&mut process, End::After(awake), is_over)?;
+            // From a shell a start that meets a fault is an end.
+            if let Some(status) = process.ended()? {
+                self.check_end(status)?;
+                process = self.start()?;
+                continue;
+            }
             // In the middle of something.
             let something = End::Requests(self.random.random_range(1..20), Duration::from_secs(3));
             self.live(&mut process, something, is_over)?;
