@@ -42,6 +42,17 @@ pub const SHARE_MOUNT: &str = "/mnt/nfs";
 pub const STAGING_MOUNT: &str = "/mnt/staging";
 /// Where an uploader pod mounts the Secret with its credentials.
 pub const CREDENTIALS_MOUNT: &str = "/etc/blobferry/credentials";
+/// Where an uploader pod with a workload identity mounts its token, and the file's name there. Neither this nor the volume's name
+/// is that of the identity webhook, which so finds nothing to do.
+pub const IDENTITY_MOUNT: &str = "/etc/blobferry/identity";
+/// Name of the token's file in [`IDENTITY_MOUNT`].
+pub const IDENTITY_TOKEN: &str = "token";
+/// For whom that token is, as a federated credential names it.
+pub const IDENTITY_AUDIENCE: &str = "api://AzureADTokenExchange";
+/// Where an uploader pod mounts the certificate authorities of the chart's choice.
+pub const AUTHORITIES_MOUNT: &str = "/etc/blobferry/authorities";
+/// Where the uploader's image has the certificate authorities of the public.
+pub const PUBLIC_AUTHORITIES: &str = "/etc/ssl/certs";
 
 /// Variables by which the operator configures an uploader (DESIGN section 8). Each is also a flag of the uploader.
 pub mod variables {
@@ -77,6 +88,22 @@ pub mod variables {
     pub const AZURE_SAS_TOKEN: &str = "APP_AZURE_SAS_TOKEN";
     /// Folder of a mounted Secret with credentials; what it names is used alone.
     pub const CREDENTIALS_DIR: &str = "APP_CREDENTIALS_DIR";
+    /// `true`: the workload identity of the four `AZURE_*` variables is used alone.
+    pub const AZURE_WORKLOAD_IDENTITY: &str = "APP_AZURE_WORKLOAD_IDENTITY";
+    /// Client id of the identity, as Microsoft's libraries read it.
+    pub const IDENTITY_CLIENT: &str = "AZURE_CLIENT_ID";
+    /// Tenant of the identity.
+    pub const IDENTITY_TENANT: &str = "AZURE_TENANT_ID";
+    /// File with the pod's token.
+    pub const IDENTITY_TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
+    /// Where tokens come from.
+    pub const IDENTITY_AUTHORITY: &str = "AZURE_AUTHORITY_HOST";
+    /// Folders of certificate authorities, with colons between them.
+    pub const AUTHORITIES: &str = "SSL_CERT_DIR";
+    /// Proxy for https.
+    pub const HTTPS_PROXY: &str = "HTTPS_PROXY";
+    /// Hosts that are reached without a proxy.
+    pub const NO_PROXY: &str = "NO_PROXY";
     /// Least size of a block, in bytes.
     pub const AZURE_MAX_BLOCK_SIZE: &str = "APP_AZURE_MAX_BLOCK_SIZE";
     /// Up to this many bytes a file is one Put Blob.

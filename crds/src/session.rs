@@ -10,6 +10,7 @@ mod source;
 mod status;
 mod transfer;
 mod watch;
+mod workload_identity;
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ pub use source::{DEFAULT_MOUNT_OPTIONS, NfsSource, PvcSource, Source};
 pub use status::{ActiveFile, Activity, Check, FileProblem, Phase, Progress, UploadSessionStatus};
 pub use transfer::{Retention, Staging, StagingMode, Transfer};
 pub use watch::Watch;
+pub use workload_identity::WorkloadIdentity;
 
 /// Ferries the files that appear in one folder of an NFS share to Azure Blob Storage, with one uploader pod.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 
-use crate::settings::{HostRule, NfsRule, Settings};
+use crate::settings::{HostRule, Network, NfsRule, Settings};
 
 /// Runs one uploader pod for each `UploadSession` of the cluster.
 #[derive(Debug, Parser)]
@@ -26,18 +26,32 @@ pub struct Args {
     #[arg(long, env = "BLOBFERRY_NFS_ALLOWED", default_value = "[]", value_parser = nfs_rules)]
     nfs_allowed: Rules,
 
-    /// Hosts to which sessions may upload: suffixes that start with a dot, or hosts, with commas between them.
+    /// Hosts to which sessions may upload and from which they may get tokens: suffixes that start with a dot, or hosts, with commas
+    /// between them.
     #[arg(
         long,
         env = "BLOBFERRY_ACCOUNT_HOST_SUFFIXES",
         value_delimiter = ',',
-        default_value = ".blob.core.windows.net,.blob.core.chinacloudapi.cn,.blob.core.usgovcloudapi.net,.blob.storage.azure.net"
+        default_value = ".blob.core.windows.net,.blob.core.chinacloudapi.cn,.blob.core.usgovcloudapi.net,.blob.storage.azure.net,\
+                         login.microsoftonline.com,login.microsoftonline.us,login.chinacloudapi.cn,login.partner.microsoftonline.cn"
     )]
     account_host_suffixes: Vec<HostRule>,
 
     /// Lets a session name its uploader's image.
     #[arg(long, env = "BLOBFERRY_ALLOW_POD_IMAGE")]
     allow_pod_image: bool,
+
+    /// `ConfigMap` of each session's namespace with certificate authorities that uploaders trust besides the public ones.
+    #[arg(long, env = "BLOBFERRY_UPLOADER_AUTHORITIES", default_value = "")]
+    uploader_authorities: String,
+
+    /// Proxy through which uploaders send https requests, like <http://proxy.example.com:3128>.
+    #[arg(long, env = "BLOBFERRY_UPLOADER_HTTPS_PROXY", default_value = "", value_parser = proxy)]
+    uploader_https_proxy: String,
+
+    /// Hosts that uploaders reach without the proxy, with commas between them.
+    #[arg(long, env = "BLOBFERRY_UPLOADER_NO_PROXY", default_value = "")]
+    uploader_no_proxy: String,
 
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
     #[arg(long, env = "BLOBFERRY_LISTEN", default_value = "0.0.0.0:8080")]
@@ -59,6 +73,21 @@ fn nfs_rules(text: &str) -> Result<Rules, serde_json::Error> {
     serde_json::from_str::<Vec<NfsRule>>(text).map(Into::into)
 }
 
+fn unless_empty(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// A pod's definition is no place for a password, so a proxy that wants one is refused, without repeating it.
+fn proxy(text: &str) -> Result<String, &'static str> {
+    let hint = "write a URL like http://proxy.example.com:3128, without a user and a password";
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    let url = url::Url::parse(text).map_err(|_| hint)?;
+    let plain = matches!(url.scheme(), "http" | "https") && url.host_str().is_some() && url.username().is_empty();
+    if plain && url.password().is_none() { Ok(text.to_owned()) } else { Err(hint) }
+}
+
 impl Args {
     /// What sessions are checked against and pods are built from; OpenTelemetry settings of the operator hold for uploaders too.
     pub fn settings(&self, environment: impl Iterator<Item = (String, String)>) -> Settings {
@@ -70,6 +99,11 @@ impl Args {
             account_hosts: self.account_host_suffixes.clone(),
             allow_pod_image: self.allow_pod_image,
             telemetry: telemetry_variables(environment),
+            network: Network {
+                authorities: unless_empty(&self.uploader_authorities),
+                https_proxy: unless_empty(&self.uploader_https_proxy),
+                no_proxy: unless_empty(&self.uploader_no_proxy),
+            },
         }
     }
 }
@@ -96,11 +130,24 @@ mod tests {
             r#"--nfs-allowed=[{"server":"nas","pathPrefix":"/srv"}]"#,
             "--account-host-suffixes=.blob.core.windows.net,10.0.0.9:10000",
             "--allow-pod-image",
+            "--uploader-authorities=company",
+            "--uploader-https-proxy=http://proxy.example.com:3128",
+            "--uploader-no-proxy=",
             "--listen=0.0.0.0:8080",
         ]);
         let settings = args.unwrap().settings(std::iter::empty());
         assert_eq!((settings.nfs_allowed.len(), settings.account_hosts.len()), (1, 2));
         assert!(settings.allow_pod_image);
+        let https_proxy = Some("http://proxy.example.com:3128".to_owned());
+        assert_eq!(settings.network, Network { authorities: Some("company".to_owned()), https_proxy, no_proxy: None });
+    }
+
+    #[test]
+    fn a_proxy_that_would_put_a_password_into_pods_is_refused() {
+        assert_eq!(proxy(""), Ok(String::new()));
+        for text in ["http://user:hunter2@proxy", "http://hunter2@proxy", "proxy:3128", "socks5://proxy"] {
+            assert!(proxy(text).unwrap_err().starts_with("write a URL"), "{text}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_norway::{Mapping, Value};
 use crate::{
     backoff::Attempts,
     reconcile::{Observed, assess::patience, build::uploader_pod, observe::last_report, pod_state::Slot, validate::validate},
-    settings::Settings,
+    settings::{Network, Settings},
 };
 
 const MINIMAL: &str = "
@@ -61,6 +61,7 @@ pub(crate) fn settings() -> Settings {
         account_hosts: vec![".blob.core.windows.net".parse().unwrap()],
         allow_pod_image: false,
         telemetry: Vec::new(),
+        network: Network::default(),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod area;
 pub mod assess;
 pub mod build;
 pub mod diagnose;
+pub mod federation;
 pub mod identity;
 pub mod notices;
 pub mod observe;

@@ -19,6 +19,19 @@ pub struct Settings {
     pub allow_pod_image: bool,
     /// OpenTelemetry variables that uploader pods get.
     pub telemetry: Vec<(String, String)>,
+    /// How uploaders reach Azure.
+    pub network: Network,
+}
+
+/// How uploaders reach Azure.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// `ConfigMap` of each session's namespace with certificate authorities to trust besides the public ones.
+    pub authorities: Option<String>,
+    /// Proxy for https.
+    pub https_proxy: Option<String>,
+    /// Hosts that are reached without it.
+    pub no_proxy: Option<String>,
 }
 
 /// One entry of the chart value `nfs.allowed`.

@@ -294,6 +294,7 @@ fn azure_settings(settings: &Settings) -> Result<AzureSettings, SettingsError> {
         account_name,
         account_key: account_key.map(secret),
         sas_token: named.sas_token.map(secret),
+        workload_identity: named.workload_identity,
     };
     Ok(AzureSettings {
         account_url: AccountUrl::parse(destination.account_url.as_str())?,

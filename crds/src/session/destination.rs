@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::WorkloadIdentity;
+
 /// Where the files go.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -17,6 +19,8 @@ pub struct Destination {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(
     validation = Rule::new("self.accountUrl == oldSelf.accountUrl && self.container == oldSelf.container && self.prefix == oldSelf.prefix").message("accountUrl, container and prefix cannot be changed, because files are half-way there: create another session for another destination"),
+    validation = Rule::new("!has(self.credentialsSecretRef) || !has(self.workloadIdentity)").message("credentialsSecretRef and workloadIdentity are both there: keep one of them, what is named is used alone"),
+    validation = Rule::new("!has(self.workloadIdentity) || self.accountUrl.startsWith('https:')").message("workloadIdentity needs an https accountUrl: a token is sent over no other connection"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AzureBlob {
@@ -78,6 +82,11 @@ pub struct AzureBlob {
     /// AZURE_* variables of a service principal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretReference>,
+
+    /// An identity of Microsoft Entra that trusts the pod's ServiceAccount, in place of a Secret. With neither, the uploader looks for
+    /// a credential in its environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_identity: Option<WorkloadIdentity>,
 }
 
 /// How blobs are stored: Hot, Cool, Cold or Archive; the account's default if absent. An archived blob cannot be replaced: a later file of

@@ -3,7 +3,9 @@
 mod account;
 mod binding;
 mod environment;
+mod federation;
 mod meta;
+mod network;
 mod pod;
 mod resources;
 mod spec_hash;

@@ -10,6 +10,7 @@ use url::Url;
 use super::{
     Refusal,
     area::{Area, Claimant, ShareKey},
+    federation::Federation,
     identity::Identity,
 };
 use crate::settings::{Settings, components};
@@ -82,6 +83,8 @@ pub struct Container {
     pub content_type: Option<String>,
     /// Secret with the credentials.
     pub secret: Option<String>,
+    /// Identity that trusts the pod's token, in place of a Secret.
+    pub federation: Option<Federation>,
 }
 
 /// How files are taken and sent.
@@ -203,6 +206,7 @@ fn container(session: &UploadSession, settings: &Settings) -> Result<Container, 
         tags: blob.tags.clone(),
         content_type: blob.content_type.clone(),
         secret: blob.credentials_secret_ref.as_ref().map(|secret| secret.name.clone()),
+        federation: Federation::of(blob, &url, settings)?,
     })
 }
 

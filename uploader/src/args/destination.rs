@@ -16,17 +16,24 @@ use crate::blob::Properties;
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct DestinationArguments {
     /// URL of the storage account's blob service, like https://ACCOUNT.blob.core.windows.net
-    // Taken as text and checked later: clap would repeat a wrong value, with the SAS token that somebody may have left in it.
+    // This and the next two are taken as text and checked later: clap would repeat a wrong value, and a secret that is in its place.
     #[arg(long, env = "APP_AZURE_ACCOUNT_URL", value_name = "URL", hide_env_values = true)]
     azure_account_url: Secret,
 
     /// Name of the container; made if it is absent and the credential allows it
-    #[arg(long, env = "APP_AZURE_CONTAINER", value_name = "NAME", value_parser = container)]
-    azure_container: String,
+    #[arg(long, env = "APP_AZURE_CONTAINER", value_name = "NAME", hide_env_values = true)]
+    azure_container: Secret,
 
     /// What blob names start with, before the date
-    #[arg(long, env = "APP_AZURE_PREFIX", value_name = "PREFIX", default_value = "", hide_default_value = true, value_parser = prefix)]
-    azure_prefix: String,
+    #[arg(
+        long,
+        env = "APP_AZURE_PREFIX",
+        value_name = "PREFIX",
+        default_value = "",
+        hide_default_value = true,
+        hide_env_values = true
+    )]
+    azure_prefix: Secret,
 
     /// What happens when a blob of the name exists: OwnSource replaces only what this share and session put there, Never nothing, Any everything
     #[arg(long, env = "APP_AZURE_OVERWRITE", value_name = "RULE", default_value = "OwnSource", value_parser = overwrite)]
@@ -53,7 +60,7 @@ pub(super) struct DestinationArguments {
     azure_connection_string: Option<Secret>,
 
     /// Name of the account, for its key
-    #[arg(long, env = "APP_AZURE_ACCOUNT_NAME", value_name = "NAME")]
+    #[arg(long, env = "APP_AZURE_ACCOUNT_NAME", value_name = "NAME", hide_env_values = true)]
     azure_account_name: Option<String>,
 
     /// Key of the account
@@ -63,6 +70,10 @@ pub(super) struct DestinationArguments {
     /// Shared access signature of the account or container
     #[arg(long, env = "APP_AZURE_SAS_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     azure_sas_token: Option<Secret>,
+
+    /// Use the workload identity of AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_FEDERATED_TOKEN_FILE, and nothing else
+    #[arg(long, env = "APP_AZURE_WORKLOAD_IDENTITY", action = clap::ArgAction::SetTrue, value_parser = clap::builder::FalseyValueParser::new())]
+    azure_workload_identity: bool,
 
     /// Folder of a mounted Secret with credentials, a file per key; used alone if it names any, and read again when it changes
     #[arg(long, env = "APP_CREDENTIALS_DIR", value_name = "FOLDER", value_parser = value::path())]
@@ -97,6 +108,8 @@ pub struct Credentials {
     pub account_key: Option<(String, Secret)>,
     /// Shared access signature.
     pub sas_token: Option<Secret>,
+    /// Whether the workload identity of the environment is meant.
+    pub workload_identity: bool,
 }
 
 /// A text that must not be shown: neither `Debug` nor an error of ours gives it away.
@@ -137,8 +150,8 @@ impl DestinationArguments {
         };
         Ok(DestinationSettings {
             account_url: account_url(self.azure_account_url.expose())?,
-            container: self.azure_container,
-            prefix: self.azure_prefix,
+            container: container(self.azure_container.expose()).map_err(|hint| format!("--azure-container: {hint}"))?,
+            prefix: prefix(self.azure_prefix.expose()).map_err(|hint| format!("--azure-prefix: {hint}"))?,
             overwrite: self.azure_overwrite,
             properties: Properties {
                 metadata: self.azure_metadata.0,
@@ -151,6 +164,7 @@ impl DestinationArguments {
                 connection_string: given(self.azure_connection_string),
                 account_key,
                 sas_token: given(self.azure_sas_token),
+                workload_identity: self.azure_workload_identity,
             },
         })
     }

@@ -10,6 +10,9 @@ use crate::formats::BlobName;
 /// differently and a signature fits.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
+/// The only account that emulators have by themselves.
+const EMULATOR: &str = "devstoreaccount1";
+
 /// URL of a storage account's blob service, such as `https://ACCOUNT.blob.core.windows.net`, or
 /// `http://127.0.0.1:10000/devstoreaccount1` for an emulator. It holds no credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +31,9 @@ impl AccountUrl {
         }
         if url.path().trim_matches('/').contains('/') {
             return Err(refuse("names more than the account: give the container and folders on their own"));
+        }
+        if url.scheme() == "http" && url.path().trim_matches('/') != EMULATOR {
+            return Err(refuse("is http, which is only for an emulator, whose path is /devstoreaccount1: write https"));
         }
         Ok(Self(url))
     }
@@ -51,9 +57,12 @@ impl AccountUrl {
     }
 
     pub(super) fn container_url(&self, container: &str) -> Result<Url, SettingsError> {
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if !(3..=63).contains(&container.len()) || !container.bytes().all(allowed) {
-            return Err(SettingsError("the container's name has 3 to 63 lower-case letters, digits and hyphens".to_owned()));
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        // A hyphen stands between two others.
+        let good = container.split('-').all(|part| !part.is_empty() && part.bytes().all(allowed));
+        if !(3..=63).contains(&container.len()) || !good {
+            let rule = "the container's name has 3 to 63 lower-case letters, digits and single hyphens between them";
+            return Err(SettingsError(rule.to_owned()));
         }
         let mut url = self.0.clone();
         url.set_path(&format!("{}/{container}", self.0.path().trim_end_matches('/')));
@@ -98,6 +107,8 @@ mod tests {
             "https://user:secret@truck.blob.core.windows.net",
             "https://truck.blob.core.windows.net/container/secret",
             "ftp://secret",
+            "http://secret.blob.core.windows.net",
+            "http://127.0.0.1:10000/secret",
             "secret",
         ] {
             let message = AccountUrl::parse(text).unwrap_err().to_string();
@@ -117,7 +128,7 @@ mod tests {
 
     #[test]
     fn container_names_that_change_the_url_are_refused() {
-        for name in ["", "a", "Data", "a/b", "..%2f", "data?x"] {
+        for name in ["", "a", "Data", "a/b", "..%2f", "data?x", "-ab", "ab-", "a--b", "$web", &"a".repeat(64)] {
             assert!(url("https://truck.blob.core.windows.net").container_url(name).is_err(), "{name}");
         }
     }

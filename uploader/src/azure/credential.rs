@@ -3,11 +3,14 @@
 //! A [`CredentialSource`] says where the credential comes from; what is named is used alone. The [`Keeper`] reads it when the first
 //! request needs it, keeps it, and looks again when its file changes or the service refuses it.
 
+mod assertion;
+mod certificate;
 mod chain;
 mod connection_string;
 mod folder;
 mod keeper;
 mod sas;
+mod scrub;
 mod shared_key;
 mod token;
 
@@ -23,7 +26,7 @@ use azure_core::{
 
 pub(super) use self::keeper::{Authorize, Keeper};
 pub use self::{chain::Variables, connection_string::ConnectionString};
-use self::{sas::SasToken, shared_key::SharedKey};
+use self::{sas::SasToken, shared_key::SharedKey, token::Identity};
 use super::{AccountUrl, SettingsError, transport::Transport};
 use crate::blob::BlobError;
 
@@ -31,7 +34,8 @@ use crate::blob::BlobError;
 #[derive(Clone, Debug)]
 pub enum CredentialSource {
     /// A folder with the files `connectionString`, `accountName` and `accountKey`, `sasToken`, or `AZURE_TENANT_ID`,
-    /// `AZURE_CLIENT_ID` and `AZURE_CLIENT_SECRET`, as Kubernetes mounts a Secret. It is read again when it changes.
+    /// `AZURE_CLIENT_ID` and `AZURE_CLIENT_SECRET` or `AZURE_CLIENT_CERTIFICATE_PATH`, as Kubernetes mounts a Secret. It is read again
+    /// when it changes.
     Folder(PathBuf),
     /// A connection string.
     ConnectionString(Secret),
@@ -44,6 +48,8 @@ pub enum CredentialSource {
     },
     /// A SAS token.
     SasToken(Secret),
+    /// The workload identity of `AZURE_TENANT_ID`, `AZURE_CLIENT_ID` and `AZURE_FEDERATED_TOKEN_FILE`.
+    WorkloadIdentity(Variables),
     /// Nothing is named: environment, workload identity, managed identity, Azure CLI, then `AZURE_STORAGE_CONNECTION_STRING`,
     /// `AZURE_STORAGE_KEY` and `AZURE_STORAGE_SAS_TOKEN`.
     Chain(Variables),
@@ -62,6 +68,8 @@ pub struct NamedCredential {
     pub account_key: Option<Secret>,
     /// `APP_AZURE_SAS_TOKEN`
     pub sas_token: Option<Secret>,
+    /// `APP_AZURE_WORKLOAD_IDENTITY`
+    pub workload_identity: bool,
 }
 
 impl NamedCredential {
@@ -76,7 +84,11 @@ impl NamedCredential {
         if let Some(key) = self.account_key {
             return CredentialSource::AccountKey { account: self.account_name, key };
         }
-        self.sas_token.map_or_else(|| CredentialSource::Chain(Variables::of_process()), CredentialSource::SasToken)
+        if let Some(token) = self.sas_token {
+            return CredentialSource::SasToken(token);
+        }
+        let variables = Variables::of_process();
+        if self.workload_identity { CredentialSource::WorkloadIdentity(variables) } else { CredentialSource::Chain(variables) }
     }
 }
 
@@ -85,7 +97,8 @@ impl NamedCredential {
 enum Named {
     AccountKey { account: Option<String>, key: Secret },
     SasToken { account: Option<String>, token: Secret },
-    ClientSecret { tenant: String, client: String, secret: Secret, authority: Option<String> },
+    ClientSecret { identity: Identity, secret: Secret },
+    ClientCertificate { identity: Identity, path: PathBuf, send_chain: bool },
 }
 
 impl Named {
@@ -102,11 +115,15 @@ impl Named {
                 site.agree(account).map_err(deny)?;
                 SasToken::new(&token).map(Credential::Sas).map_err(deny)
             }
-            Self::ClientSecret { tenant, client, secret, authority } => {
-                if !site.url.is_https() {
-                    return Err(deny("a service principal needs an https account URL".to_owned()));
-                }
-                let credential = token::client_secret(&tenant, client, secret, site.token_options(authority.as_deref()));
+            Self::ClientSecret { .. } | Self::ClientCertificate { .. } if !site.url.is_https() => {
+                Err(deny("a service principal needs an https account URL".to_owned()))
+            }
+            Self::ClientSecret { identity, secret } => {
+                let credential = token::client_secret(&identity, secret, site);
+                token::prove("service principal", credential, token::PATIENCE).await
+            }
+            Self::ClientCertificate { identity, path, send_chain } => {
+                let credential = token::client_certificate(&identity, path, send_chain, site);
                 token::prove("service principal", credential, token::PATIENCE).await
             }
         }
@@ -137,6 +154,13 @@ impl Site {
 
     /// The account of URL and credential, if at least one knows it and they do not contradict each other.
     fn agree(&self, account: Option<String>) -> Result<Option<String>, String> {
+        // A key in the place of the name must not be repeated.
+        let plausible = |name: &String| (3..=24).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if account.as_ref().is_some_and(|name| !plausible(name)) {
+            return Err(
+                "the account's name has 3 to 24 lower-case letters and digits: are name and key in each other's place?".to_owned()
+            );
+        }
         match (self.url.account_name(), account) {
             (Some(of_url), Some(named)) if of_url != named => Err(format!(
                 "the credential is for the account {named}, the account URL for {of_url}: use the credential of {of_url}"
@@ -187,6 +211,12 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_key_in_the_place_of_the_accounts_name_is_not_repeated() {
+        let error = account_key(Some("aHVudGVyMg==")).build(&site("https://truck.blob.core.windows.net")).await.unwrap_err();
+        assert!(error.to_string().contains("each other's place") && !error.to_string().contains("aHVu"), "{error}");
+    }
+
+    #[tokio::test]
     async fn a_domain_of_ones_own_needs_the_accounts_name() {
         let site = site("https://files.example.com");
         assert!(account_key(None).build(&site).await.unwrap_err().to_string().contains("without the account's name"));
@@ -200,6 +230,8 @@ mod tests {
         assert!(matches!(folder.source(), CredentialSource::Folder(_)));
         let keyed = NamedCredential { account_key: key.clone(), sas_token: key, ..Default::default() };
         assert!(matches!(keyed.source(), CredentialSource::AccountKey { .. }));
+        let federated = NamedCredential { workload_identity: true, ..Default::default() };
+        assert!(matches!(federated.source(), CredentialSource::WorkloadIdentity(_)));
         assert!(matches!(NamedCredential::default().source(), CredentialSource::Chain(_)));
     }
 

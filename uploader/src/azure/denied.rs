@@ -7,7 +7,16 @@ use super::errors::{Operation, Refusal};
 /// What was refused, and what to grant.
 pub(super) fn explain(refusal: &Refusal, operation: Operation) -> String {
     let code = refusal.code.as_deref().unwrap_or("no code");
-    format!("not allowed to {} ({} {code}): {}", operation.verb(), refusal.status, advice(code, operation))
+    let clock = refusal.ahead.and_then(clock).unwrap_or_default();
+    format!("not allowed to {} ({} {code}): {clock}{}", operation.verb(), refusal.status, advice(code, operation))
+}
+
+/// The service takes no signature whose time is 15 minutes off:
+/// <https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key#specifying-the-date-header>.
+fn clock(ahead: i64) -> Option<String> {
+    let minutes = ahead.abs() / 60;
+    let side = if ahead > 0 { "ahead of" } else { "behind" };
+    (minutes >= 5).then(|| format!("this machine's clock is {minutes} min {side} the service's, set it first (NTP); else "))
 }
 
 fn advice(code: &str, operation: Operation) -> String {
@@ -40,12 +49,8 @@ fn advice(code: &str, operation: Operation) -> String {
 fn grant(operation: Operation) -> String {
     let (role, permissions) = match operation {
         Operation::Look | Operation::Blocks => ("Storage Blob Data Contributor (reading is part of it)", "read (sp=r)"),
-        Operation::PutBlock | Operation::PutBlob | Operation::Commit => {
-            ("Storage Blob Data Contributor", "read, create and write (sp=rcw)")
-        }
-        Operation::CreateContainer => {
-            ("Storage Blob Data Contributor", "create on containers (an account SAS with srt=co, sp=rcw)")
-        }
+        Operation::PutBlock | Operation::PutBlob | Operation::Commit => ("Storage Blob Data Contributor", "read and write (sp=rw)"),
+        Operation::CreateContainer => ("Storage Blob Data Contributor", "write on containers (an account SAS with srt=co, sp=rw)"),
     };
     format!("grant the identity the role {role} on the container or account, or the SAS token the permissions {permissions}")
 }
@@ -56,7 +61,7 @@ mod tests {
 
     fn explained(code: &str, operation: Operation) -> String {
         explain(
-            &Refusal { status: 403, code: Some(code.to_owned()), detail: Some("sig-secret".to_owned()), retry_after: None },
+            &Refusal { status: 403, code: Some(code.to_owned()), detail: Some("sig-secret".to_owned()), ..Refusal::default() },
             operation,
         )
     }
@@ -65,9 +70,20 @@ mod tests {
     fn missing_permissions_are_named_for_each_operation() {
         let code = "AuthorizationPermissionMismatch";
         assert!(explained(code, Operation::Look).contains("read (sp=r)"));
-        assert!(explained(code, Operation::Commit).contains("sp=rcw"));
+        assert!(explained(code, Operation::Commit).contains("sp=rw"));
         assert!(explained(code, Operation::CreateContainer).contains("srt=co"));
         assert!(explained(code, Operation::Look).contains("Storage Blob Data Contributor"));
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_named_first_with_its_direction() {
+        let explained = |ahead| {
+            let code = Some("AuthenticationFailed".to_owned());
+            explain(&Refusal { status: 403, code, ahead: Some(ahead), ..Refusal::default() }, Operation::Look)
+        };
+        assert!(explained(1200).contains("): this machine's clock is 20 min ahead of the service's, set it first (NTP); else the"));
+        assert!(explained(-7200).contains("clock is 120 min behind the service's"));
+        assert!(!explained(200).contains("NTP"));
     }
 
     #[test]

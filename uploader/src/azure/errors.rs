@@ -11,6 +11,7 @@ use azure_core::{
         RawResponse,
         headers::{HeaderName, RETRY_AFTER},
     },
+    time::{OffsetDateTime, parse_rfc7231},
 };
 
 use super::denied;
@@ -50,6 +51,8 @@ pub(super) struct Refusal {
     /// The service's own words, one line.
     pub(super) detail: Option<String>,
     pub(super) retry_after: Option<Duration>,
+    /// By how many seconds this machine's clock is ahead of the service's.
+    pub(super) ahead: Option<i64>,
 }
 
 /// What a refusal means.
@@ -106,6 +109,7 @@ pub(super) fn from_sdk(error: &azure_core::Error, operation: Operation) -> BlobE
                 code: error_code.clone(),
                 detail: raw_response.as_deref().and_then(detail),
                 retry_after: raw_response.as_deref().and_then(retry_after),
+                ahead: raw_response.as_deref().and_then(ahead),
             };
             classify(&refusal, operation)
         }
@@ -149,11 +153,20 @@ fn detail(response: &RawResponse) -> Option<String> {
     (!line.is_empty()).then_some(line)
 }
 
-/// `x-ms-retry-after-ms`, or `Retry-After` in seconds.
+/// `x-ms-retry-after-ms`, or `Retry-After` in seconds or as a time.
 fn retry_after(response: &RawResponse) -> Option<Duration> {
-    let number = |name: &HeaderName| response.headers().get_optional_str(name)?.trim().parse::<u64>().ok();
+    let header = |name: &HeaderName| response.headers().get_optional_str(name).map(str::trim);
+    let number = |name: &HeaderName| header(name)?.parse::<u64>().ok();
     let milliseconds = number(&HeaderName::from_static("x-ms-retry-after-ms")).map(Duration::from_millis);
-    milliseconds.or_else(|| number(&RETRY_AFTER).map(Duration::from_secs))
+    let seconds = milliseconds.or_else(|| number(&RETRY_AFTER).map(Duration::from_secs));
+    let until = || Duration::try_from(parse_rfc7231(header(&RETRY_AFTER)?).ok()? - OffsetDateTime::now_utc()).ok();
+    seconds.or_else(until)
+}
+
+/// By how many seconds our clock is ahead of the one that answered.
+fn ahead(response: &RawResponse) -> Option<i64> {
+    let theirs = parse_rfc7231(response.headers().get_optional_str(&HeaderName::from_static("date"))?).ok()?;
+    Some((OffsetDateTime::now_utc() - theirs).whole_seconds())
 }
 
 #[cfg(test)]
@@ -166,7 +179,7 @@ mod tests {
 
     fn sorted(status: u16, code: &str, operation: Operation) -> BlobError {
         let code = (!code.is_empty()).then(|| code.to_owned());
-        classify(&Refusal { status, code, retry_after: Some(Duration::from_secs(7)), detail: None }, operation)
+        classify(&Refusal { status, code, retry_after: Some(Duration::from_secs(7)), ..Refusal::default() }, operation)
     }
 
     #[test]
@@ -235,15 +248,19 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_seconds_or_milliseconds() {
-        let after = |name: &'static str, value: &'static str| {
+    fn retry_after_is_read_in_seconds_or_milliseconds_or_as_a_time() {
+        let after = |name: &'static str, value: &str| {
             let mut headers = Headers::new();
-            headers.insert(name, value);
+            headers.insert(name, value.to_owned());
             retry_after(&RawResponse::from_bytes(503.into(), headers, ""))
         };
         assert_eq!(after("retry-after", "3"), Some(Duration::from_secs(3)));
         assert_eq!(after("x-ms-retry-after-ms", "250"), Some(Duration::from_millis(250)));
         assert_eq!(after("retry-after", "soon"), None);
+        assert_eq!(after("retry-after", "Fri, 21 Nov 2025 10:00:00 GMT"), None);
+        let later = azure_core::time::to_rfc7231(&(OffsetDateTime::now_utc() + Duration::from_secs(600)));
+        let wait = after("retry-after", &later).unwrap();
+        assert!((500..=600).contains(&wait.as_secs()), "{wait:?}");
     }
 
     #[test]

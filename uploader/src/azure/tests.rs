@@ -131,6 +131,25 @@ async fn a_block_and_a_commit_are_sent_to_their_blob() {
 }
 
 #[tokio::test]
+async fn a_refusal_from_another_time_says_that_the_clock_is_off() {
+    const REFUSED: &str = "HTTP/1.1 403 Forbidden\r\nx-ms-error-code: AuthenticationFailed\r\nDate: Fri, 21 Nov 2025 10:00:00 GMT\r\n\
+                           Content-Length: 0\r\n\r\n";
+    let (store, _) = server(REFUSED).await;
+    let error = store.look(&name()).await.unwrap_err();
+    assert!(matches!(&error, BlobError::Denied { message } if message.contains("min ahead of the service's, set it")), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_service_that_answers_with_parts_of_the_request_gives_no_secret_away() {
+    const ECHO: &str = "HTTP/1.1 400 Bad Request\r\nx-ms-error-code: InvalidQueryParameterValue\r\nContent-Length: 72\r\n\r\n\
+                        <Error><Message>Value hunter2 in ?sv=1&sig=hunter2 is invalid.</Message>";
+    let (store, _) = server(ECHO).await;
+    let error = store.put_block(&name(), &id(), Bytes::from_static(b"x"), 1).await.unwrap_err();
+    let message = "could not send a block: 400 InvalidQueryParameterValue: Value (hidden) in ?(hidden) is invalid.".to_owned();
+    assert_eq!(error, BlobError::Rejected { code: "InvalidQueryParameterValue".to_owned(), message });
+}
+
+#[tokio::test]
 async fn a_reply_that_is_not_the_services_is_trouble_and_no_absence() {
     let (store, _) = server("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
     let error = store.look(&name()).await.unwrap_err();

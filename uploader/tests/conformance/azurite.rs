@@ -114,18 +114,47 @@ impl Azurite {
     }
 }
 
-/// A SAS token for the account's blob service:
-/// <https://learn.microsoft.com/rest/api/storageservices/create-account-sas>.
+/// A SAS token for the account's blob service that never ends.
 pub(crate) fn account_sas(permissions: &str, types: &str) -> String {
-    let (version, expiry) = ("2020-08-04", "2099-01-01T00:00:00Z");
-    let text = format!("{ACCOUNT}\n{permissions}\nb\n{types}\n\n{expiry}\n\nhttps,http\n{version}\n");
-    let signature = azure_core::hmac::hmac_sha256(&text, &Secret::new(KEY)).unwrap();
-    let mut query = url::form_urlencoded::Serializer::new(String::new());
-    for (name, value) in [("sv", version), ("ss", "b"), ("srt", types), ("sp", permissions), ("se", expiry), ("spr", "https,http")]
-    {
-        query.append_pair(name, value);
+    Sas { permissions, ..Sas::default() }.of_account(types)
+}
+
+/// What a SAS token allows.
+#[derive(Clone, Copy)]
+pub(crate) struct Sas<'a> {
+    pub(crate) permissions: &'a str,
+    pub(crate) end: &'a str,
+}
+
+impl Default for Sas<'_> {
+    fn default() -> Self {
+        Self { permissions: "rw", end: "2099-01-01T00:00:00Z" }
     }
-    query.append_pair("sig", &signature).finish()
+}
+
+impl Sas<'_> {
+    const VERSION: &'static str = "2020-08-04";
+
+    /// For the account's blob service: <https://learn.microsoft.com/rest/api/storageservices/create-account-sas>.
+    pub(crate) fn of_account(self, types: &str) -> String {
+        let Self { permissions, end } = self;
+        let text = format!("{ACCOUNT}\n{permissions}\nb\n{types}\n\n{end}\n\nhttps,http\n{}\n", Self::VERSION);
+        Self::token(&text, &[("ss", "b"), ("srt", types), ("sp", permissions), ("se", end), ("spr", "https,http")])
+    }
+
+    /// For the blobs of one container: <https://learn.microsoft.com/rest/api/storageservices/create-service-sas>.
+    pub(crate) fn of_container(self, container: &str) -> String {
+        let Self { permissions, end } = self;
+        let resource = format!("/blob/{ACCOUNT}/{container}");
+        let text = format!("{permissions}\n\n{end}\n{resource}\n\n\nhttps,http\n{}\nc\n\n\n\n\n\n", Self::VERSION);
+        Self::token(&text, &[("sr", "c"), ("sp", permissions), ("se", end), ("spr", "https,http")])
+    }
+
+    fn token(text: &str, fields: &[(&str, &str)]) -> String {
+        let signature = azure_core::hmac::hmac_sha256(text, &Secret::new(KEY)).unwrap();
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.append_pair("sv", Self::VERSION).extend_pairs(fields).append_pair("sig", &signature).finish()
+    }
 }
 
 fn account_url(process: &Process) -> String {

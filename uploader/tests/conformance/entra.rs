@@ -1,4 +1,4 @@
-//! A service principal over TLS: a token service and Azurite, both with certificates of an authority of our own.
+//! A service principal and a workload identity over TLS: a token service and Azurite, both with certificates of an authority of our own.
 //!
 //! Which authorities are trusted is a variable of the process, so the store runs in another process, which is this program again.
 
@@ -12,7 +12,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use blobferry_uploader::{
-    azure::{AccountUrl, AzureSettings, AzureStore, CredentialSource},
+    azure::{AccountUrl, AzureSettings, AzureStore, CredentialSource, Variables},
     blob::{BlobError, BlobStore as _, Condition, Properties},
     formats::blob_name,
 };
@@ -109,17 +109,24 @@ fn secret_folder(authority_url: &str, secret: &str) -> TempDir {
 
 /// What a store does in a process that trusts `authority`: what it printed.
 async fn run_store(azurite: &Process, authority: &Path, credentials: &Path) -> String {
+    run_store_with(azurite, authority, credentials, &[]).await
+}
+
+async fn run_store_with(azurite: &Process, authority: &Path, credentials: &Path, variables: &[(&str, &str)]) -> String {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "entra::store_of_another_test", "--ignored", "--nocapture"]);
     command.env("SSL_CERT_FILE", authority).env_remove("SSL_CERT_DIR").env(FOLDER, credentials);
-    command.env(ACCOUNT_URL, format!("https://{}/{ACCOUNT}", azurite.address));
+    command.env(ACCOUNT_URL, format!("https://{}/{ACCOUNT}", azurite.address)).envs(variables.iter().copied());
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
 async fn use_store() -> Result<(), BlobError> {
     let account_url = AccountUrl::parse(&env::var(ACCOUNT_URL).unwrap()).unwrap();
-    let credential = CredentialSource::Folder(env::var_os(FOLDER).unwrap().into());
+    let credential = match env::var("AZURE_FEDERATED_TOKEN_FILE") {
+        Ok(_) => CredentialSource::WorkloadIdentity(Variables::of_process()),
+        Err(_) => CredentialSource::Folder(env::var_os(FOLDER).unwrap().into()),
+    };
     let container = format!("c{}", uuid::Uuid::new_v4().simple());
     let settings = AzureSettings { account_url, container, prefix: String::new(), credential };
     let store = AzureStore::new(settings).unwrap();
@@ -136,6 +143,29 @@ async fn use_store() -> Result<(), BlobError> {
 async fn store_of_another_test() {
     if env::var_os(ACCOUNT_URL).is_some() {
         println!("outcome: {:?}", use_store().await);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Azurite: set BLOBFERRY_AZURITE to its azurite-blob program"]
+async fn a_workload_identity_writes_over_tls_with_the_token_of_its_file() {
+    let certificates = certificates();
+    let path = |file: &str| certificates.folder.path().join(file);
+    let (certificate, key) = (path("certificate.pem"), path("key.pem"));
+    let arguments = ["--oauth", "basic", "--cert", certificate.to_str().unwrap(), "--key", key.to_str().unwrap()];
+    let azurite = Process::start(&arguments);
+    let entra = token_service(certificates.server.clone()).await;
+    for (token, expected) in [(SECRET, "outcome: Ok(())"), ("strange", "workload identity: ")] {
+        fs::write(path("token"), token).unwrap();
+        let file = path("token");
+        let variables = [
+            ("AZURE_TENANT_ID", "tenant"),
+            ("AZURE_CLIENT_ID", "client"),
+            ("AZURE_AUTHORITY_HOST", entra.as_str()),
+            ("AZURE_FEDERATED_TOKEN_FILE", file.to_str().unwrap()),
+        ];
+        let outcome = run_store_with(&azurite, &path("authority.pem"), certificates.folder.path(), &variables).await;
+        assert!(outcome.contains(expected) && outcome.contains("Denied") == (token != SECRET), "{outcome}");
     }
 }
 

@@ -8,6 +8,7 @@ use blobferry_crds::{
 };
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector};
 
+use super::{federation, network};
 use crate::{reconcile::validate::ValidSession, settings::Settings};
 
 /// Every field of the session that reaches the pod: durations in seconds, sizes in bytes, lists with commas.
@@ -16,6 +17,7 @@ pub(super) fn environment(session: &ValidSession, settings: &Settings) -> Vec<En
     all.extend(folders(session));
     all.extend(destination(session));
     all.extend(tuning(session));
+    all.extend(network::variables(&settings.network));
     all.extend(settings.telemetry.iter().map(|(name, value)| plain(name, value)));
     all
 }
@@ -72,6 +74,7 @@ fn destination(session: &ValidSession) -> Vec<EnvVar> {
     if container.secret.is_some() {
         all.push(plain(var::CREDENTIALS_DIR, names::CREDENTIALS_MOUNT));
     }
+    all.extend(container.federation.iter().flat_map(federation::variables));
     all
 }
 
@@ -116,7 +119,7 @@ fn seconds(duration: Duration) -> String {
 }
 
 /// A literal value. The kubelet expands `$(NAME)` in values; doubling the dollar sign stops it.
-fn plain(name: &str, value: &str) -> EnvVar {
+pub(super) fn plain(name: &str, value: &str) -> EnvVar {
     EnvVar { name: name.into(), value: Some(value.replace("$(", "$$(")), value_from: None }
 }
 

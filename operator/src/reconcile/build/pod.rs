@@ -15,7 +15,9 @@ use k8s_openapi::{
 
 use super::{
     environment::environment,
+    federation,
     meta::{owned, pod_name, session_labels, volume_name},
+    network,
     resources::resources,
     spec_hash,
 };
@@ -54,7 +56,7 @@ fn pod_spec(session: &ValidSession, settings: &Settings) -> PodSpec {
     let template = &session.template;
     PodSpec {
         containers: vec![container(session, settings)],
-        volumes: Some(volumes(session)),
+        volumes: Some(volumes(session, settings)),
         restart_policy: Some("OnFailure".into()),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         service_account_name: Some(account_name(session)),
@@ -116,7 +118,7 @@ fn container(session: &ValidSession, settings: &Settings) -> Container {
             ..SecurityContext::default()
         }),
         termination_message_policy: Some("FallbackToLogsOnError".into()),
-        volume_mounts: Some(mounts(session)),
+        volume_mounts: Some(mounts(session, settings)),
         ..Container::default()
     }
 }
@@ -135,7 +137,7 @@ fn probe(path: &str, period: i32, failures: i32) -> Probe {
     }
 }
 
-fn volumes(session: &ValidSession) -> Vec<Volume> {
+fn volumes(session: &ValidSession, settings: &Settings) -> Vec<Volume> {
     let claim_name = match &session.share {
         Share::Claim(name) => name.clone(),
         Share::Nfs { .. } => volume_name(&session.uid),
@@ -150,10 +152,12 @@ fn volumes(session: &ValidSession) -> Vec<Volume> {
         let secret = SecretVolumeSource { secret_name: Some(name.clone()), optional: Some(true), ..SecretVolumeSource::default() };
         all.push(Volume { name: "credentials".into(), secret: Some(secret), ..Volume::default() });
     }
+    all.extend(session.container.federation.iter().map(|_| federation::volume()));
+    all.extend(network::volume(&settings.network));
     all
 }
 
-fn mounts(session: &ValidSession) -> Vec<VolumeMount> {
+fn mounts(session: &ValidSession, settings: &Settings) -> Vec<VolumeMount> {
     let mount = |name: &str, path: &str| VolumeMount { name: name.into(), mount_path: path.into(), ..VolumeMount::default() };
     let mut all = vec![mount("share", names::SHARE_MOUNT)];
     if session.stage.is_some() {
@@ -162,13 +166,15 @@ fn mounts(session: &ValidSession) -> Vec<VolumeMount> {
     if session.container.secret.is_some() {
         all.push(VolumeMount { read_only: Some(true), ..mount("credentials", names::CREDENTIALS_MOUNT) });
     }
+    all.extend(session.container.federation.iter().map(|_| federation::mount()));
+    all.extend(network::mount(&settings.network));
     all
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fixtures, reconcile::validate::validate};
+    use crate::{fixtures, reconcile::validate::validate, settings::Network};
 
     fn yaml(spec: &str) -> String {
         let session = validate(&fixtures::session(spec), &fixtures::settings()).unwrap();
@@ -207,6 +213,23 @@ mod tests {
               securityContext: {runAsUser: 1000, runAsGroup: 1001, supplementalGroups: [1002]}
             "
         ));
+    }
+
+    #[test]
+    fn pod_of_a_session_with_a_workload_identity_behind_a_proxy() {
+        let network = Network {
+            authorities: Some("company".into()),
+            https_proxy: Some("http://proxy.example.com:3128".into()),
+            no_proxy: Some(".svc,10.0.0.0/8".into()),
+        };
+        let settings = Settings { network, ..fixtures::settings() };
+        let identity = "clientId: 11111111-2222-3333-4444-555555555555, tenantId: 99999999-2222-3333-4444-555555555555";
+        let spec = format!("destination: {{azureBlob: {{workloadIdentity: {{{identity}}}}}}}");
+        let session = validate(&fixtures::session(&spec), &settings).unwrap();
+        let pod = uploader_pod(&session, &settings);
+        let labels = pod.metadata.labels.as_ref().unwrap();
+        assert!(!labels.keys().any(|label| label.starts_with("azure.workload.identity")), "the webhook would act: {labels:?}");
+        insta::assert_snapshot!(serde_norway::to_string(&pod).unwrap());
     }
 
     #[test]

@@ -11,7 +11,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::reconcile::validate::{Container, Share, Tuning, ValidSession};
+use crate::reconcile::{
+    federation::Federation,
+    validate::{Container, Share, Tuning, ValidSession},
+};
 
 const VERSION: &str = "v1";
 
@@ -76,7 +79,8 @@ fn put_share(meaning: &mut Meaning, session: &ValidSession) {
 }
 
 fn put_container(meaning: &mut Meaning, container: &Container) {
-    let Container { account_url, name, prefix, overwrite, access_tier, metadata, tags, content_type, secret } = container;
+    let Container { account_url, name, prefix, overwrite, access_tier, metadata, tags, content_type, secret, federation } =
+        container;
     meaning.put("accountUrl", account_url.clone(), &String::new());
     meaning.put("container", name.clone(), &String::new());
     meaning.put("prefix", prefix.clone(), &String::new());
@@ -86,6 +90,8 @@ fn put_container(meaning: &mut Meaning, container: &Container) {
     meaning.put("tags", tags.clone(), &BTreeMap::new());
     meaning.put("contentType", content_type.clone(), &None);
     meaning.put("secret", secret.clone(), &None);
+    let identity = |federation: &Federation| [&federation.client, &federation.tenant, &federation.authority].map(String::clone);
+    meaning.put("workloadIdentity", federation.as_ref().map(identity), &None);
 }
 
 fn put_tuning(meaning: &mut Meaning, tuning: &Tuning) {
@@ -225,6 +231,10 @@ mod tests {
             "destination: {azureBlob: {contentType: video/mp4}}",
             "destination: {azureBlob: {credentialsSecretRef: {name: s}}}",
             "watch: {recursive: true}",
+            "destination: {azureBlob: {workloadIdentity: {clientId: c, tenantId: t}}}",
+            "destination: {azureBlob: {workloadIdentity: {clientId: d, tenantId: t}}}",
+            "destination: {azureBlob: {workloadIdentity: {clientId: c, tenantId: u}}}",
+            "destination: {azureBlob: {workloadIdentity: {clientId: c, tenantId: t, authorityHost: 'https://a.blob.core.windows.net'}}}",
             "watch: {fileExtensions: [bin]}",
             "watch: {ignore: []}",
             "transfer: {queueSize: 5}",

@@ -1,23 +1,34 @@
 //! What is tried when the session names no credential, in the order of `DefaultAzureCredential`:
 //! <https://learn.microsoft.com/dotnet/azure/sdk/authentication/credential-chains>, then the variables of the Azure CLI.
+//!
+//! | link | is there when | is skipped when |
+//! |---|---|---|
+//! | environment | tenant, client, and secret or certificate are set | a variable is missing |
+//! | workload identity | tenant, client and token file are set | a variable is missing |
+//! | managed identity | an endpoint is set, or the metadata service accepts a connection | nothing answers, or it gives no token |
+//! | Azure CLI | `az` is in `PATH` | it is not, or it gives no token |
+//! | storage variables | a connection string, key or SAS token is set | none is set |
+//!
+//! The first four need https. A link whose variables are set and which does not work is an error; it is not passed over.
 
 use std::{collections::BTreeMap, env, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use azure_core::credentials::{Secret, TokenCredential};
-use azure_identity::{
-    AzureCliCredential, ClientAssertionCredentialOptions, ManagedIdentityCredential, ManagedIdentityCredentialOptions,
-    UserAssignedId, WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
-};
+use azure_identity::{AzureCliCredential, ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId};
 
-use super::{Credential, Named, Site, connection_string::ConnectionString, token};
+use super::{
+    Credential, Named, Site,
+    connection_string::ConnectionString,
+    token::{self, Identity},
+};
 use crate::blob::BlobError;
 
 /// Where a cloud machine has its metadata service.
 pub(super) const METADATA_SERVICE: ([u8; 4], u16) = ([169, 254, 169, 254], 80);
 /// How long the metadata service may take to accept a connection; elsewhere than in a cloud nothing answers.
 const PROBE: Duration = Duration::from_secs(1);
-/// How long the metadata service may take to give a token. The SDK tries again for longer.
-const METADATA_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the metadata service may take to give a token; with the probe it stays below the five seconds. The SDK tries again for longer.
+const METADATA_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The variables of the process that credentials are read from.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +44,13 @@ impl Variables {
         )
     }
 
+    /// The values that must not be shown.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
+        const KINDS: [&str; 5] = ["_SECRET", "_KEY", "_SAS_TOKEN", "_CONNECTION_STRING", "_HEADER"];
+        let secret = |name: &str| KINDS.iter().any(|kind| name.ends_with(kind));
+        self.0.iter().filter(move |(name, _)| secret(name)).map(|(_, value)| value.secret())
+    }
+
     fn secret(&self, name: &str) -> Option<Secret> {
         self.0.get(name).cloned()
     }
@@ -41,14 +59,11 @@ impl Variables {
         self.0.get(name).map(|value| value.secret().to_owned())
     }
 
-    /// Where tokens come from, if it is not the public cloud.
-    fn authority(&self) -> Option<String> {
-        self.text("AZURE_AUTHORITY_HOST")
-    }
-
-    /// The first of `names` that is not set.
-    fn missing(&self, names: &[&str]) -> Option<String> {
-        names.iter().find(|name| !self.0.contains_key(**name)).map(|name| format!("{name} is not set"))
+    /// Who asks for tokens, or which variable is missing.
+    fn identity(&self) -> Result<Identity, String> {
+        let take = |name: &str| self.text(name).ok_or_else(|| format!("{name} is not set"));
+        let (tenant, client) = (take("AZURE_TENANT_ID")?, take("AZURE_CLIENT_ID")?);
+        Ok(Identity { tenant, client, authority: self.text("AZURE_AUTHORITY_HOST") })
     }
 }
 
@@ -94,34 +109,52 @@ pub(super) async fn find(variables: &Variables, site: &Site) -> Result<Credentia
 }
 
 async fn environment(name: &str, variables: &Variables, site: &Site) -> Link {
-    if let Some(why) = variables.missing(&["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"]) {
-        let certificate = variables.text("AZURE_CLIENT_CERTIFICATE_PATH").is_some();
-        return Link::Absent(if certificate { "client certificates are not supported".to_owned() } else { why });
-    }
-    let take = |name| variables.text(name).unwrap_or_default();
-    let secret = Secret::new(take("AZURE_CLIENT_SECRET"));
-    let credential = token::client_secret(
-        &take("AZURE_TENANT_ID"),
-        take("AZURE_CLIENT_ID"),
-        secret,
-        site.token_options(variables.authority().as_deref()),
-    );
+    let identity = match variables.identity() {
+        Ok(identity) => identity,
+        Err(why) => return Link::Absent(why),
+    };
+    let credential = if let Some(secret) = variables.secret("AZURE_CLIENT_SECRET") {
+        token::client_secret(&identity, secret, site)
+    } else if let Some(path) = variables.text("AZURE_CLIENT_CERTIFICATE_PATH") {
+        let send_chain = variables.text("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN").is_some_and(|text| is_true(&text));
+        token::client_certificate(&identity, path.into(), send_chain, site)
+    } else {
+        return Link::Absent("neither AZURE_CLIENT_SECRET nor AZURE_CLIENT_CERTIFICATE_PATH is set".to_owned());
+    };
     Link::from(token::prove(name, credential, token::PATIENCE).await)
 }
 
-async fn workload_identity(name: &str, variables: &Variables, site: &Site) -> Link {
-    if let Some(why) = variables.missing(&["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE"]) {
-        return Link::Absent(why);
+/// As Microsoft's libraries read a switch.
+pub(super) fn is_true(text: &str) -> bool {
+    text == "1" || text.eq_ignore_ascii_case("true")
+}
+
+/// The workload identity that was named, alone.
+pub(super) async fn federated(variables: &Variables, site: &Site) -> Result<Credential, BlobError> {
+    const NAME: &str = "workload identity";
+    if !site.url.is_https() {
+        return Err(BlobError::Denied { message: format!("a {NAME} needs an https account URL") });
     }
-    let client_options = site.token_options(variables.authority().as_deref());
-    let options = WorkloadIdentityCredentialOptions {
-        credential_options: ClientAssertionCredentialOptions { client_options },
-        client_id: variables.text("AZURE_CLIENT_ID"),
-        tenant_id: variables.text("AZURE_TENANT_ID"),
-        token_file_path: variables.text("AZURE_FEDERATED_TOKEN_FILE").map(PathBuf::from),
+    match workload_identity(NAME, variables, site).await {
+        Link::Found(credential) => Ok(credential),
+        Link::Absent(why) => Err(BlobError::Denied { message: format!("{NAME}: {why}") }),
+        Link::Broken(error) => Err(error),
+    }
+}
+
+async fn workload_identity(name: &str, variables: &Variables, site: &Site) -> Link {
+    let identity = match variables.identity() {
+        Ok(identity) => identity,
+        Err(why) => return Link::Absent(why),
     };
-    let credential = WorkloadIdentityCredential::new(Some(options)).map(|found| found as Arc<dyn TokenCredential>);
-    Link::from(token::prove(name, credential, token::PATIENCE).await)
+    let Some(path) = variables.text("AZURE_FEDERATED_TOKEN_FILE").map(PathBuf::from) else {
+        return Link::Absent("AZURE_FEDERATED_TOKEN_FILE is not set".to_owned());
+    };
+    let credential = token::federated(&identity, path.clone(), site);
+    match token::prove(name, credential, token::PATIENCE).await {
+        Ok(credential) => Link::Found(credential),
+        Err(error) => Link::Broken(token::with_claims(error, &path).await),
+    }
 }
 
 async fn managed_identity(name: &str, variables: &Variables, site: &Site) -> Link {

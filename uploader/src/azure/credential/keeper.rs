@@ -1,6 +1,9 @@
 //! Reads the credential when it is needed and again when it may have changed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use azure_core::{
@@ -12,7 +15,7 @@ use azure_core::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Credential, CredentialSource, Named, Site, chain, connection_string::ConnectionString, folder, token};
+use super::{Credential, CredentialSource, Named, Site, chain, connection_string::ConnectionString, folder, scrub::Scrub, token};
 use crate::{
     azure::{
         AccountUrl, SettingsError,
@@ -31,6 +34,8 @@ pub(in crate::azure) struct Keeper {
     source: CredentialSource,
     site: Site,
     kept: Mutex<Option<Kept>>,
+    /// Hides the secrets that were read last.
+    scrub: RwLock<Arc<Scrub>>,
 }
 
 #[derive(Debug)]
@@ -45,7 +50,7 @@ struct Kept {
 
 impl Keeper {
     pub(in crate::azure) fn new(source: CredentialSource, url: AccountUrl, transport: Transport) -> Result<Self, SettingsError> {
-        Ok(Self { source, site: Site::new(url, transport)?, kept: Mutex::new(None) })
+        Ok(Self { source, site: Site::new(url, transport)?, kept: Mutex::new(None), scrub: RwLock::default() })
     }
 
     /// The credential now. Requests that come while it is read wait for it.
@@ -85,7 +90,8 @@ impl Keeper {
 
     /// Whether the same source can give another outcome: what was given as a variable does not change.
     fn may_heal(&self) -> bool {
-        matches!(self.source, CredentialSource::Folder(_) | CredentialSource::Chain(_))
+        use CredentialSource::{Chain, Folder, WorkloadIdentity};
+        matches!(self.source, Folder(_) | WorkloadIdentity(_) | Chain(_))
     }
 
     async fn load(&self) -> Kept {
@@ -93,7 +99,7 @@ impl Keeper {
         let outcome = match &self.source {
             CredentialSource::Folder(path) => match folder::read(path).await {
                 Ok(read) => {
-                    let named = folder::choose(&read);
+                    let named = folder::choose(path, &read);
                     keys = Some(read);
                     self.build(named).await
                 }
@@ -108,10 +114,27 @@ impl Keeper {
                 self.build(Ok(Named::AccountKey { account: account.clone(), key: key.clone() })).await
             }
             CredentialSource::SasToken(token) => self.build(Ok(Named::SasToken { account: None, token: token.clone() })).await,
+            CredentialSource::WorkloadIdentity(variables) => chain::federated(variables, &self.site).await,
             CredentialSource::Chain(variables) => chain::find(variables, &self.site).await,
         };
+        let scrub = Arc::new(self.secrets(keys.as_ref()));
+        *self.scrub.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&scrub);
         let now = Instant::now();
-        Kept { outcome: outcome.map(Arc::new), keys, loaded: now, looked: now }
+        Kept { outcome: outcome.map(Arc::new).map_err(|error| scrub.clean_error(error)), keys, loaded: now, looked: now }
+    }
+
+    /// What must not be shown.
+    fn secrets(&self, keys: Option<&folder::Keys>) -> Scrub {
+        match &self.source {
+            CredentialSource::Folder(_) => Scrub::of(keys.into_iter().flat_map(folder::secrets)),
+            CredentialSource::ConnectionString(text) | CredentialSource::SasToken(text) => Scrub::of([text.secret()]),
+            CredentialSource::AccountKey { key, .. } => Scrub::of([key.secret()]),
+            CredentialSource::WorkloadIdentity(variables) | CredentialSource::Chain(variables) => Scrub::of(variables.secrets()),
+        }
+    }
+
+    fn scrub(&self) -> Arc<Scrub> {
+        Arc::clone(&self.scrub.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn build(&self, named: Result<Named, String>) -> Result<Credential, BlobError> {
@@ -132,11 +155,13 @@ pub(in crate::azure) struct Authorize(pub(in crate::azure) Arc<Keeper>);
 impl Policy for Authorize {
     async fn send(&self, ctx: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
         let credential = self.0.current().await.map_err(|error| carry(ErrorKind::Credential, error))?;
-        credential.send(ctx, request, next).await.map_err(|error| {
+        let scrub = self.0.scrub();
+        let response = credential.send(ctx, request, next).await.map_err(|error| {
             // The token of a request may have to be fetched anew.
             let ours = carried(&error).is_some() || *error.kind() != ErrorKind::Credential;
-            if ours { error } else { carry(ErrorKind::Credential, token::sort("token", &error)) }
-        })
+            if ours { error } else { carry(ErrorKind::Credential, scrub.clean_error(token::sort("token", &error))) }
+        })?;
+        scrub.clean_response(response).await
     }
 }
 

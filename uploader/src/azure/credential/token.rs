@@ -1,6 +1,6 @@
 //! Tokens of Microsoft Entra.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use azure_core::{
     cloud::{CloudConfiguration, CustomConfiguration},
@@ -8,9 +8,16 @@ use azure_core::{
     error::ErrorKind,
     http::{ClientOptions, RetryOptions, Transport as SdkTransport, policies::auth::BearerTokenAuthorizationPolicy},
 };
-use azure_identity::{ClientSecretCredential, ClientSecretCredentialOptions};
+use azure_identity::{
+    ClientAssertion, ClientAssertionCredential, ClientAssertionCredentialOptions, ClientSecretCredential,
+    ClientSecretCredentialOptions,
+};
 
-use super::{super::transport::Transport, Credential};
+use super::{
+    super::transport::Transport,
+    Credential, Site,
+    assertion::{self, CertificateFile, TokenFile},
+};
 use crate::{azure::errors::carried, blob::BlobError};
 
 /// What tokens are asked for; the same in every cloud.
@@ -18,6 +25,26 @@ const SCOPE: &str = "https://storage.azure.com/.default";
 
 /// How long a first token may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Where tokens of the public cloud come from.
+const PUBLIC_CLOUD: &str = "https://login.microsoftonline.com";
+
+/// Who asks for tokens, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) tenant: String,
+    pub(super) client: String,
+    /// `None` is the public cloud.
+    pub(super) authority: Option<String>,
+}
+
+impl Identity {
+    /// The token service's URL, which is also whom a certificate's signature is for.
+    fn endpoint(&self) -> String {
+        let authority = self.authority.as_deref().unwrap_or(PUBLIC_CLOUD).trim_end_matches('/');
+        format!("{authority}/{}/oauth2/v2.0/token", self.tenant)
+    }
+}
 
 /// Options that send requests through our own client, once.
 pub(super) fn options(transport: &Transport, authority: Option<&str>) -> ClientOptions {
@@ -31,14 +58,44 @@ pub(super) fn options(transport: &Transport, authority: Option<&str>) -> ClientO
 }
 
 /// A service principal with a secret.
-pub(super) fn client_secret(
-    tenant: &str,
-    client: String,
-    secret: Secret,
-    client_options: ClientOptions,
+pub(super) fn client_secret(identity: &Identity, secret: Secret, site: &Site) -> azure_core::Result<Arc<dyn TokenCredential>> {
+    let options = ClientSecretCredentialOptions { client_options: site.token_options(identity.authority.as_deref()) };
+    Ok(ClientSecretCredential::new(&identity.tenant, identity.client.clone(), secret, Some(options))?)
+}
+
+/// A service principal with a certificate.
+pub(super) fn client_certificate(
+    identity: &Identity,
+    path: PathBuf,
+    send_chain: bool,
+    site: &Site,
 ) -> azure_core::Result<Arc<dyn TokenCredential>> {
-    let options = ClientSecretCredentialOptions { client_options };
-    Ok(ClientSecretCredential::new(tenant, client, secret, Some(options))?)
+    let client = identity.client.clone();
+    asserted(identity, CertificateFile { path, audience: identity.endpoint(), client, send_chain }, site)
+}
+
+/// An identity that trusts the token in a file.
+pub(super) fn federated(identity: &Identity, path: PathBuf, site: &Site) -> azure_core::Result<Arc<dyn TokenCredential>> {
+    asserted(identity, TokenFile(path), site)
+}
+
+fn asserted<A: ClientAssertion + 'static>(
+    identity: &Identity,
+    assertion: A,
+    site: &Site,
+) -> azure_core::Result<Arc<dyn TokenCredential>> {
+    let options = ClientAssertionCredentialOptions { client_options: site.token_options(identity.authority.as_deref()) };
+    let Identity { tenant, client, .. } = identity.clone();
+    Ok(ClientAssertionCredential::new(tenant, client, assertion, Some(options))?)
+}
+
+/// Adds to a refusal what the federated credential must say, as our token has it.
+pub(super) async fn with_claims(error: BlobError, path: &std::path::Path) -> BlobError {
+    let BlobError::Denied { message } = error else { return error };
+    let Some(claims) = assertion::claims(path).await else { return BlobError::Denied { message } };
+    BlobError::Denied {
+        message: format!("{message}; this pod's token has {claims}: the identity's federated credential must name the same"),
+    }
 }
 
 /// Asks for a first token, so that a credential that does not work is known at once.

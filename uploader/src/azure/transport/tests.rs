@@ -77,6 +77,25 @@ async fn a_refused_connection_and_an_unknown_host_name_the_host_and_no_sas_token
 }
 
 #[tokio::test]
+async fn of_several_addresses_of_a_host_one_that_answers_is_found() {
+    let (listener, address) = listen().await;
+    let server = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let _ = socket.read(&mut [0; 4096]).await;
+        socket.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+    });
+    // Nobody listens at the IPv6 address and at the first IPv4 address.
+    let addresses =
+        [SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], address.port())), ([127, 9, 9, 9], address.port()).into(), address];
+    let builder = reqwest::Client::builder().no_proxy().resolve_to_addrs("account.invalid", &addresses);
+    let transport = Transport::build(builder, false).unwrap();
+    let url = format!("account.invalid:{}", address.port());
+    let reply = transport.execute_request(&put(&url, "comp=block", 5)).await.unwrap();
+    assert_eq!(u16::from(reply.status()), 201);
+    server.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_connection_that_breaks_before_the_reply_is_not_tried_again() {
     let (listener, address) = listen().await;
     let server = tokio::spawn(async move {
