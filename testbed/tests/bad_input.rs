@@ -50,9 +50,9 @@ fn azure(change: Value) -> Value {
 }
 
 /// A workload identity that is right but for `change`.
-fn identity(change: Value) -> Value {
+fn identity(change: &Value) -> Value {
     let mut identity = json!({"clientId": "11111111-2222-3333-4444-555555555555", "tenantId": "example.onmicrosoft.com"});
-    merge(&mut identity, &change);
+    merge(&mut identity, change);
     identity
 }
 
@@ -155,29 +155,29 @@ fn bad_destinations() -> Vec<Case> {
         ),
         (azure(json!({"credentialsSecretRef": {}})), "credentialsSecretRef.name: Required value"),
         (
-            azure(json!({"credentialsSecretRef": {"name": "azure"}, "workloadIdentity": identity(json!({}))})),
+            azure(json!({"credentialsSecretRef": {"name": "azure"}, "workloadIdentity": identity(&json!({}))})),
             "credentialsSecretRef and workloadIdentity are both there: keep one of them",
         ),
         (
-            azure(json!({"accountUrl": "http://192.0.2.9:10000/devstoreaccount1", "workloadIdentity": identity(json!({}))})),
+            azure(json!({"accountUrl": "http://192.0.2.9:10000/devstoreaccount1", "workloadIdentity": identity(&json!({}))})),
             "workloadIdentity needs an https accountUrl",
         ),
-        (azure(json!({"workloadIdentity": identity(json!({"clientId": null}))})), "workloadIdentity.clientId: Required value"),
-        (azure(json!({"workloadIdentity": identity(json!({"tenantId": null}))})), "workloadIdentity.tenantId: Required value"),
+        (azure(json!({"workloadIdentity": identity(&json!({"clientId": null}))})), "workloadIdentity.clientId: Required value"),
+        (azure(json!({"workloadIdentity": identity(&json!({"tenantId": null}))})), "workloadIdentity.tenantId: Required value"),
         (
-            azure(json!({"workloadIdentity": identity(json!({"clientId": "x".repeat(36)}))})),
+            azure(json!({"workloadIdentity": identity(&json!({"clientId": "x".repeat(36)}))})),
             "workloadIdentity.clientId is the client id of the identity, a UUID like",
         ),
         (
-            azure(json!({"workloadIdentity": identity(json!({"tenantId": "a/b"}))})),
+            azure(json!({"workloadIdentity": identity(&json!({"tenantId": "a/b"}))})),
             "workloadIdentity.tenantId is the id of the tenant",
         ),
         (
-            azure(json!({"workloadIdentity": identity(json!({"authorityHost": "http://login.microsoftonline.com"}))})),
+            azure(json!({"workloadIdentity": identity(&json!({"authorityHost": "http://login.microsoftonline.com"}))})),
             "workloadIdentity.authorityHost is an https URL without a path",
         ),
         (
-            azure(json!({"workloadIdentity": identity(json!({"authorityHost": "https://login.microsoftonline.com/tenant"}))})),
+            azure(json!({"workloadIdentity": identity(&json!({"authorityHost": "https://login.microsoftonline.com/tenant"}))})),
             "workloadIdentity.authorityHost is an https URL without a path",
         ),
         (json!({"spec": {"destination": {"azureBlob": null}}}), "spec.destination.azureBlob: Required value"),
@@ -355,10 +355,10 @@ fn good_changes() -> Vec<Value> {
         transfer(json!({"blockSize": 5_000_000})),
         retention(json!({"interval": "1s", "keepCompletedFor": "0s"})),
         azure(json!({"overwrite": "Never", "credentialsSecretRef": {"name": "azure"}})),
-        azure(json!({"accountUrl": "https://account.blob.core.windows.net", "workloadIdentity": identity(json!({}))})),
+        azure(json!({"accountUrl": "https://account.blob.core.windows.net", "workloadIdentity": identity(&json!({}))})),
         azure(json!({
             "accountUrl": "https://account.blob.core.usgovcloudapi.net",
-            "workloadIdentity": identity(json!({"authorityHost": "https://login.microsoftonline.us/"})),
+            "workloadIdentity": identity(&json!({"authorityHost": "https://login.microsoftonline.us/"})),
         })),
         pod(json!({"securityContext": {"runAsUser": 1000}, "resources": {"limits": {"cpu": 2, "memory": "1Gi"}}})),
         nfs(json!({"mountOptions": ["hard", "nfsvers=4.2", "nconnect=4"]})),
