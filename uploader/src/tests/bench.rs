@@ -151,14 +151,14 @@ impl Bench {
         self.store.versions(&blob(name)).iter().map(|version| version.bytes().to_vec()).collect()
     }
 
-    /// Names below the processing folder, sorted by producer's name and claim.
+    /// Names below the processing folder, sorted by producer's name and claim; a reason comes after its file.
     pub(super) fn processing(&self) -> Vec<ProcessingName> {
         let folder = self.session.claims_today();
         let mut names: Vec<_> = fs::read_dir(folder)
             .unwrap()
             .map(|entry| ProcessingName::parse(entry.unwrap().file_name().as_encoded_bytes()).unwrap())
             .collect();
-        names.sort_by_key(|name| (name.producer.clone(), name.claim, name.to_bytes()));
+        names.sort_by_key(|name| (name.producer.clone(), name.claim, name.state == State::FailedReason));
         names
     }
 
