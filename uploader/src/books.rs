@@ -14,9 +14,10 @@ use crate::{
     ends::Ends,
     formats::{ClaimId, OrderKey},
     ledger::{Ledger, Now, problem},
-    scan::{Believed, Held, Table},
+    scan::{Believed, Gone, Held, StableFile, Table},
     schedule::{Delay, Schedule, Task},
     session::Folders,
+    share::Attributes,
 };
 
 /// Most names of which the last order key is remembered.
@@ -87,22 +88,24 @@ impl Books {
     /// A complete scan that started at `started` (server clock) has ended.
     pub fn scanned(&mut self, started: i128) {
         self.ledger.doubts.scan_ends();
-        for ctime in self.table.end_scan() {
-            self.withdrawn(ctime);
+        for Gone { since, was_seen } in self.table.end_scan(started) {
+            self.ledger.withdrawn(u64::from(was_seen));
+            self.ledger.doubts.add(since);
         }
         self.ledger.last_scan = Some(started);
     }
 
-    /// A listed name was absent when it was looked at or claimed. The scan before did not see what may have it now.
-    pub fn absent(&mut self, name: &[u8]) {
-        let since = self.ledger.last_scan.unwrap_or(i128::MIN);
-        self.table.absent(name, since);
+    /// A look at a name found this. If another file has taken the name, another uploader may have claimed the one before.
+    pub fn looked(&mut self, name: &[u8], attributes: &Attributes, now: Instant) {
+        if let Some(since) = self.table.sample(name, attributes, now) {
+            self.ledger.doubts.add(since);
+        }
     }
 
-    /// A waiting file is gone. Another uploader may have claimed it.
-    fn withdrawn(&mut self, ctime: i128) {
-        self.ledger.withdrawn(1);
-        self.ledger.doubts.add(ctime);
+    /// A stable file was not claimed because it is not what it was, or nobody knows whether it was claimed.
+    pub fn not_claimed(&mut self, file: &StableFile) {
+        self.table.watch_again(&file.name);
+        self.ledger.doubts.add(file.sample.ctime);
     }
 
     /// The file of this name is ours now. If a scan saw the name after the claim, another file has taken it.

@@ -20,7 +20,7 @@ use folders::Walk;
 
 pub use filter::Filter;
 pub use folders::Believed;
-pub use table::{Counts, Held, StableFile, Summary, Table};
+pub use table::{Counts, Gone, Held, StableFile, Summary, Table};
 
 /// Looks at names at a time.
 const LOOKS: usize = 16;
@@ -93,11 +93,13 @@ async fn look_at<E: Edges>(session: &Session<E>, names: Vec<Box<[u8]>>) -> Vec<B
     while let Some((name, found)) = looks.next().await {
         match found {
             Ok(attributes) if session.rules.recursive && attributes.kind == Kind::Folder => {
-                session.books().table.forget(&name);
+                let mut books = session.books();
+                books.looked(&name, &attributes, Instant::now());
+                books.table.forget(&name);
                 folders.push(name);
             }
-            Ok(attributes) => session.books().table.sample(&name, &attributes, Instant::now()),
-            Err(error) if is_gone(&error) => session.books().absent(&name),
+            Ok(attributes) => session.books().looked(&name, &attributes, Instant::now()),
+            Err(error) if is_gone(&error) => session.books().table.absent(&name),
             // The handle behind the name changed under the look; the next scan looks again.
             Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle => {}
             // One bad file stops no other.

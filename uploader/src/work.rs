@@ -83,15 +83,15 @@ async fn take<E: Edges>(
             books.ledger.started(blob, active(&file));
             return Some((file, opened));
         }
-        Ok(Claim::Gone) => books.absent(&stable.name),
-        Ok(Claim::Changed) => books.table.watch_again(&stable.name),
+        Ok(Claim::Gone) => books.table.absent(&stable.name),
+        Ok(Claim::Changed) => books.not_claimed(stable),
         Ok(Claim::Held(held)) => {
             tracing::warn!(reason = held.reason, message = %held.message, "the file is not taken");
             books.table.hold(&stable.name, held);
         }
         // If it was claimed all the same, the collector's next pass finds it.
         Err(error) => {
-            books.table.watch_again(&stable.name);
+            books.not_claimed(stable);
             // Until then nobody can say that everything is uploaded.
             books.ledger.adopted = false;
             share_failed(&mut books.ends, &error);

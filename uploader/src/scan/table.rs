@@ -34,9 +34,8 @@ enum Phase {
     Watching,
     /// Stable and handed to the schedule, in the scan of this number.
     Queued(u64),
-    /// Listed, but absent when it was looked at: gone since, or the client is wrong, which it may be for a while. What has the name came
-    /// to it at this time (server clock) or later. The next listing tells.
-    Absent(i128),
+    /// Listed, but absent when it was looked at: gone since, or the client is wrong, which it may be for a while. The next listing tells.
+    Absent,
     /// Not taken for a reason of its own; looked at again at each scan that is due.
     Held(Held),
     /// Left alone because of its name.
@@ -57,6 +56,8 @@ struct Sample {
 struct Candidate {
     phase: Phase,
     sample: Option<Sample>,
+    /// Without a sample: what has the name came to it at this time (server clock) or later.
+    since: i128,
     /// Number of the last scan that saw the name.
     seen: u64,
 }
@@ -68,6 +69,15 @@ pub struct StableFile {
     pub name: Box<[u8]>,
     /// The state in which it was stable.
     pub sample: Identity,
+}
+
+/// A file that the folder does not show any more. Another uploader may have claimed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// It came to its name at this time (server clock) or later.
+    pub since: i128,
+    /// True if it was seen and waited for us; otherwise only its name was.
+    pub was_seen: bool,
 }
 
 /// Counts of the table as of now.
@@ -96,6 +106,10 @@ pub struct Table {
     quiet: Duration,
     names: HashMap<Box<[u8]>, Candidate>,
     scan: u64,
+    /// Start of the last complete scan (server clock), if it saw every name.
+    scanned: i128,
+    /// True if the scan did not see all names.
+    blind: bool,
     untracked: u64,
     /// Names that may become stable by waiting.
     watching: usize,
@@ -115,7 +129,18 @@ pub struct Summary {
 impl Table {
     /// An empty table.
     pub fn new(filter: Filter) -> Self {
-        Self { filter, quiet: Duration::MAX, names: HashMap::new(), scan: 0, untracked: 0, watching: 0, summary: None }
+        let names = HashMap::new();
+        Self {
+            filter,
+            quiet: Duration::MAX,
+            names,
+            scan: 0,
+            scanned: i128::MIN,
+            blind: false,
+            untracked: 0,
+            watching: 0,
+            summary: None,
+        }
     }
 
     /// Starts a scan with a quiet period.
@@ -123,6 +148,7 @@ impl Table {
         self.quiet = quiet;
         self.scan += 1;
         self.untracked = 0;
+        self.blind = false;
     }
 
     /// Notes that the scan saw `name`; true if it must be looked at now.
@@ -147,7 +173,8 @@ impl Table {
             Kind::Folder | Kind::Special => Phase::NoFile,
         };
         let taken = matches!(phase, Phase::Watching);
-        self.names.insert(name.into(), Candidate { phase, sample: None, seen: scan });
+        // The scan before did not see what has the name now.
+        self.names.insert(name.into(), Candidate { phase, sample: None, since: self.scanned, seen: scan });
         taken
     }
 
@@ -159,7 +186,8 @@ impl Table {
     /// Notes that the folder `name` cannot be entered: what is known of its files stays.
     pub fn close(&mut self, name: &[u8], held: Held) {
         let scan = self.scan;
-        self.names.insert(name.into(), Candidate { phase: Phase::Held(held), sample: None, seen: scan });
+        self.blind = true;
+        self.names.insert(name.into(), Candidate { phase: Phase::Held(held), sample: None, since: i128::MIN, seen: scan });
         for (other, candidate) in &mut self.names {
             if other.strip_prefix(name).is_some_and(|rest| rest.starts_with(b"/")) {
                 candidate.seen = scan;
@@ -180,13 +208,16 @@ impl Table {
         self.summary = None;
     }
 
-    /// Takes what a look at `name` found.
-    pub fn sample(&mut self, name: &[u8], attributes: &Attributes, now: Instant) {
-        let Some(candidate) = self.names.get_mut(name) else { return };
+    /// Takes what a look at `name` found. Returns since when an earlier file had the name, if another has taken it.
+    pub fn sample(&mut self, name: &[u8], attributes: &Attributes, now: Instant) -> Option<i128> {
+        let candidate = self.names.get_mut(name)?;
         self.summary = None;
+        let is_another = |sample: &Sample| attributes.kind != Kind::File || sample.identity.inode != attributes.identity.inode;
+        let replaced = candidate.sample.filter(is_another).map(|sample| sample.identity.ctime);
         if attributes.kind != Kind::File {
             candidate.phase = Phase::NoFile;
-            return;
+            candidate.sample = None;
+            return replaced;
         }
         match &mut candidate.sample {
             Some(sample) if sample.identity == attributes.identity => {
@@ -196,40 +227,35 @@ impl Table {
             _ => candidate.sample = Some(Sample { identity: attributes.identity, since: now, looked: now, looks: 1 }),
         }
         // What held it may be over, whether that shows in its attributes or not: it is tried again.
-        if matches!(candidate.phase, Phase::Held(_) | Phase::Absent(_)) {
+        if matches!(candidate.phase, Phase::Held(_) | Phase::Absent) {
             candidate.phase = Phase::Watching;
         }
+        replaced
     }
 
-    /// Notes that a listed name was absent when it was looked at. A file of which nothing else is known came to it at `since` or later.
-    pub fn absent(&mut self, name: &[u8], since: i128) {
-        if let Some(candidate) = self.names.get_mut(name) {
-            let known = match candidate.phase {
-                Phase::Absent(earlier) => earlier,
-                _ => candidate.sample.map_or(since, |sample| sample.identity.ctime),
-            };
-            candidate.phase = Phase::Absent(known);
-            self.summary = None;
-        }
+    /// Notes that a listed name was absent when it was looked at or claimed.
+    pub fn absent(&mut self, name: &[u8]) {
+        self.set_phase(name, Phase::Absent);
     }
 
-    /// Ends a complete scan: returns the ctimes of files that were gone before a claim. A listing may miss a name while the folder
-    /// changes, so a name is gone when two scans missed it.
-    pub fn end_scan(&mut self) -> Vec<i128> {
+    /// Ends a complete scan that started at `started` (server clock): returns the files that are gone and were not claimed by us. A
+    /// listing may miss a name while the folder changes, so a name is gone when two scans missed it.
+    pub fn end_scan(&mut self, started: i128) -> Vec<Gone> {
         let (scan, oldest) = (self.scan, self.scan.saturating_sub(1));
-        let (mut withdrawn, mut watching, before) = (Vec::new(), 0, self.names.len());
+        let (mut gone, mut watching, before) = (Vec::new(), 0, self.names.len());
         self.names.retain(|_, candidate| {
-            let last = if matches!(candidate.phase, Phase::Absent(_)) { scan } else { oldest };
+            let last = if matches!(candidate.phase, Phase::Absent) { scan } else { oldest };
             let stays = candidate.seen >= last;
-            withdrawn.extend(candidate.withdrawn_when_gone().filter(|_| !stays));
+            gone.extend(candidate.when_gone().filter(|_| !stays));
             watching += usize::from(stays && matches!(candidate.phase, Phase::Watching));
             stays
         });
+        self.scanned = if self.blind || self.untracked > 0 { i128::MIN } else { started };
         self.watching = watching;
         if self.names.len() != before {
             self.summary = None;
         }
-        withdrawn
+        gone
     }
 
     /// Stable files that are not handed out yet, oldest first.
@@ -261,6 +287,7 @@ impl Table {
     pub fn watch_again(&mut self, name: &[u8]) {
         if let Some(candidate) = self.names.get_mut(name) {
             candidate.phase = Phase::Watching;
+            candidate.since = candidate.since();
             candidate.sample = None;
             self.summary = None;
         }
@@ -294,8 +321,9 @@ impl Table {
             counts.held += u64::from(matches!(candidate.phase, Phase::Held(_)));
             match (&candidate.phase, candidate.sample) {
                 (Phase::Ignored | Phase::NoFile, _) => counts.ignored += 1,
-                (Phase::Absent(since), None) => {
-                    counts.unsure_since = Some(counts.unsure_since.map_or(*since, |least| least.min(*since)));
+                (Phase::Absent, None) => {
+                    let since = candidate.since;
+                    counts.unsure_since = Some(counts.unsure_since.map_or(since, |least| least.min(since)));
                 }
                 (_, None) => {
                     counts.waiting += 1;
@@ -352,19 +380,24 @@ impl Candidate {
         match (&self.phase, self.sample) {
             (Phase::Ignored | Phase::NoFile | Phase::Queued(_), _) => false,
             (Phase::Held(_), Some(sample)) => now.duration_since(sample.looked) >= HELD_LOOK,
-            (Phase::Absent(_), _) | (_, None) => true,
+            (Phase::Absent, _) | (_, None) => true,
             (Phase::Watching, Some(sample)) => sample.looks < 2 || now.duration_since(sample.since) >= self.quiet_period(quiet),
         }
     }
 
-    /// Ignored names and names never looked at were not counted as files that wait for us.
-    fn withdrawn_when_gone(&self) -> Option<i128> {
-        let sample = self.sample.filter(|_| !matches!(self.phase, Phase::Ignored | Phase::NoFile))?;
-        Some(sample.identity.ctime)
+    /// What has the name came to it at this time (server clock) or later.
+    fn since(&self) -> i128 {
+        self.sample.map_or(self.since, |sample| sample.identity.ctime)
+    }
+
+    /// What is gone with the name, unless it was none of ours.
+    fn when_gone(&self) -> Option<Gone> {
+        let is_ours = !matches!(self.phase, Phase::Ignored | Phase::NoFile);
+        is_ours.then(|| Gone { since: self.since(), was_seen: self.sample.is_some() })
     }
 
     fn is_held(&self) -> bool {
-        !matches!((&self.phase, self.sample), (Phase::Queued(_) | Phase::Absent(_), _) | (Phase::Watching, None))
+        !matches!((&self.phase, self.sample), (Phase::Queued(_) | Phase::Absent, _) | (Phase::Watching, None))
     }
 
     fn held(&self) -> Option<Held> {
@@ -375,7 +408,7 @@ impl Candidate {
             (Phase::NoFile, _) => held("Ignored", "left alone because it is no regular file"),
             (Phase::Watching, Some(sample)) if sample.looks < 2 => held("StillGrowing", "it changed at the last look"),
             (Phase::Watching, Some(_)) => held("TooYoung", "unchanged for less than watch.minFileAge (60 s for an empty file)"),
-            (Phase::Watching, None) | (Phase::Queued(_) | Phase::Absent(_), _) => None,
+            (Phase::Watching, None) | (Phase::Queued(_) | Phase::Absent, _) => None,
         }
     }
 }
@@ -385,6 +418,7 @@ mod tests {
     use super::*;
 
     const QUIET: Duration = Duration::from_secs(5);
+    const SCANNED: i128 = 100;
 
     fn table() -> Table {
         Table::new(Filter::new(&[], &["*.tmp".to_owned()]).unwrap())
@@ -400,22 +434,45 @@ mod tests {
         if table.observe(name, Kind::File, now) {
             table.sample(name, attributes, now);
         }
-        table.end_scan();
+        table.end_scan(SCANNED);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn listed_name_that_does_not_answer_is_in_doubt_since_the_first_time_and_until_no_listing_shows_it() {
+    async fn listed_name_that_does_not_answer_is_in_doubt_since_the_scan_before_it_came_and_gone_when_no_listing_shows_it() {
         let (mut table, start) = (table(), Instant::now());
-        for scan in [10, 20] {
+        table.begin_scan(QUIET);
+        assert!(table.end_scan(10).is_empty());
+        for started in [20, 30] {
             table.begin_scan(QUIET);
             assert!(table.observe(b"a", Kind::File, start), "it is looked at in each scan");
-            table.absent(b"a", scan);
-            assert!(table.end_scan().is_empty());
+            table.absent(b"a");
+            assert!(table.end_scan(started).is_empty());
         }
         assert_eq!(table.summary().counts, Counts { unsure_since: Some(10), ..Counts::default() });
         table.begin_scan(QUIET);
-        assert!(table.end_scan().is_empty(), "nobody ever saw a file");
+        assert_eq!(table.end_scan(40), [Gone { since: 10, was_seen: false }], "another uploader may have claimed it");
         assert_eq!(table.summary().counts, Counts::default());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn file_whose_name_another_one_took_is_told_and_one_that_changed_is_not() {
+        let (mut table, start) = (table(), Instant::now());
+        scan(&mut table, b"a", &file(1, 7), start);
+        assert_eq!(table.sample(b"a", &file(2, 8), start), None);
+        let other = Attributes { identity: Identity { inode: 2, ..file(2, 9).identity }, ..file(2, 9) };
+        assert_eq!(table.sample(b"a", &other, start), Some(8));
+        assert_eq!(table.sample(b"a", &Attributes { kind: Kind::Special, ..other }, start), Some(9));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn file_that_changed_before_its_claim_has_waited_since_its_sample() {
+        let (mut table, start) = (table(), Instant::now());
+        scan(&mut table, b"a", &file(1, 7), start);
+        table.watch_again(b"a");
+        for gone in [None, Some(Gone { since: 7, was_seen: false })] {
+            table.begin_scan(QUIET);
+            assert_eq!(table.end_scan(SCANNED).pop(), gone);
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -456,9 +513,9 @@ mod tests {
         let (mut table, start) = (table(), Instant::now());
         scan(&mut table, b"a", &file(1, 1), start);
         table.begin_scan(QUIET);
-        assert!(table.end_scan().is_empty());
+        assert!(table.end_scan(SCANNED).is_empty());
         table.begin_scan(QUIET);
-        assert_eq!(table.end_scan().len(), 1);
+        assert_eq!(table.end_scan(SCANNED).len(), 1);
         assert_eq!(table.summary().counts, Counts::default());
     }
 
@@ -507,13 +564,15 @@ mod tests {
         for _ in 0..3 {
             table.begin_scan(QUIET);
             table.close(b"a", Held { reason: "Unreadable", message: String::new() });
-            assert!(table.end_scan().is_empty());
+            assert!(table.end_scan(SCANNED).is_empty());
         }
         let counts = table.summary().counts;
         assert_eq!((counts.waiting, counts.held, counts.unknown), (2, 1, true));
-        for withdrawn in [0, 1] {
+        for gone in [vec![], vec![(1, true), (i128::MIN, false)]] {
             table.begin_scan(QUIET);
-            assert_eq!(table.end_scan().len(), withdrawn);
+            let mut found = table.end_scan(SCANNED);
+            found.sort_by_key(|gone| !gone.was_seen);
+            assert_eq!(found.iter().map(|gone| (gone.since, gone.was_seen)).collect::<Vec<_>>(), gone);
         }
     }
 }
