@@ -300,7 +300,7 @@ fn unknown_fields() -> Vec<Case> {
         (json!({"spec": {"sesionName": "truck-7"}}), "unknown field \"spec.sesionName\""),
         (azure(json!({"accessKey": "secret"})), "unknown field \"spec.destination.azureBlob.accessKey\""),
         (source(json!({"hostPath": {"path": "/"}})), "unknown field \"spec.source.hostPath\""),
-        (watch(json!({"recursive": true})), "unknown field \"spec.watch.recursive\""),
+        (watch(json!({"inotify": true})), "unknown field \"spec.watch.inotify\""),
     ]
 }
 
