@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Pods {
     watched: Store<Pod>,
     claims: Mutex<Claims>,
+    /// Held by the one that waits for the first listing.
+    waits_first: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -55,11 +57,12 @@ struct Fresh {
 impl Pods {
     /// The pods that `watched` shows.
     pub fn new(watched: Store<Pod>) -> Self {
-        Self { watched, claims: Mutex::default() }
+        Self { watched, claims: Mutex::default(), waits_first: tokio::sync::Mutex::default() }
     }
 
-    /// Waits until the watch has shown everything once.
+    /// Waits until the watch has shown everything once. Only one at a time asks the store, which wakes nobody but the last that asked.
     pub async fn wait_until_ready(&self) -> bool {
+        let _alone = self.waits_first.lock().await;
         self.watched.wait_until_ready().await.is_ok()
     }
 
@@ -156,4 +159,29 @@ fn occupant(pod: &Pod) -> Option<Occupant> {
         session: pod.labels().get(names::SESSION_LABEL)?.clone(),
         area,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+    use kube::runtime::reflector;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn everyone_who_waits_for_the_first_listing_is_woken() {
+        let (watched, mut writer) = reflector::store();
+        let pods = Arc::new(Pods::new(watched));
+        let tasks: Vec<_> = (0..3)
+            .map(|_| {
+                let pods = Arc::clone(&pods);
+                tokio::spawn(async move { pods.wait_until_ready().await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        writer.apply_watcher_event(&Event::Init);
+        writer.apply_watcher_event(&Event::InitDone);
+        let all = tokio::time::timeout(Duration::from_mins(1), join_all(tasks)).await.unwrap();
+        assert!(all.into_iter().all(Result::unwrap));
+    }
 }
