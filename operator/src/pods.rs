@@ -51,6 +51,8 @@ type Key = (String, String);
 struct Fresh {
     occupant: Occupant,
     pod: Option<Arc<Pod>>,
+    /// UID of the pod that the watch showed before the answer to its creation came.
+    shown: Option<String>,
     since: Timestamp,
 }
 
@@ -91,13 +93,17 @@ impl Pods {
             session: me.name.clone(),
             area: me.area.clone(),
         };
-        fresh.insert(me.uid.clone(), Fresh { occupant, pod: None, since: now });
+        fresh.insert(me.uid.clone(), Fresh { occupant, pod: None, shown: None, since: now });
         Ok(())
     }
 
-    /// The reserved pod of session `uid` was created.
+    /// The reserved pod of session `uid` was created. The watch may have been faster than the answer, and knows better then.
     pub fn created(&self, uid: &str, pod: &Pod) {
-        if let Some(entry) = self.lock().fresh.get_mut(uid) {
+        let fresh = &mut self.lock().fresh;
+        let Some(entry) = fresh.get_mut(uid) else { return };
+        if entry.shown.is_some() && entry.shown == pod.uid() {
+            fresh.remove(uid);
+        } else {
             entry.pod = Some(Arc::new(slim(pod.clone())));
         }
     }
@@ -132,9 +138,12 @@ impl Pods {
 impl Claims {
     fn saw(&mut self, pod: &Pod) {
         let Some(occupant) = occupant(pod) else { return };
-        let created = self.fresh.get(&occupant.session_uid).and_then(|fresh| fresh.pod.as_ref());
-        if created.is_some_and(|created| created.uid() == pod.uid()) {
-            self.fresh.remove(&occupant.session_uid);
+        if let Some(fresh) = self.fresh.get_mut(&occupant.session_uid) {
+            match &fresh.pod {
+                Some(created) if created.uid() == pod.uid() => drop(self.fresh.remove(&occupant.session_uid)),
+                Some(_) => {}
+                None => fresh.shown = pod.uid(),
+            }
         }
         self.occupied.insert(key(pod), occupant);
     }
@@ -165,8 +174,38 @@ fn occupant(pod: &Pod) -> Option<Occupant> {
 mod tests {
     use futures::future::join_all;
     use kube::runtime::reflector;
+    use serde_json::json;
 
     use super::*;
+    use crate::reconcile::area::ShareKey;
+
+    fn pod(area: &Area) -> Pod {
+        let annotations = json!({names::AREA_ANNOTATION: serde_json::to_string(area).unwrap()});
+        let labels = json!({names::SESSION_UID_LABEL: "session", names::SESSION_LABEL: "truck-7"});
+        let metadata =
+            json!({"name": "truck-7-uploader", "namespace": "n", "uid": "pod", "labels": labels, "annotations": annotations});
+        serde_json::from_value(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata})).unwrap()
+    }
+
+    #[test]
+    fn pod_that_the_watch_showed_before_the_answer_came_is_as_the_watch_shows_it() {
+        let share = ShareKey::Claim("n".into(), "share".into());
+        let area = Area { share, incoming: vec!["incoming".into()], processing: vec![".processing".into()], session: "s".into() };
+        let pod = pod(&area);
+        let now = Timestamp::UNIX_EPOCH;
+        let me = Claimant { created: now, uid: "session".into(), namespace: "n".into(), name: "truck-7".into(), area };
+        for (watch_first, answer_counts) in [(true, false), (false, true)] {
+            let pods = Pods::new(reflector::store().0);
+            pods.reserve(&me, [], now).unwrap();
+            if watch_first {
+                pods.note(&Event::Apply(pod.clone()));
+            }
+            pods.created("session", &pod);
+            assert_eq!(pods.find("n", "truck-7-uploader", "session").is_some(), answer_counts, "the store is empty here");
+            pods.note(&Event::Apply(pod.clone()));
+            assert!(pods.find("n", "truck-7-uploader", "session").is_none(), "the answer counts no longer");
+        }
+    }
 
     #[tokio::test]
     async fn everyone_who_waits_for_the_first_listing_is_woken() {
