@@ -5,7 +5,8 @@ RELEASE=blobferry
 RELEASE_NAMESPACE=blobferry-system
 
 # install_blobferry OPERATOR-IMAGE UPLOADER-IMAGE ACCOUNT-HOST: installs or
-# upgrades; ready when it returns. Sessions may upload to Azure and to that host.
+# upgrades; ready when it returns. Sessions may upload to Azure and to that host,
+# or several with commas between them.
 install_blobferry() {
   helm upgrade --install "$RELEASE" "$REPOSITORY/charts/blobferry" --namespace "$RELEASE_NAMESPACE" --create-namespace \
     --set "image.operator.repository=${1%:*},image.operator.tag=${1##*:}" \
@@ -22,7 +23,8 @@ load_and_install() {
   loaded=$BED_DIR/loaded-images
   # shellcheck disable=SC2086 # one word for each archive
   [[ -e $loaded && $(<"$loaded") == "$archives" ]] || "$TESTBED/bed" load $archives "$bed"
-  step "install the chart" install_blobferry localhost/blobferry-operator:dev localhost/blobferry-uploader:dev "$BED_ADDRESS"
+  step "install the chart" install_blobferry localhost/blobferry-operator:dev localhost/blobferry-uploader:dev \
+    "$BED_ADDRESS,$BED_HOST_ADDRESS"
   if [[ -e $loaded && $(<"$loaded") != "$archives" ]]; then step "restart with the new images" restart_everything; fi
   printf '%s\n' "$archives" >"$loaded"
 }

@@ -1,6 +1,6 @@
 //! The bed that a test runs on, as `testbed/bed env` describes it.
 
-use std::{env, path::PathBuf};
+use std::{env, net::IpAddr, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
@@ -15,6 +15,8 @@ pub struct Bed {
     pub client: Client,
     /// Folder of this machine that pods see through volumes of the node.
     pub share: PathBuf,
+    /// Address of this machine, as pods reach it.
+    pub host: IpAddr,
     /// State and logs of the bed.
     pub folder: PathBuf,
     /// The storage account, by the address that pods use too.
@@ -39,6 +41,7 @@ impl Bed {
         Ok(Self {
             client: Client::try_from(config)?,
             share: variable("BED_SHARE")?.into(),
+            host: variable("BED_HOST_ADDRESS")?.parse().context("BED_HOST_ADDRESS is no address")?,
             folder: variable("BED_DIR")?.into(),
             account: Account::from_environment()?,
         })

@@ -7,7 +7,9 @@
 pub mod bed;
 pub mod blobs;
 mod evidence;
+pub mod figures;
 pub mod files;
+pub mod line;
 pub mod processes;
 mod shared_key;
 pub mod stage;
@@ -16,4 +18,5 @@ pub mod wait;
 pub use bed::Bed;
 pub use blobs::Blobs;
 pub use files::{Contents, Delivery};
+pub use line::Line;
 pub use stage::{Stage, scenario};

@@ -3,14 +3,17 @@
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use blobferry_crds::{UploadSession, conditions};
-use blobferry_testbed::{Stage, files, scenario};
+use blobferry_testbed::{Stage, figures, files, scenario};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
-use kube::api::{Patch, PatchParams};
+use kube::{
+    ResourceExt as _,
+    api::{Patch, PatchParams},
+};
 use serde_json::{Value, json};
 
-/// From the session's creation to its cause: half a minute on a machine that has time for its pods.
+/// How long a test waits for a cause; how soon it is named, half a minute on a machine that has time, is printed and not asserted.
 const NAMED: Duration = Duration::from_mins(3);
 /// The kubelet looks at a changed Secret within about a minute and a half.
 const RECOVERED: Duration = Duration::from_mins(10);
@@ -24,7 +27,20 @@ async fn named(stage: &Stage, session: &str, type_: &str, words: &[&str]) -> Res
             words.iter().all(|word| text.contains(word))
         })
     };
-    stage.await_session(session, NAMED, &format!("has {type_}=False naming {words:?}"), says).await.map(drop)
+    let seen = stage.await_session(session, NAMED, &format!("has {type_}=False naming {words:?}"), says).await?;
+    figures::print(&format!("{type_}=False naming {words:?} {}", how_soon(stage, &seen, type_).await?));
+    Ok(())
+}
+
+/// Times of the API server and the kubelet, which keep whole seconds.
+async fn how_soon(stage: &Stage, session: &UploadSession, type_: &str) -> Result<String> {
+    let mut conditions = session.status.iter().flat_map(|status| &status.conditions);
+    let named = conditions.find(|condition| condition.type_ == type_).context("the condition is gone")?.last_transition_time.0;
+    let created = session.creation_timestamp().context("the session was never made")?.0;
+    let pod = stage.uploader_pod(&session.name_any()).await?;
+    let started = pod.as_ref().and_then(figures::container_start);
+    let since_start = started.map(|started| format!(", {} s after its uploader's start", figures::seconds(started, named)));
+    Ok(format!("{} s after the session was made{}", figures::seconds(created, named), since_start.unwrap_or_default()))
 }
 
 /// A file that is dropped now arrives, and the conditions are right again.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::UploadSession;
-use blobferry_testbed::{Delivery, Stage, processes, scenario, wait};
+use blobferry_testbed::{Delivery, Stage, figures, processes, scenario, wait};
 use futures::future::try_join_all;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
@@ -14,6 +14,7 @@ use kube::{
 use rustix::process::Signal;
 use serde_json::json;
 
+const OPERATOR: &str = "app.kubernetes.io/name=blobferry-operator";
 const MIB: u64 = 1 << 20;
 const SOON: Duration = Duration::from_mins(3);
 const LATER: Duration = Duration::from_mins(10);
@@ -45,7 +46,7 @@ async fn three_sessions_of_mixed_sizes_arrive_byte_for_byte_whatever_is_killed()
         for (session, deliveries) in &delivered {
             stage.compare(session, deliveries).await?;
         }
-        Ok(())
+        print_figures(stage, "truck-9").await
     })
     .await
 }
@@ -79,9 +80,25 @@ async fn kill_uploader(stage: &Stage, session: &str) -> Result<()> {
     .map(drop)
 }
 
+/// `session` has an uploader that was never disturbed and is at rest.
+async fn print_figures(stage: &Stage, session: &str) -> Result<()> {
+    let uploader = stage.uploader_pod(session).await?.context("the session has no pod")?;
+    let started = figures::container_start(&uploader).context("the uploader does not run")?;
+    let ready = figures::ready_since(&uploader).context("the uploader is not ready")?;
+    figures::print(&format!("the uploader was ready {} s after its container's start", figures::seconds(started, ready)));
+    figures::print(&format!("the uploader at rest holds {:.1} MiB", figures::resident_mebibytes(&uploader)?));
+    let operators = ListParams::default().labels(OPERATOR);
+    for operator in Api::<Pod>::all(stage.client()).list(&operators).await?.items {
+        if figures::container_start(&operator).is_some() {
+            figures::print(&format!("the operator holds {:.1} MiB", figures::resident_mebibytes(&operator)?));
+        }
+    }
+    Ok(())
+}
+
 async fn restart_operator(stage: &Stage) -> Result<()> {
     let everywhere: Api<Deployment> = Api::all(stage.client());
-    let found = everywhere.list(&ListParams::default().labels("app.kubernetes.io/name=blobferry-operator")).await?;
+    let found = everywhere.list(&ListParams::default().labels(OPERATOR)).await?;
     let operator = found.items.into_iter().next().context("the chart is not installed")?;
     let namespaced: Api<Deployment> = Api::namespaced(stage.client(), &operator.namespace().unwrap_or_default());
     namespaced.restart(&operator.name_any()).await?;
