@@ -120,7 +120,7 @@ impl Books {
         if !self.schedule.has_room() {
             return;
         }
-        for file in self.table.stable(now) {
+        for file in self.table.stable() {
             let length = file.name.rsplit(|byte| *byte == b'/').next().map_or(0, <[u8]>::len);
             if length > longest_name {
                 let message = format!("the name has more than {longest_name} bytes: shorten it");

@@ -259,14 +259,14 @@ impl Table {
     }
 
     /// Stable files that are not handed out yet, oldest first.
-    pub fn stable(&self, now: Instant) -> Vec<StableFile> {
+    pub fn stable(&self) -> Vec<StableFile> {
         if self.watching == 0 {
             return Vec::new();
         }
         let mut stable: Vec<StableFile> = self
             .names
             .iter()
-            .filter(|(_, candidate)| matches!(candidate.phase, Phase::Watching) && candidate.is_stable(self.quiet, now))
+            .filter(|(_, candidate)| matches!(candidate.phase, Phase::Watching) && candidate.is_stable(self.quiet))
             .filter_map(|(name, candidate)| Some(StableFile { name: name.clone(), sample: candidate.sample?.identity }))
             .collect();
         stable.sort_by(|a, b| (a.sample.ctime, &a.name).cmp(&(b.sample.ctime, &b.name)));
@@ -346,7 +346,7 @@ impl Table {
             (matches!(candidate.phase, Phase::Ignored | Phase::NoFile), ctime, Box::<[u8]>::from(name))
         };
         let mut oldest: Vec<(&Box<[u8]>, &Candidate)> = Vec::with_capacity(HELD_BACK + 1);
-        for (name, candidate) in self.names.iter().filter(|(_, candidate)| candidate.is_held()) {
+        for (name, candidate) in self.names.iter().filter(|(_, candidate)| candidate.is_held(self.quiet)) {
             let place = oldest.partition_point(|(other, known)| key(other, known) <= key(name, candidate));
             if place < HELD_BACK {
                 oldest.insert(place, (name, candidate));
@@ -370,18 +370,23 @@ impl Candidate {
         }
     }
 
-    fn is_stable(&self, quiet: Duration, now: Instant) -> bool {
-        self.sample.is_some_and(|sample| sample.looks >= 2 && now.duration_since(sample.since) >= self.quiet_period(quiet))
+    /// True if the last look came after the quiet period and found what the first one had.
+    fn is_stable(&self, quiet: Duration) -> bool {
+        self.sample
+            .is_some_and(|sample| sample.looks >= 2 && sample.looked.duration_since(sample.since) >= self.quiet_period(quiet))
     }
 
     /// True if a look is due: nothing or one look is known, or the quiet period may just have passed. Looks in between would tell
-    /// nothing, because any change moves the ctime.
+    /// nothing, because any change moves the ctime; nor would looks at a stable file that waits for room in the queue, because the
+    /// claim looks again.
     fn due(&self, quiet: Duration, now: Instant) -> bool {
         match (&self.phase, self.sample) {
             (Phase::Ignored | Phase::NoFile | Phase::Queued(_), _) => false,
             (Phase::Held(_), Some(sample)) => now.duration_since(sample.looked) >= HELD_LOOK,
             (Phase::Absent, _) | (_, None) => true,
-            (Phase::Watching, Some(sample)) => sample.looks < 2 || now.duration_since(sample.since) >= self.quiet_period(quiet),
+            (Phase::Watching, Some(sample)) => {
+                sample.looks < 2 || (!self.is_stable(quiet) && now.duration_since(sample.since) >= self.quiet_period(quiet))
+            }
         }
     }
 
@@ -396,8 +401,13 @@ impl Candidate {
         is_ours.then(|| Gone { since: self.since(), was_seen: self.sample.is_some() })
     }
 
-    fn is_held(&self) -> bool {
-        !matches!((&self.phase, self.sample), (Phase::Queued(_) | Phase::Absent, _) | (Phase::Watching, None))
+    /// False for what only waits for its turn.
+    fn is_held(&self, quiet: Duration) -> bool {
+        match self.phase {
+            Phase::Queued(_) | Phase::Absent => false,
+            Phase::Watching => self.sample.is_some() && !self.is_stable(quiet),
+            Phase::Held(_) | Phase::Ignored | Phase::NoFile => true,
+        }
     }
 
     fn held(&self) -> Option<Held> {
@@ -479,11 +489,11 @@ mod tests {
     async fn file_is_stable_after_two_equal_looks_and_the_quiet_period() {
         let (mut table, start) = (table(), Instant::now());
         scan(&mut table, b"a", &file(1, 1), start);
-        assert!(table.stable(start + QUIET).is_empty(), "one look is not enough");
+        assert!(table.stable().is_empty(), "one look is not enough");
         scan(&mut table, b"a", &file(1, 1), start + Duration::from_secs(2));
-        assert!(table.stable(start + Duration::from_secs(4)).is_empty(), "too young");
+        assert!(table.stable().is_empty(), "too young");
         scan(&mut table, b"a", &file(1, 1), start + QUIET);
-        assert_eq!(table.stable(start + QUIET).len(), 1);
+        assert_eq!(table.stable().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -492,9 +502,9 @@ mod tests {
         scan(&mut table, b"a", &file(1, 1), start);
         scan(&mut table, b"a", &file(1, 1), start + Duration::from_secs(2));
         scan(&mut table, b"a", &file(2, 2), start + QUIET);
-        assert!(table.stable(start + QUIET).is_empty());
+        assert!(table.stable().is_empty());
         scan(&mut table, b"a", &file(2, 2), start + QUIET * 2);
-        assert_eq!(table.stable(start + QUIET * 2)[0].sample.size, 2);
+        assert_eq!(table.stable()[0].sample.size, 2);
     }
 
     #[tokio::test(start_paused = true)]
@@ -502,10 +512,10 @@ mod tests {
         let (mut table, start) = (table(), Instant::now());
         for seconds in [0, 2, 59] {
             scan(&mut table, b"a", &file(0, 1), start + Duration::from_secs(seconds));
-            assert!(table.stable(start + Duration::from_secs(seconds)).is_empty());
+            assert!(table.stable().is_empty());
         }
         scan(&mut table, b"a", &file(0, 1), start + EMPTY_QUIET);
-        assert_eq!(table.stable(start + EMPTY_QUIET).len(), 1);
+        assert_eq!(table.stable().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -532,15 +542,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn stable_file_that_waits_for_room_is_not_looked_at_again_and_nothing_holds_it_back() {
+        let (mut table, start) = (table(), Instant::now());
+        scan(&mut table, b"a", &file(1, 1), start);
+        scan(&mut table, b"a", &file(1, 1), start + QUIET);
+        table.begin_scan(QUIET);
+        assert!(!table.observe(b"a", Kind::File, start + QUIET * 9));
+        assert_eq!((table.stable().len(), table.summary().held_back.len()), (1, 0));
+        table.begin_scan(QUIET * 2);
+        assert!(table.observe(b"a", Kind::File, start + QUIET * 2), "the quiet period was made longer");
+        assert_eq!((table.stable().len(), table.summary().counts.waiting), (0, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn held_file_is_tried_again_after_a_minute_and_a_link_that_became_a_file_at_once() {
         let (mut table, start) = (table(), Instant::now());
         scan(&mut table, b"a", &file(1, 1), start);
         scan(&mut table, b"a", &file(1, 1), start + QUIET);
         table.hold(b"a", Held { reason: "Unreadable", message: String::new() });
         scan(&mut table, b"a", &file(1, 1), start + QUIET * 2);
-        assert!(table.stable(start + QUIET * 2).is_empty());
+        assert!(table.stable().is_empty());
         scan(&mut table, b"a", &file(1, 1), start + QUIET + HELD_LOOK);
-        assert_eq!(table.stable(start + QUIET + HELD_LOOK).len(), 1);
+        assert_eq!(table.stable().len(), 1);
         table.begin_scan(QUIET);
         assert!(!table.observe(b"link", Kind::Special, start));
         assert!(table.observe(b"link", Kind::File, start));
