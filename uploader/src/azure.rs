@@ -1,13 +1,15 @@
 //! Azure Blob Storage as a [`BlobStore`].
 //!
 //! [`AzureStore`] calls the SDK; the SDK's pipeline runs [`tailor`] (path and checksum), then the policy of the [`credential`], then
-//! our [`transport`]. What comes back as an error is sorted by [`errors`]. A call is one HTTP request: the SDK's and the HTTP
-//! client's own retries are off, because callers decide when to look and when to try again.
+//! our [`transport`], where [`scrub`] takes secrets out of what comes back before a library can log it. An error is sorted by
+//! [`errors`]. A call is one HTTP request: the SDK's and the HTTP client's own retries are off, because callers decide when to look
+//! and when to try again.
 
 mod address;
 mod credential;
 mod denied;
 mod errors;
+mod scrub;
 mod tailor;
 mod transport;
 

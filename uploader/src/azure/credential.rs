@@ -10,7 +10,6 @@ mod connection_string;
 mod folder;
 mod keeper;
 mod sas;
-mod scrub;
 mod shared_key;
 mod token;
 
@@ -141,7 +140,8 @@ struct Site {
 
 impl Site {
     fn new(url: AccountUrl, transport: Transport) -> Result<Self, SettingsError> {
-        Ok(Self { url, transport, local: Transport::without_proxy()?, metadata_service: chain::METADATA_SERVICE.into() })
+        let local = transport.without_proxy()?;
+        Ok(Self { url, transport, local, metadata_service: chain::METADATA_SERVICE.into() })
     }
 
     fn token_options(&self, authority: Option<&str>) -> ClientOptions {

@@ -22,8 +22,7 @@ fn clock(ahead: i64) -> Option<String> {
 fn advice(code: &str, operation: Operation) -> String {
     match code {
         "AuthenticationFailed" | "InvalidAuthenticationInfo" => {
-            "the service does not take the credential: look for a mistyped or renewed account key, an expired or revoked SAS token, \
-             a token of another tenant, and a wrong clock on this machine"
+            "the credential is not taken: a wrong or renewed key, an expired or revoked SAS token, another tenant's token, or a wrong clock"
                 .to_owned()
         }
         "AuthorizationFailure" => format!(
@@ -39,20 +38,21 @@ fn advice(code: &str, operation: Operation) -> String {
         "AuthorizationServiceMismatch" => "the SAS token is not for the blob service: it needs ss=b".to_owned(),
         "AuthorizationResourceTypeMismatch" => "the SAS token does not cover this kind of object: it needs srt=co".to_owned(),
         "KeyBasedAuthenticationNotPermitted" => {
-            "the account takes no account key and no SAS token made with it: use a Microsoft Entra identity".to_owned()
+            "the account takes no key and no SAS token of a key: use a Microsoft Entra identity".to_owned()
         }
         "AccountIsDisabled" => "the storage account is disabled".to_owned(),
         _ => grant(operation),
     }
 }
 
+/// Short, because a status has room for 200 characters.
 fn grant(operation: Operation) -> String {
-    let (role, permissions) = match operation {
-        Operation::Look | Operation::Blocks => ("Storage Blob Data Contributor (reading is part of it)", "read (sp=r)"),
-        Operation::PutBlock | Operation::PutBlob | Operation::Commit => ("Storage Blob Data Contributor", "read and write (sp=rw)"),
-        Operation::CreateContainer => ("Storage Blob Data Contributor", "write on containers (an account SAS with srt=co, sp=rw)"),
-    };
-    format!("grant the identity the role {role} on the container or account, or the SAS token the permissions {permissions}")
+    const ROLE: &str = "the role Storage Blob Data Contributor";
+    match operation {
+        Operation::Look | Operation::Blocks => format!("grant reading: {ROLE}, or sp=r in the SAS token"),
+        Operation::PutBlock | Operation::PutBlob | Operation::Commit => format!("grant writing: {ROLE}, or sp=rw in the SAS token"),
+        Operation::CreateContainer => format!("grant it: {ROLE} on the account, or an account SAS with srt=co, sp=rw"),
+    }
 }
 
 #[cfg(test)]
@@ -69,10 +69,19 @@ mod tests {
     #[test]
     fn missing_permissions_are_named_for_each_operation() {
         let code = "AuthorizationPermissionMismatch";
-        assert!(explained(code, Operation::Look).contains("read (sp=r)"));
+        assert!(explained(code, Operation::Look).contains("reading: the role Storage Blob Data Contributor, or sp=r in"));
         assert!(explained(code, Operation::Commit).contains("sp=rw"));
         assert!(explained(code, Operation::CreateContainer).contains("srt=co"));
-        assert!(explained(code, Operation::Look).contains("Storage Blob Data Contributor"));
+    }
+
+    #[test]
+    fn what_to_do_is_within_what_a_status_holds() {
+        for code in ["AuthenticationFailed", "AuthorizationPermissionMismatch", "KeyBasedAuthenticationNotPermitted"] {
+            for operation in [Operation::Look, Operation::PutBlock, Operation::Commit, Operation::CreateContainer] {
+                let message = explained(code, operation);
+                assert!(message.len() <= 200, "{} characters: {message}", message.len());
+            }
+        }
     }
 
     #[test]
@@ -89,9 +98,7 @@ mod tests {
     #[test]
     fn a_wrong_key_is_told_from_a_missing_permission_and_the_services_words_are_left_out() {
         let message = explained("AuthenticationFailed", Operation::PutBlock);
-        assert!(
-            message.starts_with("not allowed to send a block (403 AuthenticationFailed): the service does not take the credential")
-        );
+        assert!(message.starts_with("not allowed to send a block (403 AuthenticationFailed): the credential is not taken"));
         assert!(message.contains("clock") && !message.contains("sig-secret"), "{message}");
     }
 }

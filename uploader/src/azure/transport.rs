@@ -19,7 +19,11 @@ use azure_core::{
 use bytes::{Bytes, BytesMut};
 
 use self::{body::SlicedBody, progress::Progress};
-use super::{SettingsError, errors::carry};
+use super::{
+    SettingsError,
+    errors::carry,
+    scrub::{Scrub, Scrubber},
+};
 use crate::{blob::BlobError, pacer::Pacer};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -42,6 +46,7 @@ const PATIENCE: Patience = Patience { usual: Duration::from_mins(1), commit: Dur
 pub(super) struct Transport {
     client: reqwest::Client,
     pacer: Pacer,
+    scrubber: Scrubber,
     patience: Patience,
 }
 
@@ -51,9 +56,10 @@ impl Transport {
         Self::build(reqwest::Client::builder(), https)
     }
 
-    /// A client for addresses of this machine, which no proxy can reach.
-    pub(super) fn without_proxy() -> Result<Self, SettingsError> {
-        Self::build(reqwest::Client::builder().no_proxy(), false)
+    /// A client for addresses of this machine, which no proxy can reach. It hides what this one hides.
+    pub(super) fn without_proxy(&self) -> Result<Self, SettingsError> {
+        let local = Self::build(reqwest::Client::builder().no_proxy(), false)?;
+        Ok(Self { scrubber: self.scrubber.clone(), ..local })
     }
 
     fn build(builder: reqwest::ClientBuilder, https: bool) -> Result<Self, SettingsError> {
@@ -72,7 +78,7 @@ impl Transport {
             let cause = causes(&error);
             SettingsError(format!("cannot set up TLS: {cause}: name a file of CA certificates in SSL_CERT_FILE"))
         })?;
-        Ok(Self { client, pacer: Pacer::default(), patience: PATIENCE })
+        Ok(Self { client, pacer: Pacer::default(), scrubber: Scrubber::default(), patience: PATIENCE })
     }
 
     /// What keeps all bodies together to a rate.
@@ -80,18 +86,24 @@ impl Transport {
         self.pacer.clone()
     }
 
+    /// What keeps secrets out of replies and errors.
+    pub(super) fn scrubber(&self) -> Scrubber {
+        self.scrubber.clone()
+    }
+
     async fn exchange(&self, request: &Request, progress: Arc<Progress>) -> Result<AsyncRawResponse, BlobError> {
         let host = request.url().host_str().unwrap_or_default();
         let request = self.to_reqwest(request, Arc::clone(&progress))?;
         let mut response = self.client.execute(request).await.map_err(|error| broken(&error, host))?;
         progress.advance(0);
-        let (status, headers) = (response.status().as_u16(), to_headers(response.headers()));
+        let scrub = self.scrubber.now();
+        let (status, headers) = (response.status().as_u16(), to_headers(response.headers(), &scrub));
         let mut content = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| broken(&error, host))? {
             progress.advance(0);
             content.extend_from_slice(&chunk);
         }
-        Ok(AsyncRawResponse::from_bytes(status.into(), headers, content.freeze()))
+        Ok(AsyncRawResponse::from_bytes(status.into(), headers, scrub.clean_body(status, content.freeze())))
     }
 
     fn to_reqwest(&self, request: &Request, progress: Arc<Progress>) -> Result<reqwest::Request, BlobError> {
@@ -130,15 +142,15 @@ impl HttpClient for Transport {
                 request.url().host_str().unwrap_or_default()
             ))),
         };
-        outcome.map_err(|error| carry(ErrorKind::Io, error))
+        outcome.map_err(|error| carry(ErrorKind::Io, self.scrubber.now().clean_error(error)))
     }
 }
 
-fn to_headers(map: &reqwest::header::HeaderMap) -> Headers {
+fn to_headers(map: &reqwest::header::HeaderMap, scrub: &Scrub) -> Headers {
     let mut headers = Headers::new();
     for (name, value) in map {
         // Metadata that others wrote may be of any bytes; ours is ASCII.
-        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let value = scrub.clean_header(name.as_str(), &String::from_utf8_lossy(value.as_bytes()));
         headers.insert(HeaderName::from(name.as_str().to_owned()), HeaderValue::from(value));
     }
     headers

@@ -74,7 +74,9 @@ impl KubeReporter {
     /// A client for the API server, from the pod's service account or a kubeconfig. It sends nothing yet.
     pub async fn connect(object: SessionObject) -> Result<Self, ConnectError> {
         tls::install();
-        let config = kube::Config::infer().await?;
+        let mut config = kube::Config::infer().await?;
+        // The proxy of the environment is the way to Azure; the API server is near, and an error would repeat the proxy's password.
+        config.proxy_url = None;
         Ok(Self::new(Client::try_from(config)?, object))
     }
 

@@ -62,16 +62,25 @@ fn refusal(message: String) -> Error {
     Error::with_message(ErrorKind::Credential, message)
 }
 
-/// What a federated credential must say for the token in `path` to be taken. None of it is a secret.
-pub(super) async fn claims(path: &Path) -> Option<String> {
+/// What a federated credential must say for a token to be taken. None of it is a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Claims {
+    pub(super) issuer: String,
+    pub(super) subject: String,
+    pub(super) audience: String,
+}
+
+/// What the token in `path` says, if it is one.
+pub(super) async fn claims(path: &Path) -> Option<Claims> {
     let token = tokio::fs::read_to_string(path).await.ok()?;
     let payload = URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?;
     let claims: serde_json::Value = serde_json::from_slice(&payload).ok()?;
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
     let audience = match &claims["aud"] {
-        serde_json::Value::Array(all) => all.first()?.as_str()?,
-        one => one.as_str()?,
+        serde_json::Value::Array(all) => text(all.first()?)?,
+        one => text(one)?,
     };
-    Some(format!("issuer {}, subject {} and audience {audience}", claims["iss"].as_str()?, claims["sub"].as_str()?))
+    Some(Claims { issuer: text(&claims["iss"])?, subject: text(&claims["sub"])?, audience })
 }
 
 #[cfg(test)]
@@ -104,16 +113,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn claims_of_a_token_are_shown_and_its_signature_is_not() {
+    async fn claims_of_a_token_are_read_without_its_signature() {
         let payload = URL_SAFE_NO_PAD.encode(
             r#"{"iss":"https://k3s.example.com","sub":"system:serviceaccount:cameras:blobferry-uploader","aud":["api://AzureADTokenExchange"]}"#,
         );
         let (_folder, path) = file(&format!("header.{payload}.signature"));
-        assert_eq!(
-            claims(&path).await.unwrap(),
-            "issuer https://k3s.example.com, subject system:serviceaccount:cameras:blobferry-uploader and audience \
-             api://AzureADTokenExchange"
-        );
+        let Claims { issuer, subject, audience } = claims(&path).await.unwrap();
+        assert_eq!(issuer, "https://k3s.example.com");
+        assert_eq!(subject, "system:serviceaccount:cameras:blobferry-uploader");
+        assert_eq!(audience, "api://AzureADTokenExchange");
         let (_folder, path) = file("hunter2");
         assert_eq!(claims(&path).await, None);
     }

@@ -1,9 +1,6 @@
 //! Reads the credential when it is needed and again when it may have changed.
 
-use std::{
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use azure_core::{
@@ -15,11 +12,12 @@ use azure_core::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Credential, CredentialSource, Named, Site, chain, connection_string::ConnectionString, folder, scrub::Scrub, token};
+use super::{Credential, CredentialSource, Named, Site, chain, connection_string::ConnectionString, folder, token};
 use crate::{
     azure::{
         AccountUrl, SettingsError,
         errors::{carried, carry},
+        scrub::Scrubber,
         transport::Transport,
     },
     blob::BlobError,
@@ -34,8 +32,8 @@ pub(in crate::azure) struct Keeper {
     source: CredentialSource,
     site: Site,
     kept: Mutex<Option<Kept>>,
-    /// Hides the secrets that were read last.
-    scrub: RwLock<Arc<Scrub>>,
+    /// Hides the secrets that were read last, in all that the transport receives too.
+    scrubber: Scrubber,
 }
 
 #[derive(Debug)]
@@ -50,7 +48,8 @@ struct Kept {
 
 impl Keeper {
     pub(in crate::azure) fn new(source: CredentialSource, url: AccountUrl, transport: Transport) -> Result<Self, SettingsError> {
-        Ok(Self { source, site: Site::new(url, transport)?, kept: Mutex::new(None), scrub: RwLock::default() })
+        let scrubber = transport.scrubber();
+        Ok(Self { source, site: Site::new(url, transport)?, kept: Mutex::new(None), scrubber })
     }
 
     /// The credential now. Requests that come while it is read wait for it.
@@ -95,18 +94,14 @@ impl Keeper {
     }
 
     async fn load(&self) -> Kept {
-        let mut keys = None;
+        let keys = match &self.source {
+            CredentialSource::Folder(path) => Some(folder::read(path).await),
+            _ => None,
+        };
+        // Before the first request that has one of them.
+        self.hide_secrets(keys.as_ref().and_then(|keys| keys.as_ref().ok()));
         let outcome = match &self.source {
-            CredentialSource::Folder(path) => match folder::read(path).await {
-                Ok(read) => {
-                    let named = folder::choose(path, &read);
-                    keys = Some(read);
-                    self.build(named).await
-                }
-                Err(error) => {
-                    Err(BlobError::Denied { message: format!("cannot read the credential in {}: {error}", path.display()) })
-                }
-            },
+            CredentialSource::Folder(path) => self.of_folder(path, keys.as_ref()).await,
             CredentialSource::ConnectionString(text) => {
                 self.build(ConnectionString::parse(text).map(ConnectionString::credential)).await
             }
@@ -117,24 +112,30 @@ impl Keeper {
             CredentialSource::WorkloadIdentity(variables) => chain::federated(variables, &self.site).await,
             CredentialSource::Chain(variables) => chain::find(variables, &self.site).await,
         };
-        let scrub = Arc::new(self.secrets(keys.as_ref()));
-        *self.scrub.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&scrub);
+        let outcome = outcome.map(Arc::new).map_err(|error| self.scrubber.now().clean_error(error));
         let now = Instant::now();
-        Kept { outcome: outcome.map(Arc::new).map_err(|error| scrub.clean_error(error)), keys, loaded: now, looked: now }
+        Kept { outcome, keys: keys.and_then(Result::ok), loaded: now, looked: now }
     }
 
-    /// What must not be shown.
-    fn secrets(&self, keys: Option<&folder::Keys>) -> Scrub {
-        match &self.source {
-            CredentialSource::Folder(_) => Scrub::of(keys.into_iter().flat_map(folder::secrets)),
-            CredentialSource::ConnectionString(text) | CredentialSource::SasToken(text) => Scrub::of([text.secret()]),
-            CredentialSource::AccountKey { key, .. } => Scrub::of([key.secret()]),
-            CredentialSource::WorkloadIdentity(variables) | CredentialSource::Chain(variables) => Scrub::of(variables.secrets()),
+    async fn of_folder(&self, path: &Path, keys: Option<&io::Result<folder::Keys>>) -> Result<Credential, BlobError> {
+        match keys {
+            Some(Ok(keys)) => self.build(folder::choose(path, keys)).await,
+            Some(Err(error)) => {
+                Err(BlobError::Denied { message: format!("cannot read the credential in {}: {error}", path.display()) })
+            }
+            None => Err(nothing()),
         }
     }
 
-    fn scrub(&self) -> Arc<Scrub> {
-        Arc::clone(&self.scrub.read().unwrap_or_else(PoisonError::into_inner))
+    fn hide_secrets(&self, keys: Option<&folder::Keys>) {
+        match &self.source {
+            CredentialSource::Folder(_) => self.scrubber.hide(keys.into_iter().flat_map(folder::secrets)),
+            CredentialSource::ConnectionString(text) | CredentialSource::SasToken(text) => self.scrubber.hide([text.secret()]),
+            CredentialSource::AccountKey { key, .. } => self.scrubber.hide([key.secret()]),
+            CredentialSource::WorkloadIdentity(variables) | CredentialSource::Chain(variables) => {
+                self.scrubber.hide(variables.secrets());
+            }
+        }
     }
 
     async fn build(&self, named: Result<Named, String>) -> Result<Credential, BlobError> {
@@ -155,13 +156,11 @@ pub(in crate::azure) struct Authorize(pub(in crate::azure) Arc<Keeper>);
 impl Policy for Authorize {
     async fn send(&self, ctx: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
         let credential = self.0.current().await.map_err(|error| carry(ErrorKind::Credential, error))?;
-        let scrub = self.0.scrub();
-        let response = credential.send(ctx, request, next).await.map_err(|error| {
+        credential.send(ctx, request, next).await.map_err(|error| {
             // The token of a request may have to be fetched anew.
             let ours = carried(&error).is_some() || *error.kind() != ErrorKind::Credential;
-            if ours { error } else { carry(ErrorKind::Credential, scrub.clean_error(token::sort("token", &error))) }
-        })?;
-        scrub.clean_response(response).await
+            if ours { error } else { carry(ErrorKind::Credential, self.0.scrubber.now().clean_error(token::sort("token", &error))) }
+        })
     }
 }
 

@@ -16,7 +16,7 @@ use azure_identity::{
 use super::{
     super::transport::Transport,
     Credential, Site,
-    assertion::{self, CertificateFile, TokenFile},
+    assertion::{self, CertificateFile, Claims, TokenFile},
 };
 use crate::{azure::errors::carried, blob::BlobError};
 
@@ -89,13 +89,25 @@ fn asserted<A: ClientAssertion + 'static>(
     Ok(ClientAssertionCredential::new(tenant, client, assertion, Some(options))?)
 }
 
-/// Adds to a refusal what the federated credential must say, as our token has it.
+/// Says what the federated credential must have, where Entra found none that fits.
 pub(super) async fn with_claims(error: BlobError, path: &std::path::Path) -> BlobError {
-    let BlobError::Denied { message } = error else { return error };
-    let Some(claims) = assertion::claims(path).await else { return BlobError::Denied { message } };
-    BlobError::Denied {
-        message: format!("{message}; this pod's token has {claims}: the identity's federated credential must name the same"),
+    match (error, assertion::claims(path).await) {
+        (BlobError::Denied { message }, Some(claims)) => BlobError::Denied { message: explain(message, &claims) },
+        (error, _) => error,
     }
+}
+
+/// What does not fit comes first, because a status has room for 200 characters.
+fn explain(message: String, claims: &Claims) -> String {
+    let (subject, issuer, audience) =
+        (format!("subject {}", claims.subject), format!("issuer {}", claims.issuer), format!("audience {}", claims.audience));
+    let (code, fields) = match message.find("AADSTS70021").and_then(|at| message.get(at..at + 12)) {
+        Some(code @ "AADSTS700211") => (code, [issuer, subject, audience]),
+        Some(code @ "AADSTS700212") => (code, [audience, subject, issuer]),
+        Some(code) => (code, [subject, issuer, audience]),
+        None => return message,
+    };
+    format!("workload identity: {code}: the federated credential needs {}", fields.join(", "))
 }
 
 /// Asks for a first token, so that a credential that does not work is known at once.
@@ -137,9 +149,12 @@ fn is_trouble(error: &azure_core::Error) -> bool {
     false
 }
 
-/// Entra's text up to the numbers that only its operators can use.
+/// Entra's text from its code on, or another's behind the library's, up to the numbers that only operators of Entra can use.
 fn first_line(error: &azure_core::Error) -> String {
     let text = error.to_string();
+    let behind = |(_, text)| text;
+    let text = text.split_once("Credential authentication failed. ").map_or(text.as_str(), behind);
+    let text = text.find("AADSTS").and_then(|start| text.get(start..)).unwrap_or(text);
     let text = text.split("To troubleshoot, visit").next().unwrap_or_default();
     let text = text.split("Trace ID").next().unwrap_or_default();
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect()
@@ -158,8 +173,23 @@ mod tests {
             if message == "environment: cannot connect to login.example.com: x"));
         let text = "failed. AADSTS7000215: Invalid client secret provided. Trace ID: 1 Correlation ID: 2\nTo troubleshoot, visit x";
         let refused = azure_core::Error::with_message(ErrorKind::Credential, text);
-        let message = "environment: failed. AADSTS7000215: Invalid client secret provided.".to_owned();
+        let message = "environment: AADSTS7000215: Invalid client secret provided.".to_owned();
         assert_eq!(sort("environment", &refused), BlobError::Denied { message });
+    }
+
+    #[test]
+    fn a_federated_credential_that_does_not_fit_is_told_what_it_needs_and_other_refusals_are_not() {
+        let claims = Claims { issuer: "https://k3s/".to_owned(), subject: "a:b".to_owned(), audience: "api://x".to_owned() };
+        for (code, needs) in [
+            ("AADSTS700211", "issuer https://k3s/, subject a:b, audience api://x"),
+            ("AADSTS700212", "audience api://x, subject a:b, issuer https://k3s/"),
+            ("AADSTS700213", "subject a:b, issuer https://k3s/, audience api://x"),
+        ] {
+            let message = format!("workload identity: {code}: No matching federated identity record found.");
+            assert_eq!(explain(message, &claims), format!("workload identity: {code}: the federated credential needs {needs}"));
+        }
+        let message = "workload identity: AADSTS700024: Client assertion is not within its valid time range.".to_owned();
+        assert_eq!(explain(message.clone(), &claims), message);
     }
 
     #[test]

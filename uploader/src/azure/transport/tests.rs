@@ -133,3 +133,42 @@ async fn redirects_are_answers_and_connections_are_used_again() {
     drop(transport);
     assert_eq!(server.await.unwrap(), 3);
 }
+
+/// Gives the addresses that are known at the moment.
+#[derive(Clone, Default)]
+struct Names(Arc<std::sync::Mutex<Vec<SocketAddr>>>);
+
+impl reqwest::dns::Resolve for Names {
+    fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let addresses = self.0.lock().unwrap().clone();
+        Box::pin(async move { Ok(Box::new(addresses.into_iter()) as reqwest::dns::Addrs) })
+    }
+}
+
+/// Answers one request with 201, and is gone.
+async fn answer_once(listener: TcpListener) {
+    let (mut socket, _) = listener.accept().await.unwrap();
+    let _ = socket.read(&mut [0; 4096]).await;
+    socket.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_host_that_has_moved_is_found_at_its_new_address_without_a_restart() {
+    let names = Names::default();
+    let builder = reqwest::Client::builder().no_proxy().dns_resolver(Arc::new(names.clone()));
+    let transport = Transport::build(builder, false).unwrap();
+    let (old, address) = listen().await;
+    let request = put(&format!("account.invalid:{}", address.port()), "comp=block", 5);
+    *names.0.lock().unwrap() = vec![address];
+    let server = tokio::spawn(answer_once(old));
+    assert!(transport.execute_request(&request).await.is_ok());
+    server.await.unwrap();
+    let error = failure(&transport, &request).await;
+    assert!(matches!(error, BlobError::Transient { .. }), "{error:?}");
+
+    let moved = SocketAddr::from(([127, 0, 0, 2], address.port()));
+    let server = tokio::spawn(answer_once(TcpListener::bind(moved).await.unwrap()));
+    *names.0.lock().unwrap() = vec![moved];
+    assert!(transport.execute_request(&request).await.is_ok());
+    server.await.unwrap();
+}

@@ -1,6 +1,8 @@
 //! Keeps secrets out of what is shown: a service, or a proxy in front of it, may answer with parts of the request.
 
-use azure_core::http::{AsyncRawResponse, headers::Headers};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 
 use crate::blob::BlobError;
@@ -10,6 +12,23 @@ const HIDDEN: &str = "(hidden)";
 const SHORTEST: usize = 6;
 /// What secrets follow in any text, whoever's they are. The last is how every signed token begins.
 const MARKERS: [&str; 7] = ["sig=", "AccountKey=", "client_secret=", "client_assertion=", "Bearer ", "SharedKey ", "eyJ"];
+
+/// What is hidden at the moment, for all who see replies. Replies are cleaned where they come in, before a library can log them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scrubber(Arc<RwLock<Arc<Scrub>>>);
+
+impl Scrubber {
+    /// Hides these texts too, for good: what was sent with a secret that is replaced now may still be answered.
+    pub(super) fn hide<'a>(&self, texts: impl IntoIterator<Item = &'a str>) {
+        let mut scrub = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *scrub = Arc::new(scrub.and(texts));
+    }
+
+    /// The secrets to hide now.
+    pub(super) fn now(&self) -> Arc<Scrub> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
 
 /// The secrets of one credential.
 #[derive(Default)]
@@ -23,11 +42,12 @@ impl std::fmt::Debug for Scrub {
 
 impl Scrub {
     /// Hides these texts, the secret parts of connection strings and SAS tokens among them, and what else follows a marker.
-    pub(super) fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut all: Vec<_> = texts.into_iter().flat_map(parts).flat_map(spellings).collect();
+    fn and<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut all = self.0.clone();
+        all.extend(texts.into_iter().flat_map(parts).flat_map(spellings));
         all.retain(|secret| secret.len() >= SHORTEST);
         // A secret may begin with another one.
-        all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        all.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         all.dedup();
         Self(all)
     }
@@ -47,19 +67,14 @@ impl Scrub {
         }
     }
 
-    /// A refusal of the service without secrets; other responses as they are.
-    pub(super) async fn clean_response(&self, response: AsyncRawResponse) -> azure_core::Result<AsyncRawResponse> {
-        let status = response.status();
-        if u16::from(status) < 400 {
-            return Ok(response);
-        }
-        let response = response.try_into_raw_response().await?;
-        let mut headers = Headers::new();
-        for (name, value) in response.headers().iter() {
-            headers.insert(name.clone(), self.clean(value.as_str()));
-        }
-        let body = self.clean(&String::from_utf8_lossy(response.body()));
-        Ok(AsyncRawResponse::from_bytes(status, headers, body.into_bytes()))
+    /// A header of a reply without secrets. An `ETag` and metadata must stay what they are, and no library shows them.
+    pub(super) fn clean_header(&self, name: &str, value: &str) -> String {
+        if name == "etag" || name.starts_with("x-ms-meta-") { value.to_owned() } else { self.clean(value) }
+    }
+
+    /// The body of a reply: without secrets if it is a refusal, whose text is shown.
+    pub(super) fn clean_body(&self, status: u16, body: Bytes) -> Bytes {
+        if status < 400 { body } else { self.clean(&String::from_utf8_lossy(&body)).into() }
     }
 }
 
@@ -106,8 +121,11 @@ mod tests {
 
     #[test]
     fn secrets_and_their_spellings_are_hidden_and_the_rest_stays() {
-        let scrub =
-            Scrub::of(["AccountName=truck;AccountKey=aHVudGVyMg==;EndpointSuffix=x", "?sv=1&sig=hun%2Bter2%3D", "cli~ent/secret"]);
+        let scrub = Scrub::default().and([
+            "AccountName=truck;AccountKey=aHVudGVyMg==;EndpointSuffix=x",
+            "?sv=1&sig=hun%2Bter2%3D",
+            "cli~ent/secret",
+        ]);
         for (text, clean) in [
             ("no aHVudGVyMg== here", "no (hidden) here"),
             ("no aHVudGVyMg%3D%3D here", "no (hidden) here"),
@@ -125,21 +143,27 @@ mod tests {
 
     #[test]
     fn short_and_empty_texts_hide_nothing() {
-        assert_eq!(Scrub::of(["", "a", "the"]).clean("the answer"), "the answer");
+        assert_eq!(Scrub::default().and(["", "a", "the"]).clean("the answer"), "the answer");
     }
 
-    #[tokio::test]
-    async fn a_refusal_is_cleaned_and_a_success_is_not_touched() {
-        let scrub = Scrub::of(["hunter22"]);
-        let response = |status: u16| {
-            let mut headers = Headers::new();
-            headers.insert("x-ms-error-code", "hunter22");
-            AsyncRawResponse::from_bytes(status.into(), headers, "hunter22")
-        };
-        let refusal = scrub.clean_response(response(403)).await.unwrap().try_into_raw_response().await.unwrap();
-        assert_eq!(refusal.body().as_ref(), b"(hidden)");
-        assert!(!format!("{refusal:?}{:?}", refusal.headers().iter().collect::<Vec<_>>()).contains("hunter22"));
-        let success = scrub.clean_response(response(200)).await.unwrap().try_into_raw_response().await.unwrap();
-        assert_eq!(success.body().as_ref(), b"hunter22");
+    #[test]
+    fn a_refusal_is_cleaned_and_what_a_success_is_for_is_not_touched() {
+        let scrub = Scrub::default().and(["hunter22"]);
+        let body = Bytes::from_static(b"hunter22");
+        assert_eq!(scrub.clean_body(403, body.clone()), "(hidden)");
+        assert_eq!(scrub.clean_body(200, body), "hunter22");
+        assert_eq!(scrub.clean_header("server", "x hunter22"), "x (hidden)");
+        assert_eq!(scrub.clean_header("etag", "hunter22"), "hunter22");
+        assert_eq!(scrub.clean_header("x-ms-meta-note", "eyJ hunter22"), "eyJ hunter22");
+    }
+
+    #[test]
+    fn all_who_share_a_scrubber_hide_each_secret_that_one_of_them_learned() {
+        let scrubber = Scrubber::default();
+        let shared = scrubber.clone();
+        scrubber.hide(["hunter22"]);
+        scrubber.hide(["hunter33", "hunter22"]);
+        assert_eq!(shared.now().clean("hunter22 hunter33 hunter44"), "(hidden) (hidden) hunter44");
+        assert_eq!(shared.now().0.len(), 2);
     }
 }
