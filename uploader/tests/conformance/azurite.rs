@@ -2,7 +2,9 @@
 
 use std::{
     env,
+    fs::File,
     net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, Weak},
     time::{Duration, Instant},
@@ -29,9 +31,10 @@ pub(crate) const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq
 /// A running program. Tests that run at the same time share one; it ends with the last of them.
 pub(crate) struct Process {
     child: Child,
+    arguments: Vec<String>,
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 static RUNNING: Mutex<Weak<Process>> = Mutex::new(Weak::new());
@@ -42,33 +45,57 @@ impl Process {
         if let Some(process) = running.upgrade() {
             return process;
         }
-        let process = Arc::new(Self::start(&[]));
+        let process = Arc::new(Self::start(&["--silent"], KEY));
         *running = Arc::downgrade(&process);
         process
     }
 
-    /// A program of one's own.
-    pub(crate) fn start(arguments: &[&str]) -> Self {
-        let program = env::var_os("BLOBFERRY_AZURITE").expect("set BLOBFERRY_AZURITE to the azurite-blob program");
+    /// A program of one's own, with `key` as the account's.
+    pub(crate) fn start(arguments: &[&str], key: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let child = Command::new(program)
-            .args(["--disableTelemetry", "--silent", "--blobHost", "127.0.0.1", "--blobPort", &address.port().to_string()])
-            .arg("--location")
-            .arg(folder.path())
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let process = Self { child, address, _folder: folder };
-        let start = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            assert!(start.elapsed() < Duration::from_mins(5), "Azurite does not answer on {address}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        process
+        let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Self { child: spawn(&arguments, address, folder.path(), key), arguments, address, folder }
     }
+
+    /// Ends it and starts it again, with what it holds and with another key.
+    pub(crate) fn restart(&mut self, key: &str) {
+        // It writes down what it holds when it is asked to end.
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap();
+        self.child = spawn(&self.arguments, self.address, self.folder.path(), key);
+    }
+
+    /// How many requests had `part` in their URL, unless it is silent.
+    pub(crate) fn requests(&self, part: &str) -> usize {
+        std::fs::read_to_string(self.folder.path().join(LOG)).unwrap().lines().filter(|line| line.contains(part)).count()
+    }
+}
+
+/// Where Azurite prints a line for each request.
+const LOG: &str = "requests.log";
+
+/// Returns when it answers.
+fn spawn(arguments: &[String], address: SocketAddr, folder: &Path, key: &str) -> Child {
+    let program = env::var_os("BLOBFERRY_AZURITE").expect("set BLOBFERRY_AZURITE to the azurite-blob program");
+    let log = File::options().create(true).append(true).open(folder.join(LOG)).unwrap();
+    let child = Command::new(program)
+        .args(["--disableTelemetry", "--blobHost", "127.0.0.1", "--blobPort", &address.port().to_string()])
+        .arg("--location")
+        .arg(folder)
+        .args(arguments)
+        .env("AZURITE_ACCOUNTS", format!("{ACCOUNT}:{key}"))
+        .stdin(Stdio::null())
+        .stdout(log)
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        assert!(start.elapsed() < Duration::from_mins(5), "Azurite does not answer on {address}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    child
 }
 
 impl Drop for Process {
@@ -124,11 +151,12 @@ pub(crate) fn account_sas(permissions: &str, types: &str) -> String {
 pub(crate) struct Sas<'a> {
     pub(crate) permissions: &'a str,
     pub(crate) end: &'a str,
+    pub(crate) key: &'a str,
 }
 
 impl Default for Sas<'_> {
     fn default() -> Self {
-        Self { permissions: "rw", end: "2099-01-01T00:00:00Z" }
+        Self { permissions: "rw", end: "2099-01-01T00:00:00Z", key: KEY }
     }
 }
 
@@ -137,21 +165,21 @@ impl Sas<'_> {
 
     /// For the account's blob service: <https://learn.microsoft.com/rest/api/storageservices/create-account-sas>.
     pub(crate) fn of_account(self, types: &str) -> String {
-        let Self { permissions, end } = self;
+        let Self { permissions, end, key } = self;
         let text = format!("{ACCOUNT}\n{permissions}\nb\n{types}\n\n{end}\n\nhttps,http\n{}\n", Self::VERSION);
-        Self::token(&text, &[("ss", "b"), ("srt", types), ("sp", permissions), ("se", end), ("spr", "https,http")])
+        Self::token(&text, key, &[("ss", "b"), ("srt", types), ("sp", permissions), ("se", end), ("spr", "https,http")])
     }
 
     /// For the blobs of one container: <https://learn.microsoft.com/rest/api/storageservices/create-service-sas>.
     pub(crate) fn of_container(self, container: &str) -> String {
-        let Self { permissions, end } = self;
+        let Self { permissions, end, key } = self;
         let resource = format!("/blob/{ACCOUNT}/{container}");
         let text = format!("{permissions}\n\n{end}\n{resource}\n\n\nhttps,http\n{}\nc\n\n\n\n\n\n", Self::VERSION);
-        Self::token(&text, &[("sr", "c"), ("sp", permissions), ("se", end), ("spr", "https,http")])
+        Self::token(&text, key, &[("sr", "c"), ("sp", permissions), ("se", end), ("spr", "https,http")])
     }
 
-    fn token(text: &str, fields: &[(&str, &str)]) -> String {
-        let signature = azure_core::hmac::hmac_sha256(text, &Secret::new(KEY)).unwrap();
+    fn token(text: &str, key: &str, fields: &[(&str, &str)]) -> String {
+        let signature = azure_core::hmac::hmac_sha256(text, &Secret::new(key.to_owned())).unwrap();
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.append_pair("sv", Self::VERSION).extend_pairs(fields).append_pair("sig", &signature).finish()
     }

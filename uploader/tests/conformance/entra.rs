@@ -1,196 +1,145 @@
-//! A service principal and a workload identity over TLS: a token service and Azurite, both with certificates of an authority of our own.
-//!
-//! Which authorities are trusted is a variable of the process, so the store runs in another process, which is this program again.
+//! A token service over TLS, which knows some credentials and how they stand.
 
 use std::{
-    env, fs,
-    path::Path,
-    process::Command,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use blobferry_uploader::{
-    azure::{AccountUrl, AzureSettings, AzureStore, CredentialSource, Variables},
-    blob::{BlobError, BlobStore as _, Condition, Properties},
-    formats::blob_name,
-};
-use bytes::Bytes;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::{
-    ServerConfig,
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
-};
-use tempfile::TempDir;
+use rustls::ServerConfig;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::azurite::{ACCOUNT, Process};
-
-const ACCOUNT_URL: &str = "BLOBFERRY_TEST_ACCOUNT_URL";
-const FOLDER: &str = "BLOBFERRY_TEST_CREDENTIALS";
-const SECRET: &str = "hunter2";
-
-/// An authority, and the certificate and key of this machine.
-struct Certificates {
-    folder: TempDir,
-    server: ServerConfig,
+/// How a credential stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Valid,
+    Expired,
 }
 
-fn certificates() -> Certificates {
-    let folder = tempfile::tempdir().unwrap();
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
-    let certificate = certificate.signed_by(&key, &authority).unwrap();
-    fs::write(folder.path().join("authority.pem"), authority.pem()).unwrap();
-    fs::write(folder.path().join("certificate.pem"), certificate.pem()).unwrap();
-    fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let server = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
-    Certificates { folder, server }
+/// A running service.
+#[derive(Clone)]
+pub(crate) struct Entra {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
 }
 
-/// A token as Azurite wants it; it does not check the signature.
-fn token() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+#[derive(Default)]
+struct State {
+    /// By client secret, thumbprint of a certificate, or subject of a token.
+    known: HashMap<String, Standing>,
+    /// Requests by client id.
+    requests: HashMap<String, usize>,
+}
+
+impl Entra {
+    pub(crate) async fn start(tls: Arc<ServerConfig>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let entra = Self { address: listener.local_addr().unwrap(), state: Arc::default() };
+        let (acceptor, shared) = (TlsAcceptor::from(tls), entra.clone());
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let (acceptor, shared) = (acceptor.clone(), shared.clone());
+                tokio::spawn(async move {
+                    let Ok(mut socket) = acceptor.accept(socket).await else { return };
+                    let mut request = Vec::new();
+                    while !String::from_utf8_lossy(&request).contains("scope=") {
+                        if socket.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                            return;
+                        }
+                    }
+                    let request = String::from_utf8_lossy(&request);
+                    let (status, body) = shared.answer(request.split("\r\n\r\n").nth(1).unwrap_or_default());
+                    let reply = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+                    let _ = socket.write_all(reply.as_bytes()).await;
+                    let _ = socket.shutdown().await;
+                });
+            }
+        });
+        entra
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://localhost:{}", self.address.port())
+    }
+
+    /// Sets how a credential stands; `None` is one that nobody knows.
+    pub(crate) fn set(&self, credential: &str, standing: Option<Standing>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match standing {
+            Some(standing) => state.known.insert(credential.to_owned(), standing),
+            None => state.known.remove(credential),
+        };
+    }
+
+    /// How many requests a client has sent.
+    pub(crate) fn requests(&self, client: &str) -> usize {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).requests.get(client).copied().unwrap_or_default()
+    }
+
+    fn answer(&self, form: &str) -> (&'static str, String) {
+        let form: HashMap<_, _> = url::form_urlencoded::parse(form.as_bytes()).into_owned().collect();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state.requests.entry(form["client_id"].clone()).or_default() += 1;
+        let (credential, refusals) = shown(&form);
+        let refusal = match state.known.get(&credential) {
+            Some(Standing::Valid) => {
+                let lifetime = if form["client_id"].ends_with(SHORT) { SHORT_LIFE } else { LIFE };
+                let seconds = lifetime.as_secs();
+                let token = access_token(i64::try_from(seconds).unwrap());
+                let reply = format!(r#"{{"token_type":"Bearer","expires_in":{seconds},"access_token":"{token}"}}"#);
+                return ("200 OK", reply);
+            }
+            Some(Standing::Expired) => refusals[1],
+            None => refusals[0],
+        };
+        ("401 Unauthorized", format!(r#"{{"error":"invalid_client","error_description":"{refusal} Trace ID: 1"}}"#))
+    }
+}
+
+/// Which credential a request has, and what the real service says to one that it does not know or that has expired.
+fn shown(form: &HashMap<String, String>) -> (String, [&'static str; 2]) {
+    if let Some(secret) = form.get("client_secret") {
+        let unknown = "AADSTS7000215: Invalid client secret provided.";
+        return (secret.clone(), [unknown, "AADSTS7000222: The provided client secret keys for app 'app' are expired."]);
+    }
+    let assertion = form["client_assertion"].split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap_or_default());
+    let parts: Vec<serde_json::Value> = assertion.take(2).map(|part| serde_json::from_slice(&part).unwrap_or_default()).collect();
+    if let Some(thumbprint) = parts[0]["x5t#S256"].as_str() {
+        let unknown =
+            "AADSTS700027: The certificate with identifier used to sign the client assertion is not registered on application.";
+        let expired = "AADSTS700027: Client assertion contains an invalid signature. [Reason - The key used is expired.]";
+        return (thumbprint.to_owned(), [unknown, expired]);
+    }
+    let unknown = "AADSTS700213: No matching federated identity record found for presented assertion subject.";
+    let subject = parts[1]["sub"].as_str().unwrap_or_default().to_owned();
+    (subject, [unknown, "AADSTS700024: Client assertion is not within its valid time range."])
+}
+
+/// How long a token holds.
+pub(crate) const LIFE: Duration = Duration::from_hours(1);
+/// How the names of clients end whose tokens hold for a shorter time, so that a renewal can be waited for.
+pub(crate) const SHORT: &str = "-short";
+const SHORT_LIFE: Duration = Duration::from_secs(3);
+
+/// A token as Azurite wants it, which ends in so many seconds; it does not check the signature.
+pub(crate) fn access_token(seconds: i64) -> String {
+    let now = jiff::Timestamp::now().as_second();
     let claims = format!(
         r#"{{"aud":"https://storage.azure.com","iss":"https://sts.windows.net/tenant/","iat":{now},"nbf":{},"exp":{}}}"#,
         now - 60,
-        now + 3600
+        now + seconds
     );
+    signed(&claims)
+}
+
+/// A token that says `claims`, without a signature that holds.
+pub(crate) fn signed(claims: &str) -> String {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
-    format!("{}.{}.{}", part(r#"{"alg":"HS256","typ":"JWT"}"#), part(&claims), part("signature"))
-}
-
-/// Gives a token to whoever knows the secret; the URL of the service.
-async fn token_service(config: ServerConfig) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let Ok(mut socket) = acceptor.accept(socket).await else { continue };
-            let mut request = vec![0; 8192];
-            let mut length = 0;
-            while !String::from_utf8_lossy(&request[..length]).contains("scope=") {
-                length += socket.read(&mut request[length..]).await.unwrap();
-            }
-            let request = String::from_utf8_lossy(&request[..length]);
-            let (status, body) = if request.starts_with("POST /tenant/oauth2/v2.0/token") && request.contains(SECRET) {
-                ("200 OK", format!(r#"{{"token_type":"Bearer","expires_in":3600,"access_token":"{}"}}"#, token()))
-            } else {
-                let error = "AADSTS7000215: Invalid client secret provided. Trace ID: 1";
-                ("401 Unauthorized", format!(r#"{{"error_codes":[7000215],"error_description":"{error}"}}"#))
-            };
-            let reply = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
-            socket.write_all(reply.as_bytes()).await.unwrap();
-            let _ = socket.shutdown().await;
-        }
-    });
-    url
-}
-
-fn secret_folder(authority_url: &str, secret: &str) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let keys = [("TENANT_ID", "tenant"), ("CLIENT_ID", "client"), ("CLIENT_SECRET", secret), ("AUTHORITY_HOST", authority_url)];
-    for (key, value) in keys {
-        fs::write(folder.path().join(format!("AZURE_{key}")), value).unwrap();
-    }
-    folder
-}
-
-/// What a store does in a process that trusts `authority`: what it printed.
-async fn run_store(azurite: &Process, authority: &Path, credentials: &Path) -> String {
-    run_store_with(azurite, authority, credentials, &[]).await
-}
-
-async fn run_store_with(azurite: &Process, authority: &Path, credentials: &Path, variables: &[(&str, &str)]) -> String {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", "entra::store_of_another_test", "--ignored", "--nocapture"]);
-    command.env("SSL_CERT_FILE", authority).env_remove("SSL_CERT_DIR").env(FOLDER, credentials);
-    command.env(ACCOUNT_URL, format!("https://{}/{ACCOUNT}", azurite.address)).envs(variables.iter().copied());
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
-}
-
-async fn use_store() -> Result<(), BlobError> {
-    let account_url = AccountUrl::parse(&env::var(ACCOUNT_URL).unwrap()).unwrap();
-    let credential = match env::var("AZURE_FEDERATED_TOKEN_FILE") {
-        Ok(_) => CredentialSource::WorkloadIdentity(Variables::of_process()),
-        Err(_) => CredentialSource::Folder(env::var_os(FOLDER).unwrap().into()),
-    };
-    let container = format!("c{}", uuid::Uuid::new_v4().simple());
-    let settings = AzureSettings { account_url, container, prefix: String::new(), credential };
-    let store = AzureStore::new(settings).unwrap();
-    store.prepare().await?;
-    let name = blob_name("", "20261121", "s", b"a").unwrap();
-    let crc64 = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, b"x");
-    store.put_blob(&name, Bytes::from_static(b"x"), crc64, &Condition::Absent, &Properties::default()).await?;
-    assert_eq!(store.look(&name).await?.unwrap().size, 1);
-    Ok(())
-}
-
-#[tokio::test]
-#[ignore = "runs in the process that the other test starts; on its own it has nothing to do"]
-async fn store_of_another_test() {
-    if env::var_os(ACCOUNT_URL).is_some() {
-        println!("outcome: {:?}", use_store().await);
-    }
-}
-
-#[tokio::test]
-#[ignore = "needs Azurite: set BLOBFERRY_AZURITE to its azurite-blob program"]
-async fn a_workload_identity_writes_over_tls_with_the_token_of_its_file() {
-    let certificates = certificates();
-    let path = |file: &str| certificates.folder.path().join(file);
-    let (certificate, key) = (path("certificate.pem"), path("key.pem"));
-    let arguments = ["--oauth", "basic", "--cert", certificate.to_str().unwrap(), "--key", key.to_str().unwrap()];
-    let azurite = Process::start(&arguments);
-    let entra = token_service(certificates.server.clone()).await;
-    for (token, expected) in [(SECRET, "outcome: Ok(())"), ("strange", "workload identity: ")] {
-        fs::write(path("token"), token).unwrap();
-        let file = path("token");
-        let variables = [
-            ("AZURE_TENANT_ID", "tenant"),
-            ("AZURE_CLIENT_ID", "client"),
-            ("AZURE_AUTHORITY_HOST", entra.as_str()),
-            ("AZURE_FEDERATED_TOKEN_FILE", file.to_str().unwrap()),
-        ];
-        let outcome = run_store_with(&azurite, &path("authority.pem"), certificates.folder.path(), &variables).await;
-        assert!(outcome.contains(expected) && outcome.contains("Denied") == (token != SECRET), "{outcome}");
-    }
-}
-
-#[tokio::test]
-#[ignore = "needs Azurite: set BLOBFERRY_AZURITE to its azurite-blob program"]
-async fn a_service_principal_writes_over_tls_if_its_secret_and_the_certificates_are_right() {
-    let certificates = certificates();
-    let path = |file: &str| certificates.folder.path().join(file);
-    let (certificate, key) = (path("certificate.pem"), path("key.pem"));
-    let arguments = ["--oauth", "basic", "--cert", certificate.to_str().unwrap(), "--key", key.to_str().unwrap()];
-    let azurite = Process::start(&arguments);
-    let entra = token_service(certificates.server.clone()).await;
-    let (right, wrong) = (secret_folder(&entra, SECRET), secret_folder(&entra, "wrong-secret"));
-
-    let outcome = run_store(&azurite, &path("authority.pem"), right.path()).await;
-    assert!(outcome.contains("outcome: Ok(())"), "{outcome}");
-
-    let outcome = run_store(&azurite, &path("authority.pem"), wrong.path()).await;
-    assert!(outcome.contains("Denied") && outcome.contains("AADSTS7000215: Invalid client secret provided."), "{outcome}");
-    assert!(!outcome.contains("wrong-secret"), "{outcome}");
-
-    let stranger = self::certificates();
-    let outcome = run_store(&azurite, &stranger.folder.path().join("authority.pem"), right.path()).await;
-    assert!(
-        outcome.contains("Transient") && outcome.contains("cannot connect to localhost: invalid peer certificate"),
-        "{outcome}"
-    );
+    format!("{}.{}.{}", part(r#"{"alg":"RS256","typ":"JWT"}"#), part(claims), part("signature"))
 }

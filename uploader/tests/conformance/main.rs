@@ -7,12 +7,18 @@
 
 mod azurite;
 mod backend;
+#[path = "../support/certificates.rs"]
+mod certificates;
+mod child;
 mod credentials;
 mod entra;
 mod failures;
+mod front;
 mod limits;
+mod network;
 mod server;
 mod suite;
+mod table;
 
 /// A test on the service in memory, one on the project's blob server and one on Azurite for each function of the suite.
 macro_rules! suite {

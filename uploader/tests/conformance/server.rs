@@ -20,16 +20,21 @@ pub(crate) struct Server {
     store: AzureStore,
 }
 
+/// A store of the container, with the right key.
+pub(crate) fn store_at(account_url: &str) -> AzureStore {
+    let account_url = AccountUrl::parse(account_url).unwrap();
+    let credential = CredentialSource::AccountKey { account: Some(ACCOUNT.to_owned()), key: Secret::new(KEY) };
+    AzureStore::new(AzureSettings { account_url, container: CONTAINER.to_owned(), prefix: String::new(), credential }).unwrap()
+}
+
 impl Backend for Server {
     type Store = AzureStore;
 
     async fn start_without_container() -> Self {
         let settings = Settings { key: Some(AccountKey::new(KEY).unwrap()), ..Settings::default() };
         let server = BlobServer::start(settings).await.unwrap();
-        let account_url = AccountUrl::parse(&server.account_url()).unwrap();
-        let credential = CredentialSource::AccountKey { account: Some(ACCOUNT.to_owned()), key: Secret::new(KEY) };
-        let settings = AzureSettings { account_url, container: CONTAINER.to_owned(), prefix: String::new(), credential };
-        Self { server, store: AzureStore::new(settings).unwrap() }
+        let store = store_at(&server.account_url());
+        Self { server, store }
     }
 
     fn store(&self) -> &AzureStore {

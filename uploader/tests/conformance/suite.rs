@@ -305,6 +305,9 @@ pub(crate) async fn blocks_with_ids_of_another_length_stand_in_the_way<B: Backen
 pub(crate) async fn every_odd_name_is_stored_as_it_is<B: Backend>() {
     let backend = B::start().await;
     let store = backend.store();
+    let before = name("x").as_str().chars().count() - 1;
+    let longest = "ü".repeat(1024 - before);
+    let deepest = ["d"; 250].join("/");
     let odd = [
         " leading and trailing ",
         "%",
@@ -337,6 +340,11 @@ pub(crate) async fn every_odd_name_is_stored_as_it_is<B: Backend>() {
         ".hidden",
         "comp=block",
         "a;b",
+        "CASE",
+        "case",
+        "folder/with/file",
+        &longest,
+        &deepest,
     ];
     for file in odd {
         put(store, &name(file), file, ABSENT).await.unwrap_or_else(|error| panic!("{file}: {error}"));
