@@ -19,6 +19,8 @@ pub const SOURCE_REACHABLE: &str = "SourceReachable";
 pub const DESTINATION_REACHABLE: &str = "DestinationReachable";
 /// Everything that the last scan saw is uploaded.
 pub const CAUGHT_UP: &str = "CaughtUp";
+/// The session is over by itself; present only then.
+pub const COMPLETE: &str = "Complete";
 
 /// Longest message that the schema takes.
 pub const MESSAGE_LIMIT: usize = 1024;

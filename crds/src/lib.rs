@@ -17,9 +17,10 @@ pub mod tls;
 
 pub use quantity::{Quantity, QuantityError};
 pub use session::{
-    AccessTier, ActiveFile, Activity, AzureBlob, Check, DEFAULT_MOUNT_OPTIONS, DeletionPolicy, Destination, FileProblem, NfsSource,
-    Overwrite, Phase, PodResources, PodSecurity, PodTemplate, Progress, PvcSource, Retention, SecretReference, Source, Staging,
-    StagingMode, Transfer, UploadSession, UploadSessionSpec, UploadSessionStatus, Watch, WorkloadIdentity,
+    AccessTier, ActiveFile, Activity, AzureBlob, Check, Completion, DEFAULT_MOUNT_OPTIONS, DeletionPolicy, Destination,
+    FileProblem, NfsSource, Overwrite, Phase, PodResources, PodSecurity, PodTemplate, Progress, PvcSource, Retention,
+    SecretReference, Source, Staging, StagingMode, Transfer, UploadSession, UploadSessionSpec, UploadSessionStatus, Watch,
+    WorkloadIdentity,
 };
 pub use text_duration::{DurationError, TextDuration};
 

@@ -23,6 +23,11 @@ pub const DATE_PREFIX_ANNOTATION: &str = "blobferry.io/date-prefix";
 pub const SPEC_HASH_ANNOTATION: &str = "blobferry.io/spec-hash";
 /// Annotation of a pod with the folders that it works in, so that another session waits even when this one's object is gone.
 pub const AREA_ANNOTATION: &str = "blobferry.io/area";
+/// Annotation of a pod whose uploader only drains or releases; one that watches has none.
+pub const MODE_ANNOTATION: &str = "blobferry.io/mode";
+
+/// Finalizer of sessions whose claimed files are seen to before they go.
+pub const FINALIZER: &str = "blobferry.io/claimed-files";
 
 /// Field manager of the operator.
 pub const OPERATOR_MANAGER: &str = "blobferry-operator";
@@ -175,6 +180,9 @@ pub struct TerminationMessage {
     pub session_uid: String,
     /// `watch`, `drain` or `release`.
     pub mode: String,
+    /// The session's `runToken` when it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_token: Option<String>,
     /// `CamelCase` reason for a condition.
     pub reason: String,
     /// Sentence that a person can act on.

@@ -4,6 +4,7 @@
 //! each with a message that says what to write instead. Rules about immutability stand on the parent of a field, because a rule
 //! on the field itself is bypassed by removing the field first.
 
+mod completion;
 mod destination;
 mod pod;
 mod source;
@@ -15,6 +16,9 @@ mod workload_identity;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::TextDuration;
+
+pub use completion::Completion;
 pub use destination::{AccessTier, AzureBlob, Destination, Overwrite, SecretReference};
 pub use pod::{PodResources, PodSecurity, PodTemplate};
 pub use source::{DEFAULT_MOUNT_OPTIONS, NfsSource, PvcSource, Source};
@@ -66,7 +70,8 @@ pub struct UploadSessionSpec {
     #[serde(default)]
     pub suspend: bool,
 
-    /// A value that was not there before has files that were set aside tried again. Any text of at most 128 characters, like a date.
+    /// A value that was not there before has files that were set aside tried again, and starts a Completed session again. Any text of at
+    /// most 128 characters, like a date.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub run_token: Option<String>,
@@ -93,9 +98,25 @@ pub struct UploadSessionSpec {
     #[serde(default)]
     pub retention: Retention,
 
+    /// When the session is over by itself. Without it the uploader watches until the session is suspended or deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion: Option<Completion>,
+
+    /// Seconds after its completion at which a Completed session is deleted; never if absent. A tool that keeps manifests applied would
+    /// make it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 315_360_000))]
+    pub ttl_seconds_after_finished: Option<u32>,
+
     /// What happens to the uploader and the files when the session is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
+
+    /// How long Drain and Release may take, 1s to 8760h; what is left then stays on the share, as with Stop. May be changed while the session
+    /// is being deleted.
+    #[serde(default = "drain_timeout")]
+    #[x_kube(validation = Rule::new(r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('8760h')").message("drainTimeout is a duration from 1s to 8760h, like 1h"))]
+    pub drain_timeout: TextDuration,
 
     /// How the uploader's pod is made.
     #[serde(default)]
@@ -108,4 +129,12 @@ pub enum DeletionPolicy {
     /// The uploader stops at once. Files stay on the share for a later session of the same name.
     #[default]
     Stop,
+    /// Claimed files are uploaded first, and no others; the session's object stays until then.
+    Drain,
+    /// Claimed files that are not in Azure are given back to the incoming folder first; the session's object stays until then.
+    Release,
+}
+
+fn drain_timeout() -> TextDuration {
+    "1h".into()
 }

@@ -55,6 +55,12 @@ impl CallError {
         self.answer().is_some_and(kube::core::Status::is_not_found)
     }
 
+    /// Nothing can be made in a namespace that is being deleted.
+    pub fn is_of_ending_namespace(&self) -> bool {
+        let causes = self.answer().and_then(|status| status.details.as_ref()).map(|details| details.causes.as_slice());
+        causes.unwrap_or_default().iter().any(|cause| cause.reason == "NamespaceTerminating")
+    }
+
     /// The words of an API server that refused what was sent, and will refuse it again until something else changes.
     pub fn refusal(&self) -> Option<&str> {
         self.answer().filter(|status| matches!(status.code, 400 | 403 | 422)).map(|status| status.message.as_str())
@@ -99,6 +105,18 @@ pub async fn delete<K: Object>(api: &Api<K>, name: &str, uid: &str, grace: Optio
     let params = DeleteParams { preconditions, grace_period_seconds: grace, ..DeleteParams::background() };
     match call(format!("delete {} {name}", K::kind(&())), api.delete(name, &params)).await {
         Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Deletes `object` if it still is what was read; that it has changed meanwhile is a conflict, that it is gone is success.
+pub async fn delete_version<K: Object>(api: &Api<K>, object: &K) -> Result<(), CallError> {
+    let meta = object.meta();
+    let name = meta.name.as_deref().unwrap_or_default();
+    let preconditions = Some(Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() });
+    let params = DeleteParams { preconditions, ..DeleteParams::background() };
+    match call(format!("delete {} {name}", K::kind(&())), api.delete(name, &params)).await {
+        Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),
     }
 }

@@ -8,7 +8,10 @@ use crate::settings::{HostRule, Network, NfsRule, Settings};
 
 /// Runs one uploader pod for each `UploadSession` of the cluster.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(
+    version,
+    after_help = "With `uninstall` as the first argument it lets go of all sessions, before the operator is removed for good."
+)]
 pub struct Args {
     /// Image of the uploader.
     #[arg(long, env = "BLOBFERRY_UPLOADER_IMAGE")]

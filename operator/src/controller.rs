@@ -13,7 +13,7 @@ use kube::{
         Controller, PredicateConfig, WatchStreamExt,
         controller::{Action, Config},
         events::{Event, EventType},
-        reflector::{self, store::Writer},
+        reflector::{self, ObjectRef, store::Writer},
         watcher,
     },
 };
@@ -26,7 +26,9 @@ use crate::{
     context::Context,
     metrics::{Metrics, PassOutcome, show_sessions},
     pods::{Pods, slim},
-    predicates, report,
+    predicates,
+    reconcile::apply::release_object,
+    report,
     sessions::{Guarded, Sessions},
     settings::Settings,
     sweep,
@@ -71,14 +73,14 @@ impl Operator {
         let reader = sessions.as_reader();
         let client = context.client.clone();
         let controller = Controller::for_stream(watch_sessions(client.clone(), sessions, Arc::clone(&context)), reader)
-            .owns_stream(watch_pods(client, pods, Arc::clone(&context)))
+            .watches_stream(watch_pods(client, pods, Arc::clone(&context)), |pod| session_of(&pod))
             .with_config(Config::default().concurrency(CONCURRENCY))
             .graceful_shutdown_on(stop)
             .run(pass, |session, error, context| retry(&session, error, &context), Arc::clone(&context))
             .for_each(|result| async { report::outcome(result) });
         context.sweeper.mark_everything();
         let sweeps = async {
-            if context.sessions.wait_until_ready().await {
+            if context.sessions.wait_until_ready().await && context.pods.wait_until_ready().await {
                 sweep::run(&context).await;
             }
         };
@@ -143,6 +145,12 @@ fn watch_pods(client: Client, writer: Writer<Pod>, context: Arc<Context>) -> imp
         .predicate_filter(kube::runtime::predicates::resource_version, PredicateConfig::default())
 }
 
+/// The session for which `pod` was made, by its label: not every pod has an owner.
+fn session_of(pod: &Pod) -> Option<ObjectRef<Guarded>> {
+    let name = pod.labels().get(names::SESSION_LABEL)?;
+    Some(ObjectRef::new(name).within(&pod.namespace()?))
+}
+
 async fn pass(session: Arc<Guarded>, context: Arc<Context>) -> Result<Action, CallError> {
     if !context.pods.wait_until_ready().await {
         return Ok(Action::requeue(AFTER_CONFLICT));
@@ -160,7 +168,7 @@ async fn pass(session: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Ca
         }
         Err(unreadable) => {
             tell_unreadable(unreadable, &context).await;
-            (Ok(Action::await_change()), PassOutcome::Unreadable)
+            (let_go_unreadable(unreadable, &context).await, PassOutcome::Unreadable)
         }
     };
     context.metrics.passed(outcome, begun.elapsed());
@@ -181,6 +189,15 @@ fn retry(session: &Guarded, error: &CallError, context: &Context) -> Action {
         failures = it.failures;
     });
     Action::requeue(backoff::delay(failures, rand::random()))
+}
+
+/// A session that nobody can read cannot be drained; its deletion must not wait for a person.
+async fn let_go_unreadable(session: &InvalidObject, context: &Context) -> Result<Action, CallError> {
+    let held = session.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == names::FINALIZER);
+    if held && session.metadata.deletion_timestamp.is_some() {
+        release_object(&session.metadata, &context.client).await?;
+    }
+    Ok(Action::await_change())
 }
 
 /// One session that cannot be read keeps no other waiting.

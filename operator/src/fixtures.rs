@@ -1,12 +1,15 @@
 //! (test) Sessions as production sees them: minimal YAML, read by the resource's own types.
 
-use blobferry_crds::UploadSession;
-use k8s_openapi::api::core::v1::Pod;
+use blobferry_crds::{UploadSession, names};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 use serde_norway::{Mapping, Value};
 
 use crate::{
     backoff::Attempts,
-    reconcile::{Observed, assess::patience, build::uploader_pod, observe::last_report, pod_state::Slot, validate::validate},
+    reconcile::{
+        Observed, assess::patience, build::uploader_pod, completion::completed, ending, observe::last_report, pod_state::Slot,
+        validate::validate,
+    },
     settings::{Network, Settings},
 };
 
@@ -42,6 +45,14 @@ fn merge(base: &mut Mapping, more: Mapping) {
             (_, value) => drop(base.insert(key, value)),
         }
     }
+}
+
+/// A session that was deleted at `time` and that our finalizer holds.
+pub(crate) fn deleted(spec: &str, time: &str) -> UploadSession {
+    let mut session = session(spec);
+    session.metadata.deletion_timestamp = Some(Time(time.parse().unwrap()));
+    session.metadata.finalizers = Some(vec![names::FINALIZER.into()]);
+    session
 }
 
 /// A session with an inline NFS source, which [`settings`] allow.
@@ -89,6 +100,17 @@ pub(crate) fn running(since: &str) -> String {
     )
 }
 
+/// What the uploader of a session says when it is over.
+pub(crate) const COMPLETED: &str = r#"{"result":"Completed","sessionUID":"6f7e0b0c-0000-4000-8000-000000000001","mode":"watch","reason":"CompletedWithLeftovers","message":"everything is uploaded: 7 files so far; on the share are left: 1 set aside"}"#;
+
+/// Status of a pod whose uploader ended with exit code 0 and this account.
+pub(crate) fn succeeded(account: &str) -> String {
+    format!(
+        "{{phase: Succeeded, conditions: [{{type: PodScheduled, status: 'True'}}], containerStatuses: [{{name: uploader, image: '', imageID: \
+         '', ready: false, restartCount: 0, state: {{terminated: {{exitCode: 0, reason: Completed, message: '{account}'}}}}}}]}}"
+    )
+}
+
 /// Lets the uploader of `session` have reported `progress` at `time`.
 pub(crate) fn report(session: &mut UploadSession, time: &str, progress: &str) {
     let status = session.status.get_or_insert_default();
@@ -105,8 +127,12 @@ pub(crate) const ALL_WELL: &str = "checks: [{type: source, ok: true, reason: Mou
 /// What is observed of `session` at [`now`] when its pod is `pod`.
 pub(crate) fn observed(session: &UploadSession, pod: Option<&Pod>) -> Observed {
     let uid = session.metadata.uid.as_deref().unwrap();
+    let slot = pod.map_or(Slot::Empty, |pod| Slot::of(pod, session.metadata.name.as_deref().unwrap(), uid));
+    let ending = ending::of(session, &slot, None);
     Observed {
-        slot: pod.map_or(Slot::Empty, |pod| Slot::of(pod, session.metadata.name.as_deref().unwrap(), uid)),
+        completed: completed(session, &slot).filter(|_| ending.is_none()),
+        ending,
+        slot,
         creations: Attempts::default(),
         node: None,
         look: None,

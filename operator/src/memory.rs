@@ -22,6 +22,8 @@ pub struct Recollection {
     pub failures: u32,
     /// The last look at the events of a pod that does not start.
     pub look: Option<Look>,
+    /// Since when the last pod of a deleted session cannot be made.
+    pub blocked_since: Option<Timestamp>,
     /// When the rights of a silent uploader may be looked at again.
     pub rights_due: Option<Timestamp>,
 }

@@ -91,7 +91,7 @@ pub fn show_sessions(meter: &Meter, sessions: Sessions) {
         .with_description("Sessions by phase")
         .with_callback(move |observer| {
             let found = sessions.phases();
-            for phase in [Some(Phase::Pending), Some(Phase::Running), Some(Phase::Suspended), Some(Phase::Failed), None] {
+            for phase in PHASES {
                 let count = found.iter().filter(|found| **found == phase).count();
                 observer.observe(count as u64, &[KeyValue::new("phase", label(phase))]);
             }
@@ -99,11 +99,23 @@ pub fn show_sessions(meter: &Meter, sessions: Sessions) {
         .build();
 }
 
+const PHASES: [Option<Phase>; 7] = [
+    Some(Phase::Pending),
+    Some(Phase::Running),
+    Some(Phase::Suspended),
+    Some(Phase::Draining),
+    Some(Phase::Completed),
+    Some(Phase::Failed),
+    None,
+];
+
 fn label(phase: Option<Phase>) -> &'static str {
     match phase {
         Some(Phase::Pending) => "pending",
         Some(Phase::Running) => "running",
         Some(Phase::Suspended) => "suspended",
+        Some(Phase::Draining) => "draining",
+        Some(Phase::Completed) => "completed",
         Some(Phase::Failed) => "failed",
         None => "unknown",
     }

@@ -97,6 +97,15 @@ impl Cluster {
         self.context.pods.note(&event);
     }
 
+    /// The watch shows that no pod is there any more.
+    pub(crate) fn loses_pods(&mut self) {
+        for pod in self.context.pods.watched() {
+            let event = Event::Delete(Pod::clone(&pod));
+            self.pods.apply_watcher_event(&event);
+            self.context.pods.note(&event);
+        }
+    }
+
     /// The call `line` is answered like this from now on. Else reading finds nothing and writing works.
     pub(crate) fn answers(&self, line: &str, code: u16, body: Value) {
         self.answers.lock().unwrap().insert(line.to_owned(), (code, body));

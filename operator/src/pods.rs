@@ -17,7 +17,10 @@ use kube::{
     },
 };
 
-use crate::reconcile::area::{Area, Claimant, Occupant, Rival, rival};
+use crate::reconcile::{
+    area::{Area, Claimant, Occupant, Rival, rival},
+    pod_state::has_succeeded,
+};
 
 /// The watch shows a created pod within this time, or the entry is wrong.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -66,6 +69,11 @@ impl Pods {
     pub async fn wait_until_ready(&self) -> bool {
         let _alone = self.waits_first.lock().await;
         self.watched.wait_until_ready().await.is_ok()
+    }
+
+    /// All pods that the watch shows.
+    pub fn watched(&self) -> Vec<Arc<Pod>> {
+        self.watched.state()
     }
 
     fn lock(&self) -> MutexGuard<'_, Claims> {
@@ -145,7 +153,11 @@ impl Claims {
                 None => fresh.shown = pod.uid(),
             }
         }
-        self.occupied.insert(key(pod), occupant);
+        if has_succeeded(pod, &occupant.session_uid) {
+            self.occupied.remove(&key(pod));
+        } else {
+            self.occupied.insert(key(pod), occupant);
+        }
     }
 }
 

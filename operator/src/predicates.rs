@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use blobferry_crds::{UploadSession, names};
 use kube::ResourceExt;
 
-use crate::sessions::Guarded;
+use crate::{reconcile::ending::is_held, sessions::Guarded};
 
 /// The hash of what wakes the reconciler; equal hashes mean that nothing happened that it must look at.
 pub fn waking(session: &Guarded) -> Option<u64> {
@@ -21,6 +21,7 @@ pub fn waking(session: &Guarded) -> Option<u64> {
 fn hash_session(session: &UploadSession, hasher: &mut DefaultHasher) {
     session.metadata.generation.hash(hasher);
     session.metadata.deletion_timestamp.is_some().hash(hasher);
+    is_held(session).hash(hasher);
     for annotation in [names::SESSION_NAME_ANNOTATION, names::DATE_PREFIX_ANNOTATION] {
         session.annotations().get(annotation).hash(hasher);
     }
@@ -74,6 +75,13 @@ mod tests {
     #[test]
     fn a_change_of_meaning_wakes() {
         assert!(wakes(|session| session.metadata.generation = Some(2)));
+    }
+
+    #[test]
+    fn deletion_and_our_finalizer_wake() {
+        assert!(wakes(|session| session.metadata.deletion_timestamp = session.metadata.creation_timestamp.clone()));
+        assert!(wakes(|session| session.metadata.finalizers = Some(vec![names::FINALIZER.into()])));
+        assert!(!wakes(|session| session.metadata.finalizers = Some(vec!["example.com/other".into()])));
     }
 
     #[test]

@@ -8,7 +8,9 @@ pub mod apply;
 pub mod area;
 pub mod assess;
 pub mod build;
+pub mod completion;
 pub mod diagnose;
+pub mod ending;
 pub mod federation;
 pub mod identity;
 pub mod notices;
@@ -49,15 +51,20 @@ impl Refusal {
 
 /// Brings the cluster one step nearer to what `session` means.
 pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestamp) -> Result<Action, CallError> {
-    if session.metadata.deletion_timestamp.is_some() {
+    if ending::is_let_go(session) {
         return Ok(Action::await_change());
     }
-    let valid = validate::validate(session, &context.settings);
     let observed = observe::observe(session, context, now).await;
+    let session = &*apply::finalize(session, &observed.slot, context).await?;
+    let valid = validate::validate(session, &context.settings);
     let plan = apply::reserve(plan::plan(&valid, &observed, now), &valid, context, now);
-    let outcome = apply::apply(&plan, &valid, &observed, context, now).await?;
+    let outcome = apply::apply(&plan, session, &valid, &observed, context, now).await?;
     let case = assess::Case { session, valid: &valid, observed: &observed, plan: &plan, outcome: &outcome, now };
     context.tell(session, notices::of_action(&case)).await;
+    if outcome == apply::Outcome::Gone {
+        return Ok(Action::await_change());
+    }
+    apply::remember_blocked(&case, context);
     let assessment = assess::assess(&case);
     let status = status::compute(&case, &assessment);
     publish::publish(&case, &status, context).await?;

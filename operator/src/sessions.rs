@@ -15,6 +15,7 @@ use kube::{
 use crate::{
     reconcile::{
         area::{Claimant, ShareKey},
+        ending::may_hold_folders,
         validate::validate,
     },
     settings::Settings,
@@ -76,13 +77,12 @@ impl Sessions {
             .collect()
     }
 
-    /// Sessions that may want the folders of `me`: on its share, allowed and not suspended.
+    /// Sessions that may want the folders of `me`: on its share, allowed and with something to do there.
     pub fn claimants(&self, me: &Claimant, settings: &Settings) -> Vec<Claimant> {
         self.all()
             .filter_map(|session| {
                 let session = session.0.as_ref().ok()?;
-                let wanted =
-                    session.metadata.deletion_timestamp.is_none() && !session.spec.suspend && is_on(session, &me.area.share);
+                let wanted = may_hold_folders(session) && is_on(session, &me.area.share);
                 wanted.then(|| validate(session, settings).ok()).flatten()
             })
             .map(|session| session.claimant())

@@ -1,4 +1,5 @@
-//! Removes what no garbage collector removes: volumes of sessions that are gone, and the rights of namespaces without sessions.
+//! Removes what no garbage collector removes: volumes of sessions that are gone, their claims and pods if they have no owner, and the
+//! rights of namespaces without sessions.
 //!
 //! It is level-triggered: a pass compares what exists with what is wanted. Everything is looked at once at the start; later, what
 //! deleted sessions leave behind. What fails stays dirty for the next pass.
@@ -9,9 +10,9 @@ use std::{
     time::Duration,
 };
 
-use blobferry_crds::{UploadSession, names};
+use blobferry_crds::{DeletionPolicy, UploadSession, names};
 use k8s_openapi::api::{
-    core::v1::{PersistentVolume, ServiceAccount},
+    core::v1::{PersistentVolume, Pod, ServiceAccount},
     rbac::v1::RoleBinding,
 };
 use kube::{Api, ResourceExt, api::ListParams};
@@ -22,8 +23,9 @@ use crate::{
     api::{self, CallError},
     context::Context,
     reconcile::{
-        apply::{remove_rights, update_rights},
+        apply::{remove_claim, remove_rights, update_rights},
         build::is_managed,
+        pod_state::controller,
     },
     sessions::Guarded,
 };
@@ -41,8 +43,8 @@ pub struct Sweeper {
 struct Dirty {
     /// Every namespace and every volume.
     everything: bool,
-    /// Volumes.
-    volumes: bool,
+    /// Volumes, and pods without an owner.
+    children: bool,
     /// Namespaces that may have lost their last session, or an account.
     namespaces: BTreeSet<String>,
 }
@@ -57,7 +59,7 @@ impl Sweeper {
     pub fn mark_deleted(&self, session: &Guarded) {
         let spec = session.0.as_ref().ok().map(|session| &session.spec);
         self.mark(|dirty| {
-            dirty.volumes |= spec.is_none_or(|spec| spec.source.nfs.is_some());
+            dirty.children |= spec.is_none_or(|spec| spec.source.nfs.is_some() || spec.deletion_policy != DeletionPolicy::Stop);
             dirty.namespaces.extend(session.namespace());
         });
     }
@@ -74,7 +76,7 @@ impl Sweeper {
     fn give_back(&self, dirty: Dirty) {
         self.mark(|now| {
             now.everything |= dirty.everything;
-            now.volumes |= dirty.volumes;
+            now.children |= dirty.children;
             now.namespaces.extend(dirty.namespaces);
         });
     }
@@ -109,7 +111,8 @@ async fn sweep(dirty: &Dirty, context: &Context) -> Result<(), CallError> {
     for namespace in &namespaces {
         sweep_rights(namespace, context).await?;
     }
-    if dirty.everything || dirty.volumes {
+    if dirty.everything || dirty.children {
+        sweep_pods(context).await?;
         sweep_volumes(context).await?;
     }
     Ok(())
@@ -139,6 +142,22 @@ async fn sweep_rights(namespace: &str, context: &Context) -> Result<(), CallErro
     Ok(())
 }
 
+/// Pods without an owner are left when somebody has taken our finalizer away, or the operator was stopped right before it could.
+async fn sweep_pods(context: &Context) -> Result<(), CallError> {
+    let sessions = context.sessions.uids();
+    for pod in context.pods.watched().iter().filter(|pod| pod.metadata.deletion_timestamp.is_none() && controller(pod).is_none()) {
+        let label = |name: &str| pod.labels().get(name).map(String::as_str);
+        let (Some(uid), Some(namespace)) = (label(names::SESSION_UID_LABEL), pod.namespace()) else { continue };
+        if sessions.contains(uid) || lives(context, &namespace, label(names::SESSION_LABEL).unwrap_or_default(), uid).await? {
+            continue;
+        }
+        info!(namespace, pod = pod.name_any(), "removing the pod of a session that is gone");
+        let pods: Api<Pod> = api::namespaced(&context.client, &namespace);
+        api::delete(&pods, &pod.name_any(), &pod.uid().unwrap_or_default(), None).await?;
+    }
+    Ok(())
+}
+
 /// Volumes are listed before sessions are asked for, so that no volume is younger than what is known of sessions.
 async fn sweep_volumes(context: &Context) -> Result<(), CallError> {
     let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
@@ -153,6 +172,7 @@ async fn sweep_volumes(context: &Context) -> Result<(), CallError> {
             continue;
         }
         info!(volume = volume.name_any(), "removing the volume of a session that is gone");
+        remove_claim(namespace, uid, context).await?;
         api::delete(&volumes, &volume.name_any(), &volume.uid().unwrap_or_default(), None).await?;
     }
     Ok(())

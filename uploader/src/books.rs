@@ -143,13 +143,14 @@ impl Books {
         [self.table.summary().counts.oldest_ctime, self.schedule.claimed().oldest].into_iter().flatten().min()
     }
 
-    /// What the end of the run depends on; `scanned` if the incoming folder must have been seen.
-    pub fn standing(&mut self, scanned: bool) -> Standing {
+    /// What the end of the run depends on; `scanned` if the incoming folder must have been seen. A `runToken` that is new has files that
+    /// were set aside tried again: until that is done, the run is not over.
+    pub fn standing(&mut self, scanned: bool, run_token: Option<&str>) -> Standing {
         let counts = self.table.summary().counts;
         let claimed = self.schedule.claimed();
         Standing {
             incoming: counts.waiting.saturating_sub(counts.held),
-            claimed: claimed.waiting + claimed.retrying + self.ledger.active() + self.ledger.left.files,
+            claimed: claimed.waiting + claimed.retrying + self.ledger.active() + self.ledger.left.files + self.shelf.due(run_token),
             known: self.ledger.adopted && (!scanned || self.ledger.last_scan.is_some()),
             passes: self.ledger.passes,
         }

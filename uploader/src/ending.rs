@@ -22,6 +22,8 @@ const NAMED: usize = 5;
 pub struct Conclusion {
     /// For the termination message and the exit code.
     pub result: TerminationResult,
+    /// The `runToken` of then.
+    pub run_token: Option<String>,
     /// `CamelCase` reason.
     pub reason: String,
     /// What was done and what is left.
@@ -33,7 +35,7 @@ pub struct Conclusion {
 pub struct Standing {
     /// Files in the incoming folder that wait and can be taken.
     pub incoming: u64,
-    /// Claimed files that are not settled.
+    /// Claimed files that are not settled, and those set aside that are to be tried again.
     pub claimed: u64,
     /// True once all claimed files are known, and (when watching) the incoming folder was seen.
     pub known: bool,
@@ -66,10 +68,11 @@ pub async fn conclusion<E: Edges>(session: &Session<E>) -> Conclusion {
     let (mode, mut rest) = (session.rules.mode, Rest::default());
     loop {
         tokio::time::sleep(LOOK).await;
-        let standing = session.books().standing(mode == Mode::Watch);
-        if rest.observe(mode, &standing, session.live().idle_timeout, Instant::now()) {
+        let live = session.live();
+        let standing = session.books().standing(mode == Mode::Watch, live.run_token.as_deref());
+        if rest.observe(mode, &standing, live.idle_timeout, Instant::now()) {
             let progress = session.books().progress();
-            return conclude(mode, &progress);
+            return Conclusion { run_token: live.run_token, ..conclude(mode, &progress) };
         }
     }
 }
@@ -88,7 +91,8 @@ fn conclude(mode: Mode, progress: &Progress) -> Conclusion {
         _ => "Released",
     };
     let left = if left.is_empty() { left } else { format!("; on the share are left: {left}") };
-    Conclusion { result, reason: reason.into(), message: format!("{done}: {} files so far{left}", progress.files_uploaded) }
+    let message = format!("{done}: {} files so far{left}", progress.files_uploaded);
+    Conclusion { result, run_token: None, reason: reason.into(), message }
 }
 
 /// What stays on the share, in words.

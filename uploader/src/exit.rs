@@ -107,6 +107,7 @@ pub fn refuse(error: &clap::Error, variable: impl Fn(&str) -> Option<String>) ->
         result: TerminationResult::Failed,
         session_uid: variable(variables::SESSION_UID).unwrap_or_default(),
         mode: variable(variables::MODE).unwrap_or_else(|| "watch".into()),
+        run_token: None,
         reason: "InvalidArguments".into(),
         message: one_line(&error.to_string()),
     };

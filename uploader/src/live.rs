@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blobferry_crds::{TextDuration, UploadSessionSpec};
+use blobferry_crds::UploadSessionSpec;
 
 use crate::args::Settings;
 
@@ -47,9 +47,8 @@ impl Live {
 
     /// What the spec of the session's object says; `None` if a part of it cannot be read.
     pub fn follow(spec: &serde_json::Value, generation: Option<i64>) -> Option<Self> {
-        let idle = spec.pointer("/completion/idleTimeout").and_then(serde_json::Value::as_str);
-        let idle_timeout = idle.map(|text| TextDuration::from(text).parse()).transpose().ok()?;
         let spec: UploadSessionSpec = serde_json::from_value(spec.clone()).ok()?;
+        let idle_timeout = spec.completion.and_then(|completion| completion.idle_timeout);
         let bandwidth_limit = spec.transfer.bandwidth_limit.map(|limit| limit.bytes()).transpose().ok()?;
         Some(Self {
             generation,
@@ -59,7 +58,7 @@ impl Live {
             bandwidth_limit,
             collect_interval: spec.retention.interval.parse().ok()?,
             keep_completed_for: spec.retention.keep_completed_for.parse().ok()?,
-            idle_timeout,
+            idle_timeout: idle_timeout.map(|timeout| timeout.parse()).transpose().ok()?,
             run_token: spec.run_token,
         })
     }

@@ -75,12 +75,12 @@ fn failure(error: &anyhow::Error) -> Conclusion {
         None if error.is::<SessionGone>() => "SessionGone",
         None => "Failed",
     };
-    Conclusion { result: TerminationResult::Failed, reason: reason.to_owned(), message: format!("{error:#}") }
+    Conclusion { result: TerminationResult::Failed, reason: reason.to_owned(), run_token: None, message: format!("{error:#}") }
 }
 
 fn last_message(session_uid: String, mode: Mode, conclusion: Conclusion) -> TerminationMessage {
-    let Conclusion { result, reason, message } = conclusion;
-    TerminationMessage { result, session_uid, mode: mode.to_string(), reason, message }
+    let Conclusion { result, run_token, reason, message } = conclusion;
+    TerminationMessage { result, session_uid, mode: mode.to_string(), run_token, reason, message }
 }
 
 /// Runs the session until it is over.

@@ -60,6 +60,15 @@ pub struct UploadSessionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
 
+    /// When the session was completed; absent while it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+
+    /// The runToken of the run that completed the session; another one in the spec starts it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub completed_run_token: Option<String>,
+
     /// What is true of the session now. Written by the operator.
     #[serde(default)]
     #[schemars(length(max = 16))]
@@ -84,6 +93,10 @@ pub enum Phase {
     Running,
     /// Stopped by `suspend`.
     Suspended,
+    /// Deleted; claimed files are uploaded or given back before it goes.
+    Draining,
+    /// Everything is uploaded and nothing more is expected.
+    Completed,
     /// A person has to change something.
     Failed,
 }

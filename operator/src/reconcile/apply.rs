@@ -1,11 +1,13 @@
 //! (I/O out) Carries out a plan. Children are made by POST under fixed names, which is the lock: of two operators one gets 409 and
 //! looks again.
 
+mod departure;
 mod rights;
 mod volumes;
 
 use std::time::Duration;
 
+use blobferry_crds::UploadSession;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -23,7 +25,9 @@ use crate::{
     backoff::Failure,
     context::Context,
 };
+pub use departure::{finalize, release_object, remember_blocked};
 pub use rights::{remove_rights, update_rights};
+pub use volumes::remove_claim;
 
 /// What came of a plan.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +38,8 @@ pub enum Outcome {
     Created(String, String),
     /// The pod is being deleted.
     Deleted,
+    /// The session's object is deleted.
+    Gone,
     /// A child cannot be made; the next attempt comes after the wait.
     Failed(Failure, Duration),
 }
@@ -66,6 +72,9 @@ impl Halt {
     /// A refusal of the API server in its own words; every other failure is tried again as it is.
     fn refused(reason: &'static str, error: CallError) -> Self {
         match error.refusal() {
+            Some(words) if error.is_of_ending_namespace() => {
+                Self::Failed(Failure { reason: NAMESPACE_ENDING, message: format!("The API server says: {words}") })
+            }
             Some(words) => Self::Failed(Failure { reason, message: format!("The API server says: {words}") }),
             None => Self::Call(error),
         }
@@ -75,7 +84,9 @@ impl Halt {
 /// Reason of everything that was found under one of our names and is not ours.
 pub const NAME_TAKEN: &str = "NameTaken";
 /// Reason of what is on its way.
-const STARTING: &str = "Starting";
+pub const STARTING: &str = "Starting";
+/// Reason of everything that cannot be made because its namespace is being deleted.
+pub const NAMESPACE_ENDING: &str = "NamespaceEnding";
 /// How long rights that were found in order are not looked at again.
 const RIGHTS_PAUSE: Duration = Duration::from_mins(5);
 
@@ -93,12 +104,15 @@ pub fn reserve(plan: Plan, session: &Result<ValidSession, Refusal>, context: &Co
 /// Does what `plan` says, one step.
 pub async fn apply(
     plan: &Plan,
+    object: &UploadSession,
     session: &Result<ValidSession, Refusal>,
     observed: &Observed,
     context: &Context,
     now: Timestamp,
 ) -> Result<Outcome, CallError> {
     match (plan, session, &observed.slot) {
+        (Plan::Expire, _, _) => departure::expire(object, context).await,
+        (Plan::LetGo(_), _, slot) => departure::let_go(object, slot, context).await,
         (Plan::Create, Ok(session), _) => create(session, context, now).await,
         (Plan::Stop(reason), _, Slot::Ours(_)) => stop(*reason, observed, context, None).await,
         (Plan::ForceDelete, _, Slot::Ours(_)) => stop(StopReason::Lost, observed, context, Some(0)).await,

@@ -9,7 +9,9 @@ use super::{
     Observed, Refusal,
     apply::{NAME_TAKEN, Outcome},
     area::Rival,
+    completion::Completed,
     diagnose::{Cause, diagnose},
+    ending::{Ending, Mode},
     observe::LOOK_AFTER,
     plan::{Plan, STUCK_AFTER, StopReason, Wait},
     pod_state::{Slot, Stage, UploaderPod},
@@ -113,18 +115,24 @@ pub fn assess(case: &Case<'_>) -> Assessment {
         (Outcome::Failed(failure, wait), _) => {
             troubled(lasting_if(failure.reason == NAME_TAKEN), failure.reason, &failure.message).after(*wait)
         }
-        (_, Err(refusal)) => troubled(Trouble::Lasting, refusal.reason, &refusal.message),
+        (_, Err(refusal)) if case.observed.completed.is_none() => troubled(Trouble::Lasting, refusal.reason, &refusal.message),
         _ => by_plan(case),
     };
-    if suspended && assessment.trouble != Trouble::Lasting {
+    if suspended && assessment.trouble != Trouble::Lasting && case.observed.completed.is_none() {
         assessment.phase = Phase::Suspended;
     }
     assessment.next_look.get_or_insert(FALLBACK_LOOK);
-    assessment
+    match &case.observed.ending {
+        Some(ending) => assessment.of_ending(ending, Mode::of(case.session), case.now),
+        None => assessment,
+    }
 }
 
 fn by_plan(case: &Case<'_>) -> Assessment {
     let observed = case.observed;
+    if let Some(completed) = &observed.completed {
+        return finished(completed, case.now);
+    }
     match (case.plan, &observed.slot) {
         (Plan::Rest, _) => Assessment {
             phase: Phase::Suspended,
@@ -139,6 +147,14 @@ fn by_plan(case: &Case<'_>) -> Assessment {
         (Plan::Stop(StopReason::Changed), _) => {
             passing("Replacing", "The session was changed: its pod is being replaced by one with the new settings.")
         }
+        (Plan::Stop(StopReason::Ending), _) => {
+            let (reason, done) = fate(Mode::of(case.session));
+            let message = format!("The session is deleted: its pod is replaced by one by which claimed files are {done}.");
+            passing(reason, &message)
+        }
+        (Plan::Stop(StopReason::Again), _) => {
+            passing("Restarting", "The session was completed and is started again because of its new runToken.")
+        }
         (Plan::Stop(_), Slot::Ours(pod)) => caused(&diagnose(pod, observed)),
         (Plan::ForceDelete, _) => {
             passing("NodeLost", "The pod's node is gone or does not answer: the pod is removed, a new one follows.")
@@ -146,6 +162,16 @@ fn by_plan(case: &Case<'_>) -> Assessment {
         (Plan::Wait(wait), slot) => waiting(case, wait, slot),
         _ => passing("Starting", "The uploader's pod was created."),
     }
+}
+
+fn finished(completed: &Completed, now: Timestamp) -> Assessment {
+    Assessment {
+        phase: Phase::Completed,
+        ready: Verdict::True,
+        trouble: Trouble::None,
+        ..passing(&completed.reason, &completed.message)
+    }
+    .maybe_after(completed.expires.map(|expires| until(expires, now)))
 }
 
 fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
@@ -266,7 +292,29 @@ fn troubled(trouble: Trouble, reason: &str, message: &str) -> Assessment {
     }
 }
 
+/// What becomes of claimed files in a mode.
+fn fate(mode: Mode) -> (&'static str, &'static str) {
+    match mode {
+        Mode::Release => ("Releasing", "given back"),
+        _ => ("Draining", "uploaded"),
+    }
+}
+
 impl Assessment {
+    /// A session that is deleted is never ready: what its uploader does well is to end it.
+    fn of_ending(self, ending: &Ending, mode: Mode, now: Timestamp) -> Self {
+        let due = until(ending.next_change(), now);
+        let next_look = self.next_look.map(|look| look.min(due));
+        let phase = if self.trouble == Trouble::Lasting { Phase::Failed } else { Phase::Draining };
+        if self.ready != Verdict::True {
+            return Self { phase, next_look, ..self };
+        }
+        let (reason, done) = fate(mode);
+        let deadline = ending.deadline.strftime("%Y-%m-%d %H:%M:%S");
+        let message = format!("The session is deleted: claimed files are {done} first, until {deadline} UTC at the latest.");
+        Self { phase, next_look, hearing: self.hearing, ready: Verdict::False, ..passing(reason, &message) }
+    }
+
     fn after(self, wait: Duration) -> Self {
         self.maybe_after(Some(wait))
     }

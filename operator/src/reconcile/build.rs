@@ -18,4 +18,4 @@ pub use meta::{is_managed, managed_labels, pod_name, volume_name};
 pub use pod::uploader_pod;
 pub use spec_hash::spec_hash;
 pub use volume::{volume, volume_differs};
-pub use volume_claim::volume_claim;
+pub use volume_claim::{is_claim_of, volume_claim};

@@ -12,6 +12,7 @@ use super::{
     apply::Outcome,
     assess::Case,
     diagnose::diagnose,
+    ending::{End, Mode},
     plan::{Plan, StopReason},
     pod_state::Slot,
 };
@@ -22,6 +23,11 @@ const NOTE_LIMIT: usize = 1000;
 pub fn of_action(case: &Case<'_>) -> Option<Event> {
     match (case.outcome, case.plan, &case.observed.slot) {
         (Outcome::Created(name, _), _, _) => {
+            let mode = Mode::of(case.session);
+            if mode != Mode::Watch {
+                let text = format!("Created the pod {name} to {} claimed files before the session goes.", verb(mode));
+                return Some(event(EventType::Normal, "Draining", "CreatePod", &text));
+            }
             let resumed = case.session.status.as_ref().is_some_and(|status| status.phase == Some(Phase::Suspended));
             let (reason, why) =
                 if resumed { ("Resumed", " because the session is not suspended any more") } else { ("UploaderCreated", "") };
@@ -32,6 +38,10 @@ pub fn of_action(case: &Case<'_>) -> Option<Event> {
             let (type_, reason, why) = match reason {
                 StopReason::Suspended => (EventType::Normal, "Suspended", "the session is suspended".to_owned()),
                 StopReason::Changed => (EventType::Normal, "UploaderReplaced", "the session was changed".to_owned()),
+                StopReason::Ending => (EventType::Normal, "Draining", "the session is deleted".to_owned()),
+                StopReason::Again => {
+                    (EventType::Normal, "StartedAgain", "the session is to run again with its new runToken".to_owned())
+                }
                 StopReason::Refused => (EventType::Warning, "UploaderStopped", "the session may not run".to_owned()),
                 StopReason::Lost => {
                     let found = diagnose(pod, case.observed);
@@ -39,6 +49,11 @@ pub fn of_action(case: &Case<'_>) -> Option<Event> {
                 }
             };
             Some(event(type_, reason, "DeletePod", &format!("Deleted the pod {name} because {why}.")))
+        }
+        (Outcome::Gone, Plan::LetGo(end), _) => of_end(end, case),
+        (Outcome::Gone, Plan::Expire, _) => {
+            let text = "Deleted the session because it was completed for as long as spec.ttlSecondsAfterFinished says.";
+            Some(event(EventType::Normal, "Expired", "DeleteSession", text))
         }
         (Outcome::Deleted, Plan::ForceDelete, Slot::Ours(pod)) => {
             let node = pod.node.as_deref().unwrap_or_default();
@@ -49,6 +64,29 @@ pub fn of_action(case: &Case<'_>) -> Option<Event> {
     }
 }
 
+/// How a deleted session ended, unless there was nothing to do.
+fn of_end(end: &End, case: &Case<'_>) -> Option<Event> {
+    let mode = Mode::of(case.session);
+    let given_up = |why: &str| {
+        let text = format!("Claimed files stay on the share for a later session of the same sessionName: {why}");
+        Some(event(EventType::Warning, "DrainGivenUp", "LetGo", &text))
+    };
+    match end {
+        End::Nothing => None,
+        End::Done(words) => {
+            Some(event(EventType::Normal, if mode == Mode::Release { "Released" } else { "Drained" }, "LetGo", words))
+        }
+        End::TimedOut => given_up("spec.drainTimeout is over."),
+        End::NamespaceEnding => given_up("the namespace is being deleted."),
+        End::Refused(why) => given_up(why),
+        End::Blocked(why) => given_up(&format!("the last pod could not be made. {why}")),
+    }
+}
+
+fn verb(mode: Mode) -> &'static str {
+    if mode == Mode::Release { "give back" } else { "upload" }
+}
+
 /// What is newly true, once `status` is written: a session that works again, or one that does not and why.
 pub fn of_change(case: &Case<'_>, status: &UploadSessionStatus) -> Option<Event> {
     let old = case.session.status.as_ref().and_then(|status| ready(&status.conditions));
@@ -57,7 +95,7 @@ pub fn of_change(case: &Case<'_>, status: &UploadSessionStatus) -> Option<Event>
         return None;
     }
     match new.status.as_str() {
-        "True" if new.reason == "Running" => Some(event(EventType::Normal, "Running", "Report", &new.message)),
+        "True" if new.reason != "Suspended" => Some(event(EventType::Normal, &new.reason, "Report", &new.message)),
         "True" => None,
         _ if is_passage(&new.reason) => None,
         _ => Some(event(EventType::Warning, &new.reason, "Report", &new.message)),
@@ -66,7 +104,9 @@ pub fn of_change(case: &Case<'_>, status: &UploadSessionStatus) -> Option<Event>
 
 /// Reasons that every healthy session passes through, or that an action has already told.
 fn is_passage(reason: &str) -> bool {
-    const PASSAGES: [&str; 11] = [
+    const PASSAGES: [&str; 13] = [
+        "Draining",
+        "Releasing",
         "Starting",
         "Scheduling",
         "ContainerCreating",

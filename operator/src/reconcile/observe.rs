@@ -9,6 +9,8 @@ use tracing::warn;
 use super::{
     assess::patience,
     build::pod_name,
+    completion::{Completed, completed},
+    ending::{self, Ending},
     plan::{NodeHealth, is_overdue},
     pod_state::{Slot, Stage, UploaderPod},
 };
@@ -24,6 +26,10 @@ use crate::{
 pub struct Observed {
     /// Who has the name of the session's pod.
     pub slot: Slot,
+    /// How the session came to its end, if it has.
+    pub completed: Option<Completed>,
+    /// What is known of the session's ending, if it is deleted.
+    pub ending: Option<Ending>,
     /// Pods that were created so far.
     pub creations: Attempts,
     /// Health of the node of a pod that does not end.
@@ -55,7 +61,10 @@ pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp)
         _ => (None, None),
     };
     let recollection = context.memory.recall(&uid);
+    let ending = ending::of(session, &slot, recollection.blocked_since);
     Observed {
+        completed: completed(session, &slot).filter(|_| ending.is_none()),
+        ending,
         slot,
         creations: recollection.creations,
         node,

@@ -8,7 +8,8 @@ use super::{
     Observed, Refusal,
     area::Rival,
     build::spec_hash,
-    pod_state::{Slot, Stage, UploaderPod},
+    ending::{End, end},
+    pod_state::{Slot, UploaderPod},
     validate::ValidSession,
 };
 
@@ -20,6 +21,12 @@ pub const STUCK_AFTER: Duration = Duration::from_mins(5);
 pub enum Plan {
     /// No pod, and none is wanted.
     Rest,
+    /// The session is over; its pod stays for its log.
+    Finished,
+    /// The session was over for long enough: delete its object.
+    Expire,
+    /// The session is deleted, and nothing holds its object any more.
+    LetGo(End),
     /// Make a pod.
     Create,
     /// The pod is as it should be.
@@ -41,6 +48,10 @@ pub enum StopReason {
     Refused,
     /// The session means something else now.
     Changed,
+    /// The session was over and is to run again.
+    Again,
+    /// The session is deleted, and an uploader that sees to claimed files follows.
+    Ending,
     /// The pod failed or ended.
     Lost,
 }
@@ -73,6 +84,13 @@ pub enum NodeHealth {
 
 /// Decides what to do, given what the session means (or why it means nothing) and what is there.
 pub fn plan(session: &Result<ValidSession, Refusal>, observed: &Observed, now: Timestamp) -> Plan {
+    if let Some(end) = end(session, observed, now) {
+        return Plan::LetGo(end);
+    }
+    if let Some(completed) = &observed.completed {
+        let expired = completed.expires.is_some_and(|expires| expires <= now);
+        return if expired { Plan::Expire } else { Plan::Finished };
+    }
     let pod = match &observed.slot {
         Slot::Ours(pod) => pod,
         Slot::Empty | Slot::Previous | Slot::Foreign => return without_pod(session, observed, now),
@@ -83,11 +101,18 @@ pub fn plan(session: &Result<ValidSession, Refusal>, observed: &Observed, now: T
     match session {
         Err(_) => Plan::Stop(StopReason::Refused),
         Ok(session) if session.suspend => Plan::Stop(StopReason::Suspended),
-        Ok(session) if pod.spec_hash.as_deref() != Some(spec_hash(session).as_str()) => Plan::Stop(StopReason::Changed),
-        Ok(_) if !is_finished(pod) => Plan::Keep,
+        Ok(session) if pod.mode != session.mode => Plan::Stop(StopReason::Ending),
+        Ok(_) if pod.success().is_some() => Plan::Stop(StopReason::Again),
+        Ok(session) if differs(pod, session) => Plan::Stop(StopReason::Changed),
+        Ok(_) if !pod.has_ended() => Plan::Keep,
         Ok(_) if observed.creations.is_due(now) => Plan::Stop(StopReason::Lost),
         Ok(_) => Plan::Wait(Wait::Backoff),
     }
+}
+
+/// Whether `pod` was made for something else than `session` means now.
+fn differs(pod: &UploaderPod, session: &ValidSession) -> bool {
+    pod.owned != session.owns || pod.spec_hash.as_deref() != Some(spec_hash(session).as_str())
 }
 
 fn without_pod(session: &Result<ValidSession, Refusal>, observed: &Observed, now: Timestamp) -> Plan {
@@ -112,10 +137,6 @@ fn ending(deadline: Timestamp, node: Option<NodeHealth>, now: Timestamp) -> Plan
 /// Whether a pod that should have been gone at `deadline` is worth a look at its node.
 pub fn is_overdue(deadline: Timestamp, now: Timestamp) -> bool {
     now >= deadline + STUCK_AFTER
-}
-
-fn is_finished(pod: &UploaderPod) -> bool {
-    matches!(pod.stage, Stage::Finished(..))
 }
 
 #[cfg(test)]
@@ -183,6 +204,50 @@ mod tests {
     }
 
     #[test]
+    fn deleted_session_gets_its_pod_anew_in_another_mode_also_when_it_is_suspended() {
+        let session = fixtures::session("deletionPolicy: Drain");
+        for spec in ["deletionPolicy: Drain", "{deletionPolicy: Drain, suspend: true}"] {
+            let deleted = fixtures::deleted(spec, "2026-11-21T08:29:00Z");
+            assert_eq!(planned(&deleted, Some(&running(&session)), |_| ()), Plan::Stop(StopReason::Ending));
+            assert_eq!(planned(&deleted, None, |it| it.ending.as_mut().unwrap().may_have_claims = true), Plan::Create);
+            assert_eq!(planned(&deleted, Some(&running(&deleted)), |_| ()), Plan::Keep);
+        }
+    }
+
+    #[test]
+    fn policy_with_another_owner_replaces_the_pod() {
+        let changed = |from: &str, to: &str| planned(&fixtures::session(to), Some(&running(&fixtures::session(from))), |_| ());
+        assert_eq!(changed("", "deletionPolicy: Drain"), Plan::Stop(StopReason::Changed));
+        assert_eq!(changed("deletionPolicy: Release", "deletionPolicy: Stop"), Plan::Stop(StopReason::Changed));
+        assert_eq!(changed("deletionPolicy: Release", "deletionPolicy: Drain"), Plan::Keep);
+        let session = fixtures::session("");
+        let mut forged = running(&session);
+        forged.metadata.owner_references = None;
+        assert_eq!(planned(&session, Some(&forged), |_| ()), Plan::Stop(StopReason::Changed), "whatever its annotations say");
+    }
+
+    #[test]
+    fn session_that_is_over_keeps_its_pod_and_runs_again_when_asked_to() {
+        let (session, again) = (fixtures::session(""), fixtures::session("runToken: again"));
+        let pod = fixtures::pod(&session, &fixtures::succeeded(fixtures::COMPLETED));
+        assert_eq!(planned(&session, Some(&pod), |_| ()), Plan::Finished);
+        assert_eq!(planned(&fixtures::session("suspend: true"), Some(&pod), |_| ()), Plan::Finished);
+        assert_eq!(planned(&fixtures::session("pod: {image: other}"), Some(&pod), |_| ()), Plan::Finished, "also when refused");
+        assert_eq!(planned(&again, Some(&pod), |_| ()), Plan::Stop(StopReason::Again));
+    }
+
+    #[test]
+    fn object_of_a_session_that_is_over_is_deleted_when_its_time_has_come() {
+        let session = fixtures::session("");
+        let pod = fixtures::pod(&session, &fixtures::succeeded(fixtures::COMPLETED));
+        let expires = |second| {
+            let due = fixtures::now() + Duration::from_secs(second);
+            planned(&session, Some(&pod), |it| it.completed.as_mut().unwrap().expires = Some(due))
+        };
+        assert_eq!((expires(0), expires(1)), (Plan::Expire, Plan::Finished));
+    }
+
+    #[test]
     fn pod_that_is_gone_too_often_waits_for_its_backoff() {
         let wait = |observed: &mut Observed| observed.creations = observed.creations.next(fixtures::now(), None, 0.0);
         assert_eq!(planned(&fixtures::session(""), None, wait), Plan::Wait(Wait::Backoff));
@@ -211,7 +276,7 @@ mod tests {
         let mut pod = running(&session);
         pod.metadata.owner_references.as_mut().unwrap()[0].uid = "earlier".into();
         assert_eq!(planned(&session, Some(&pod), |_| ()), Plan::Wait(Wait::PreviousPod));
-        pod.metadata.owner_references = None;
+        (pod.metadata.owner_references, pod.metadata.labels) = (None, None);
         assert_eq!(planned(&session, Some(&pod), |_| ()), Plan::Wait(Wait::ForeignPod));
     }
 }

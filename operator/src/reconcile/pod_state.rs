@@ -2,8 +2,13 @@
 
 use blobferry_crds::names::{self, TerminationMessage, TerminationResult};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition};
+use k8s_openapi::{
+    api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use kube::ResourceExt;
+
+use super::{build::is_managed, ending::Mode};
 
 /// Who is behind the name that a session's pod has.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,28 +17,45 @@ pub enum Slot {
     Empty,
     /// The session's own pod.
     Ours(Box<UploaderPod>),
-    /// The pod of an earlier session of the same name, which the garbage collector removes.
+    /// The pod of an earlier session of the same name, which the garbage collector or the sweep removes.
     Previous,
     /// A pod that somebody else made.
     Foreign,
 }
 
 impl Slot {
-    /// Judges `pod` for the session with `uid` and `name`. Ours is only what our session controls.
+    /// Judges `pod` for the session with `uid` and `name`. Ours is what our session controls, and what nobody controls and has our label
+    /// with its UID.
     pub fn of(pod: &Pod, name: &str, uid: &str) -> Self {
-        let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
-        match controller {
-            Some(owner) if owner.uid == uid => Self::Ours(Box::new(UploaderPod::read(pod, uid))),
-            Some(owner) if owner.kind == "UploadSession" && owner.name == name => Self::Previous,
+        match made_for(pod) {
+            Some((_, of)) if of == uid => Self::Ours(Box::new(UploaderPod::read(pod, uid))),
+            Some((of, _)) if of == name => Self::Previous,
             _ => Self::Foreign,
         }
     }
 }
 
+/// Name and UID of the session for which the operator made `pod`, if it did.
+fn made_for(pod: &Pod) -> Option<(&str, &str)> {
+    match controller(pod) {
+        Some(owner) if owner.kind == "UploadSession" => Some((&owner.name, &owner.uid)),
+        None if is_managed(&pod.metadata) => {
+            let label = |name: &str| pod.labels().get(name).map(String::as_str);
+            Some((label(names::SESSION_LABEL)?, label(names::SESSION_UID_LABEL)?))
+        }
+        _ => None,
+    }
+}
+
+/// Whoever controls `pod`, if anybody does.
+pub fn controller(pod: &Pod) -> Option<&OwnerReference> {
+    pod.owner_references().iter().find(|owner| owner.controller == Some(true))
+}
+
 /// A pod, as far as it matters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UploaderPod {
-    /// UID of the session that controls it.
+    /// UID of the session for which it was made.
     pub session_uid: String,
     /// Namespace of the pod.
     pub namespace: String,
@@ -43,6 +65,10 @@ pub struct UploaderPod {
     pub uid: String,
     /// Node that it runs on, once scheduled.
     pub node: Option<String>,
+    /// Whether the garbage collector removes it with the session.
+    pub owned: bool,
+    /// What its uploader is to do.
+    pub mode: Mode,
     /// Hash of what was meant when it was built.
     pub spec_hash: Option<String>,
     /// When it should be gone: the time of its deletion and its grace period.
@@ -102,6 +128,8 @@ impl UploaderPod {
             name: pod.name_any(),
             uid: pod.uid().unwrap_or_default(),
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+            owned: controller(pod).is_some(),
+            mode: Mode::parse(pod.annotations().get(names::MODE_ANNOTATION).map(String::as_str)),
             spec_hash: pod.annotations().get(names::SPEC_HASH_ANNOTATION).cloned(),
             terminating: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             reports_since: if container.is_some_and(|container| container.restart_count > 0) {
@@ -115,10 +143,34 @@ impl UploaderPod {
         }
     }
 
+    /// The uploader's account of its success, if it can be believed: it ended by itself, with exit code 0, while nobody was deleting the
+    /// pod. The phase says nothing: a pod that was deleted in time shows `Succeeded`, one that was killed after its end `Failed`.
+    pub fn success(&self) -> Option<TerminationMessage> {
+        let exit = self.last_exit.as_ref().filter(|exit| exit.code == 0 && self.terminating.is_none() && self.has_ended())?;
+        exit.account(&self.session_uid).filter(|account| {
+            matches!(
+                (account.result, account.mode.as_str()),
+                (TerminationResult::Completed, "watch")
+                    | (TerminationResult::Drained, "drain")
+                    | (TerminationResult::Released, "release")
+            )
+        })
+    }
+
+    /// Whether it will run nothing any more.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.stage, Stage::Finished(..))
+    }
+
     /// Whether an uploader can be at work in it.
     pub fn runs(&self) -> bool {
         matches!(self.stage, Stage::Running { .. })
     }
+}
+
+/// Whether the uploader in `pod`, which was made for the session with `uid`, has ended with success and works in no folder any more.
+pub fn has_succeeded(pod: &Pod, uid: &str) -> bool {
+    UploaderPod::read(pod, uid).success().is_some()
 }
 
 impl Exit {
@@ -145,6 +197,10 @@ fn stage(pod: &Pod, container: Option<&ContainerStatus>) -> Stage {
         }
         Some(ContainerState { waiting: Some(waiting), .. }) if !is_preparing(waiting.reason.as_deref()) => {
             Stage::Waiting(waiting.reason.clone().unwrap_or_default(), waiting.message.clone().unwrap_or_default())
+        }
+        // It is not started again.
+        Some(ContainerState { terminated: Some(ended), .. }) if ended.exit_code == 0 => {
+            Stage::Finished("Succeeded".into(), String::new())
         }
         Some(ContainerState { terminated: Some(_), .. }) => Stage::Waiting("Restarting".into(), String::new()),
         _ => unstarted(pod),

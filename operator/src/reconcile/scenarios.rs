@@ -1,5 +1,7 @@
 //! (test) Whole passes against an API server that answers as told.
 
+mod deletions;
+mod endings;
 mod looks;
 mod rivals;
 
@@ -173,6 +175,7 @@ async fn pod_that_somebody_else_made_is_never_adopted() {
     cluster.answers(&format!("POST {PODS}"), 409, status(409, "AlreadyExists", "exists"));
     let mut foreign = serde_json::to_value(fixtures::pod(&session, "{}")).unwrap();
     foreign["metadata"]["ownerReferences"] = json!([]);
+    foreign["metadata"]["labels"] = json!({});
     cluster.answers(&format!("GET {POD}"), 200, foreign);
     cluster.pass(&session).await;
     let status = written(&cluster.calls());

@@ -35,6 +35,8 @@ pub fn compute(case: &Case<'_>, assessment: &Assessment) -> UploadSessionStatus 
         pod_uid,
         report_interval: Some(report_interval(case.observed.sessions)),
         start_time: old.start_time.or_else(|| started(case).map(Time)),
+        completion_time: case.observed.completed.as_ref().map(|completed| Time(completed.since.unwrap_or(case.now))),
+        completed_run_token: case.session.spec.run_token.clone().filter(|_| case.observed.completed.is_some()),
         conditions: conditions::merge(&old.conditions, findings(case, assessment), generation, case.now),
         progress: None,
         activity: None,
@@ -105,6 +107,9 @@ fn findings(case: &Case<'_>, assessment: &Assessment) -> Vec<Finding> {
     all.push(reachable(case, assessment, conditions::SOURCE_REACHABLE, "source"));
     all.push(reachable(case, assessment, conditions::DESTINATION_REACHABLE, "destination"));
     all.push(caught_up(case, assessment));
+    if case.observed.completed.is_some() {
+        all.push(ready_as(conditions::COMPLETE, Verdict::True, assessment));
+    }
     all
 }
 
@@ -215,6 +220,28 @@ mod tests {
                 ("CaughtUp", "Unknown", "Suspended")
             ]
         );
+    }
+
+    #[test]
+    fn session_that_is_over_is_ready_and_complete_and_stays_so_without_its_pod() {
+        let mut session = fixtures::session("runToken: again");
+        let account = fixtures::COMPLETED.replace("\"mode\"", "\"runToken\":\"again\",\"mode\"");
+        let status = computed(&session, Some(&fixtures::succeeded(&account)));
+        let reason = "CompletedWithLeftovers";
+        let found = conditions(&status);
+        assert_eq!((found[0], found[4], found.len()), (("Ready", "True", reason), ("Complete", "True", reason), 5));
+        assert!(status.conditions[4].message.contains("1 set aside"), "{}", status.conditions[4].message);
+        assert_eq!(
+            (status.phase, status.completion_time.clone()),
+            (Some(blobferry_crds::Phase::Completed), Some(Time(fixtures::now())))
+        );
+        assert_eq!(status.completed_run_token.as_deref(), Some("again"));
+        session.status = Some(UploadSessionStatus { pod_name: None, pod_uid: None, ..status });
+        assert!(is_same(&current(&session), &computed(&session, None)));
+        session.spec.run_token = Some("once more".into());
+        let status = computed(&session, None);
+        assert_eq!((status.completion_time, status.completed_run_token), (None, None));
+        assert!(status.conditions.iter().all(|it| it.type_ != conditions::COMPLETE));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use blobferry_crds::{AccessTier, Overwrite, PodTemplate, Quantity, StagingMode, TextDuration, UploadSession};
+use blobferry_crds::{AccessTier, DeletionPolicy, Overwrite, PodTemplate, Quantity, StagingMode, TextDuration, UploadSession};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use url::Url;
@@ -10,6 +10,7 @@ use url::Url;
 use super::{
     Refusal,
     area::{Area, Claimant, ShareKey},
+    ending::Mode,
     federation::Federation,
     identity::Identity,
 };
@@ -30,6 +31,10 @@ pub struct ValidSession {
     pub identity: Identity,
     /// True if no uploader may run.
     pub suspend: bool,
+    /// What its uploader is to do.
+    pub mode: Mode,
+    /// Whether its objects go with it at once, by their owner.
+    pub owns: bool,
     /// What is mounted.
     pub share: Share,
     /// Folder of producers on the share.
@@ -106,6 +111,7 @@ pub struct Tuning {
     pub bandwidth_limit: Option<u64>,
     pub gc_interval: Duration,
     pub keep_completed_for: Duration,
+    pub idle_timeout: Option<Duration>,
     pub run_token: Option<String>,
 }
 
@@ -133,6 +139,7 @@ impl ValidSession {
 
 /// Checks `session` against the installation's `settings` and parses it.
 pub fn validate(session: &UploadSession, settings: &Settings) -> Result<ValidSession, Refusal> {
+    let mode = Mode::of(session);
     let namespace = session.namespace().ok_or_else(|| Refusal::invalid("metadata.namespace", "is missing"))?;
     let spec = &session.spec;
     if spec.pod.image.is_some() && !settings.allow_pod_image {
@@ -146,7 +153,10 @@ pub fn validate(session: &UploadSession, settings: &Settings) -> Result<ValidSes
         uid: super::uid(session)?.to_owned(),
         created: super::created(session)?,
         identity: Identity::of(session)?,
-        suspend: spec.suspend,
+        // A session that is deleted must not wait for somebody to resume it.
+        suspend: spec.suspend && mode == Mode::Watch,
+        mode,
+        owns: spec.deletion_policy == DeletionPolicy::Stop,
         share: share(session, &namespace, settings)?,
         incoming_dir: folder("spec.source.incomingDir", &spec.source.incoming_dir)?,
         processing_dir: folder("spec.source.processingDir", &spec.source.processing_dir)?,
@@ -212,6 +222,7 @@ fn container(session: &UploadSession, settings: &Settings) -> Result<Container, 
 
 fn tuning(session: &UploadSession) -> Result<Tuning, Refusal> {
     let (watch, transfer, retention) = (&session.spec.watch, &session.spec.transfer, &session.spec.retention);
+    let idle_timeout = session.spec.completion.as_ref().and_then(|completion| completion.idle_timeout.as_ref());
     Ok(Tuning {
         poll_interval: duration("spec.watch.pollInterval", &watch.poll_interval)?,
         min_file_age: duration("spec.watch.minFileAge", &watch.min_file_age)?,
@@ -228,6 +239,7 @@ fn tuning(session: &UploadSession) -> Result<Tuning, Refusal> {
         bandwidth_limit: transfer.bandwidth_limit.as_ref().map(|limit| bytes("spec.transfer.bandwidthLimit", limit)).transpose()?,
         gc_interval: duration("spec.retention.interval", &retention.interval)?,
         keep_completed_for: duration("spec.retention.keepCompletedFor", &retention.keep_completed_for)?,
+        idle_timeout: idle_timeout.map(|timeout| duration("spec.completion.idleTimeout", timeout)).transpose()?,
         run_token: session.spec.run_token.clone(),
     })
 }

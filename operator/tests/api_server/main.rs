@@ -5,6 +5,7 @@
 
 mod children;
 mod conditions;
+mod endings;
 mod life;
 mod restarts;
 mod stage;

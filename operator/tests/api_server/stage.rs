@@ -41,7 +41,7 @@ pub(crate) struct Stage {
     pub(crate) namespace: String,
 }
 
-async fn config() -> Result<Config> {
+pub(crate) async fn config() -> Result<Config> {
     let path = env::var("BLOBFERRY_BED_KUBECONFIG")
         .context("BLOBFERRY_BED_KUBECONFIG is not set: run `make e2e`, or eval \"$(testbed/bed env)\" first")?;
     Ok(Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &KubeConfigOptions::default()).await?)
@@ -80,7 +80,11 @@ async fn operator(name: &'static str) -> Result<Operator> {
         written().push((name, format!("{} {}", request.method(), request.uri().path())));
         request
     });
-    let client = ClientBuilder::try_from(config().await?)?.with_layer(&layer).build();
+    operator_of(name, ClientBuilder::try_from(config().await?)?.with_layer(&layer).build())
+}
+
+/// An operator on `client`.
+pub(crate) fn operator_of(name: &str, client: Client) -> Result<Operator> {
     let args = Args::try_parse_from([
         "blobferry-operator",
         "--uploader-image=localhost/blobferry-uploader:dev",
@@ -92,17 +96,23 @@ async fn operator(name: &'static str) -> Result<Operator> {
 }
 
 impl Stage {
-    /// A new namespace, which enforces the restricted Pod Security Standard, and an operator that works.
+    /// A new namespace, and an operator that works.
     pub(crate) async fn new(name: &str) -> Result<Self> {
-        static PREPARED: OnceCell<()> = OnceCell::const_new();
         static OPERATOR: OnceLock<std::result::Result<(), String>> = OnceLock::new();
-        blobferry_crds::tls::install();
-        let client = Client::try_from(config().await?)?;
-        PREPARED.get_or_try_init(|| prepare(client.clone())).await?;
+        let stage = Self::bare(name).await?;
         OPERATOR
             .get_or_init(|| start_operator(FIRST).map_err(|error| format!("{error:#}")))
             .clone()
             .map_err(|error| anyhow!(error))?;
+        Ok(stage)
+    }
+
+    /// A new namespace, which enforces the restricted Pod Security Standard.
+    pub(crate) async fn bare(name: &str) -> Result<Self> {
+        static PREPARED: OnceCell<()> = OnceCell::const_new();
+        blobferry_crds::tls::install();
+        let client = Client::try_from(config().await?)?;
+        PREPARED.get_or_try_init(|| prepare(client.clone())).await?;
         let stage = Self { client, namespace: format!("{name}-{:x}", jiff::Timestamp::now().as_millisecond()) };
         let namespace: Namespace = serde_json::from_value(json!({
             "metadata": {"name": stage.namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
@@ -225,11 +235,13 @@ impl Stage {
 
     /// Plays the uploader: it reports.
     pub(crate) async fn report(&self, session: &str, progress: &Progress) -> Result<()> {
+        // Without something new the API server would not take note of the report.
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let body = json!({
             "apiVersion": "blobferry.io/v1alpha1",
             "kind": "UploadSession",
             "metadata": {"name": session},
-            "status": {"progress": progress, "activity": {"rate": "1 MB/s", "eta": "1m", "activeFiles": []}},
+            "status": {"progress": progress, "activity": {"rate": "1 MB/s", "eta": "1m", "activeFiles": [], "lastScanTime": now}},
         });
         let manager = PatchParams::apply(names::UPLOADER_MANAGER).force();
         self.api::<UploadSession>().patch_status(session, &manager, &Patch::Apply(body)).await?;

@@ -58,6 +58,11 @@ impl Shelf {
         token.is_some() && self.files.get(&claim).is_some_and(|(aside, _)| before(aside))
     }
 
+    /// How many go back to work.
+    pub fn due(&self, token: Option<&str>) -> u64 {
+        self.files.keys().filter(|claim| self.is_due(**claim, token)).count() as u64
+    }
+
     /// How many there are; `None` before the first look.
     pub fn files(&self) -> Option<u64> {
         self.looked.then_some(self.files.len() as u64)
@@ -113,5 +118,6 @@ mod tests {
         assert_eq!(due(None), [false, false]);
         assert_eq!(due(Some("monday")), [true, false]);
         assert_eq!(due(Some("tuesday")), [true, true]);
+        assert_eq!([None, Some("monday"), Some("tuesday")].map(|token| shelf.due(token)), [0, 1, 2]);
     }
 }

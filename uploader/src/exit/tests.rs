@@ -16,6 +16,7 @@ fn message(text: &str) -> TerminationMessage {
         result: TerminationResult::Failed,
         session_uid: "u-1".into(),
         mode: "watch".into(),
+        run_token: None,
         reason: "BadAccount".into(),
         message: text.into(),
     }

@@ -6,7 +6,7 @@ use kube::{Api, ResourceExt};
 
 use super::Halt;
 use crate::{
-    api::{self, Object},
+    api::{self, CallError, Object},
     context::Context,
     reconcile::{build, validate::ValidSession},
 };
@@ -32,15 +32,14 @@ fn step(
 ) -> Step {
     let our_volume =
         |it: &PersistentVolume| build::is_managed(&it.metadata) && it.labels().get(SESSION_UID_LABEL) == Some(&session.uid);
-    let our_claim = |it: &PersistentVolumeClaim| {
-        it.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == session.uid)
-    };
+    let owned = |it: &PersistentVolumeClaim| it.owner_references().iter().any(|owner| owner.controller == Some(true));
+    let our_claim = |it: &PersistentVolumeClaim| build::is_claim_of(it, &session.uid);
     let spent = |it: &PersistentVolume| {
         it.metadata.deletion_timestamp.is_some() || build::volume_differs(it, wanted) || claim_differs(it, claim)
     };
     let lost = |it: &PersistentVolumeClaim| {
         let phase = it.status.as_ref().and_then(|status| status.phase.as_deref());
-        it.metadata.deletion_timestamp.is_some() || phase == Some("Lost")
+        it.metadata.deletion_timestamp.is_some() || phase == Some("Lost") || owned(it) != session.owns
     };
     match (volume, claim) {
         (Some(volume), _) if !our_volume(volume) => Step::VolumeTaken,
@@ -48,6 +47,16 @@ fn step(
         (Some(volume), _) if spent(volume) => Step::Remove,
         (_, Some(claim)) if lost(claim) => Step::Remove,
         _ => Step::Complete,
+    }
+}
+
+/// Deletes the claim that was made for the session with `uid`, if there is one. Nobody else does if it has no owner.
+pub async fn remove_claim(namespace: &str, uid: &str, context: &Context) -> Result<(), CallError> {
+    let claims: Api<PersistentVolumeClaim> = api::namespaced(&context.client, namespace);
+    let name = build::volume_name(uid);
+    match api::get(&claims, &name).await?.filter(|claim| build::is_claim_of(claim, uid)) {
+        Some(claim) => api::delete(&claims, &name, &claim.uid().unwrap_or_default(), None).await,
+        None => Ok(()),
     }
 }
 
@@ -134,8 +143,14 @@ mod tests {
     }
 
     #[test]
+    fn claim_whose_owner_does_not_fit_the_deletion_policy_is_replaced() {
+        assert_eq!(decide(|_, claim| claim.metadata.owner_references = None), Step::Remove);
+    }
+
+    #[test]
     fn what_somebody_else_made_is_never_adopted() {
         assert_eq!(decide(|volume, _| volume.metadata.labels = None), Step::VolumeTaken);
-        assert_eq!(decide(|_, claim| claim.metadata.owner_references = None), Step::ClaimTaken);
+        assert_eq!(decide(|_, claim| (claim.metadata.owner_references, claim.metadata.labels) = (None, None)), Step::ClaimTaken);
+        assert_eq!(decide(|_, claim| claim.metadata.owner_references.as_mut().unwrap()[0].uid = "other".into()), Step::ClaimTaken);
     }
 }

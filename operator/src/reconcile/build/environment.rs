@@ -24,7 +24,7 @@ pub(super) fn environment(session: &ValidSession, settings: &Settings) -> Vec<En
 
 fn who(session: &ValidSession) -> Vec<EnvVar> {
     vec![
-        plain(var::MODE, "watch"),
+        plain(var::MODE, session.mode.as_str()),
         plain(var::SESSION_NAME, &session.identity.session_name),
         plain(var::DATE_PREFIX, &session.identity.date_prefix),
         plain(var::SESSION_NAMESPACE, &session.namespace),
@@ -106,6 +106,7 @@ fn tuning(session: &ValidSession) -> Vec<EnvVar> {
         plain(var::KEEP_COMPLETED_FOR, &seconds(tuning.keep_completed_for)),
     ];
     all.extend(tuning.bandwidth_limit.iter().map(|limit| plain(var::BANDWIDTH_LIMIT, &limit.to_string())));
+    all.extend(tuning.idle_timeout.iter().map(|timeout| plain(var::IDLE_TIMEOUT, &seconds(*timeout))));
     all.extend(tuning.run_token.iter().map(|token| plain(var::RUN_TOKEN, token)));
     all
 }

@@ -36,20 +36,22 @@ pub(super) fn session_labels(session: &ValidSession) -> BTreeMap<String, String>
     labels
 }
 
-/// What the garbage collector removes with the session.
-pub(super) fn owned(session: &ValidSession, name: String, labels: BTreeMap<String, String>) -> ObjectMeta {
+/// What is made for one session in its namespace. The garbage collector removes it with the session, unless claimed files are to be
+/// seen to first.
+pub(super) fn child(session: &ValidSession, name: String, labels: BTreeMap<String, String>) -> ObjectMeta {
+    let owner = || OwnerReference {
+        api_version: UploadSession::api_version(&()).into_owned(),
+        kind: UploadSession::kind(&()).into_owned(),
+        name: session.name.clone(),
+        uid: session.uid.clone(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    };
     ObjectMeta {
         name: Some(name),
         namespace: Some(session.namespace.clone()),
         labels: Some(labels),
-        owner_references: Some(vec![OwnerReference {
-            api_version: UploadSession::api_version(&()).into_owned(),
-            kind: UploadSession::kind(&()).into_owned(),
-            name: session.name.clone(),
-            uid: session.uid.clone(),
-            controller: Some(true),
-            block_owner_deletion: Some(true),
-        }]),
+        owner_references: session.owns.then(|| vec![owner()]),
         ..ObjectMeta::default()
     }
 }

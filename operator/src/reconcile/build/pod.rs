@@ -16,13 +16,16 @@ use k8s_openapi::{
 use super::{
     environment::environment,
     federation,
-    meta::{owned, pod_name, session_labels, volume_name},
+    meta::{child, pod_name, session_labels, volume_name},
     network,
     resources::resources,
     spec_hash,
 };
 use crate::{
-    reconcile::validate::{Share, ValidSession},
+    reconcile::{
+        ending::Mode,
+        validate::{Share, ValidSession},
+    },
     settings::Settings,
 };
 
@@ -37,7 +40,7 @@ pub fn uploader_pod(session: &ValidSession, settings: &Settings) -> Pod {
     let mut labels = session.template.labels.clone();
     labels.extend(session_labels(session));
     labels.insert(names::APP_NAME_LABEL.into(), names::UPLOADER_APP.into());
-    let mut metadata = owned(session, pod_name(&session.name), labels);
+    let mut metadata = child(session, pod_name(&session.name), labels);
     metadata.annotations = Some(annotations(session));
     Pod { metadata, spec: Some(pod_spec(session, settings)), status: None }
 }
@@ -46,6 +49,11 @@ fn annotations(session: &ValidSession) -> BTreeMap<String, String> {
     let mut all = BTreeMap::from([(SAFE_TO_EVICT.to_owned(), "true".to_owned())]);
     all.extend(session.template.annotations.clone());
     all.insert(names::SPEC_HASH_ANNOTATION.into(), spec_hash(session));
+    if session.mode == Mode::Watch {
+        all.remove(names::MODE_ANNOTATION);
+    } else {
+        all.insert(names::MODE_ANNOTATION.into(), session.mode.as_str().into());
+    }
     if let Ok(area) = serde_json::to_string(&session.area()) {
         all.insert(names::AREA_ANNOTATION.into(), area);
     }
@@ -193,6 +201,8 @@ mod tests {
             sessionName: truck-7
             source: {incomingDir: camera/incoming, processingDir: .camera}
             runToken: again
+            completion: {idleTimeout: 10m}
+            ttlSecondsAfterFinished: 3600
             destination: {azureBlob: {prefix: site-3/raw, overwrite: Never, accessTier: Cool, metadata: {site: '3'}, tags: {a b: c},
               contentType: video/mp4, credentialsSecretRef: {name: azure}}}
             watch: {pollInterval: 500ms, minFileAge: 1m, recursive: true, fileExtensions: [.bin, mp4], ignore: ['*.tmp']}
@@ -233,8 +243,21 @@ mod tests {
     }
 
     #[test]
+    fn pod_of_a_deleted_session_drains_and_belongs_to_nobody() {
+        let session = fixtures::deleted("deletionPolicy: Drain", "2026-11-21T08:20:00Z");
+        let pod = uploader_pod(&validate(&session, &fixtures::settings()).unwrap(), &fixtures::settings());
+        assert_eq!(pod.metadata.owner_references, None);
+        assert_eq!(pod.metadata.annotations.as_ref().unwrap()[names::MODE_ANNOTATION], "drain");
+        let environment = pod.spec.unwrap().containers.remove(0).env.unwrap();
+        let mode = environment.iter().find(|variable| variable.name == names::variables::MODE).unwrap();
+        assert_eq!(mode.value.as_deref(), Some("drain"));
+        let watching = validate(&fixtures::session("deletionPolicy: Drain"), &fixtures::settings()).unwrap();
+        assert_eq!(spec_hash(&watching), pod.metadata.annotations.unwrap()[names::SPEC_HASH_ANNOTATION], "it means the same");
+    }
+
+    #[test]
     fn labels_and_annotations_of_ours_cannot_be_forged() {
-        let yaml = yaml("pod: {labels: {blobferry.io/session-uid: x}, annotations: {blobferry.io/area: x}}");
+        let yaml = yaml("pod: {labels: {blobferry.io/session-uid: x}, annotations: {blobferry.io/area: x, blobferry.io/mode: x}}");
         assert!(!yaml.contains(": x\n"), "{yaml}");
     }
 }

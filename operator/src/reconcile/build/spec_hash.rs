@@ -62,6 +62,7 @@ fn meaning(session: &ValidSession) -> Meaning {
     put_tuning(&mut meaning, &session.tuning);
     meaning.put("stage", session.stage, &Some(100 << 30));
     put_template(&mut meaning, &session.template);
+    meaning.put("owns", session.owns, &true);
     meaning
 }
 
@@ -112,6 +113,7 @@ fn put_tuning(meaning: &mut Meaning, tuning: &Tuning) {
         bandwidth_limit: _,
         gc_interval: _,
         keep_completed_for: _,
+        idle_timeout: _,
         run_token: _,
     } = tuning;
     let (watch, transfer) = (Watch::default(), Transfer::default());
@@ -204,6 +206,9 @@ mod tests {
         for spec in [
             "suspend: true",
             "runToken: tuesday",
+            "completion: {idleTimeout: 10m}",
+            "ttlSecondsAfterFinished: 60",
+            "drainTimeout: 5m",
             "watch: {pollInterval: 3s}",
             "watch: {minFileAge: 6s}",
             "transfer: {workers: 5}",
@@ -235,6 +240,7 @@ mod tests {
             "destination: {azureBlob: {workloadIdentity: {clientId: d, tenantId: t}}}",
             "destination: {azureBlob: {workloadIdentity: {clientId: c, tenantId: u}}}",
             "destination: {azureBlob: {workloadIdentity: {clientId: c, tenantId: t, authorityHost: 'https://a.blob.core.windows.net'}}}",
+            "deletionPolicy: Drain",
             "watch: {fileExtensions: [bin]}",
             "watch: {ignore: []}",
             "transfer: {queueSize: 5}",

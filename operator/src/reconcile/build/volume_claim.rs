@@ -5,18 +5,30 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
+use blobferry_crds::names;
+use kube::ResourceExt;
+
 use super::{
-    meta::{owned, session_labels, volume_name},
+    is_managed,
+    meta::{child, session_labels, volume_name},
     volume::NOMINAL_SIZE,
 };
 use crate::reconcile::validate::{Share, ValidSession};
+
+/// Whether `found` was made for the session with `uid`: it is controlled by it, or by nobody and has our label with its UID.
+pub fn is_claim_of(found: &PersistentVolumeClaim, uid: &str) -> bool {
+    match found.owner_references().iter().find(|owner| owner.controller == Some(true)) {
+        Some(owner) => owner.uid == uid,
+        None => is_managed(&found.metadata) && found.labels().get(names::SESSION_UID_LABEL).is_some_and(|of| of == uid),
+    }
+}
 
 /// The claim of `session`, if its source is an export.
 pub fn volume_claim(session: &ValidSession) -> Option<PersistentVolumeClaim> {
     let Share::Nfs { .. } = session.share else { return None };
     let name = volume_name(&session.uid);
     Some(PersistentVolumeClaim {
-        metadata: owned(session, name.clone(), session_labels(session)),
+        metadata: child(session, name.clone(), session_labels(session)),
         spec: Some(PersistentVolumeClaimSpec {
             access_modes: Some(vec!["ReadWriteMany".into()]),
             resources: Some(VolumeResourceRequirements {

@@ -1,0 +1,73 @@
+//! The object of a session itself: our finalizer on it, and its end.
+
+use std::borrow::Cow;
+
+use blobferry_crds::UploadSession;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use super::{Outcome, volumes};
+use crate::{
+    api::{self, CallError},
+    context::Context,
+    reconcile::{assess::Case, ending, pod_state::Slot},
+};
+
+/// Gives `session` the finalizers that it should have, before anything else is done for it.
+pub async fn finalize<'a>(session: &'a UploadSession, slot: &Slot, context: &Context) -> Result<Cow<'a, UploadSession>, CallError> {
+    let Some(finalizers) = ending::finalizers(session, slot) else { return Ok(Cow::Borrowed(session)) };
+    let version = set_finalizers(&session.metadata, &finalizers, &context.client).await?;
+    let mut changed = session.clone();
+    (changed.metadata.finalizers, changed.metadata.resource_version) = (Some(finalizers), version);
+    Ok(Cow::Owned(changed))
+}
+
+/// Removes what a deleted session has left, and then what holds its object; readable or not, it needs no more than its metadata.
+pub(super) async fn let_go(session: &UploadSession, slot: &Slot, context: &Context) -> Result<Outcome, CallError> {
+    if let Slot::Ours(pod) = slot {
+        api::delete(&api::namespaced::<Pod>(&context.client, &pod.namespace), &pod.name, &pod.uid, None).await?;
+    }
+    if session.spec.source.nfs.is_some() {
+        volumes::remove_claim(&session.namespace().unwrap_or_default(), &session.uid().unwrap_or_default(), context).await?;
+    }
+    release_object(&session.metadata, &context.client).await?;
+    Ok(Outcome::Gone)
+}
+
+/// Removes our finalizer from the object with this metadata; the sweep removes what it leaves.
+pub async fn release_object(meta: &ObjectMeta, client: &Client) -> Result<(), CallError> {
+    let finalizers = ending::without_ours(meta.finalizers.as_deref().unwrap_or_default());
+    match set_finalizers(meta, &finalizers, client).await {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+async fn set_finalizers(meta: &ObjectMeta, finalizers: &[String], client: &Client) -> Result<Option<String>, CallError> {
+    let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    let sessions: Api<UploadSession> = api::namespaced(client, namespace);
+    let change = json!({"metadata": {"resourceVersion": meta.resource_version, "finalizers": finalizers}});
+    let (params, change) = (PatchParams::default(), Patch::Merge(change));
+    let patched = sessions.patch_metadata(name, &params, &change);
+    Ok(api::call(format!("change the finalizers of session {name}"), patched).await?.metadata.resource_version)
+}
+
+/// Remembers since when the last pod of a deleted session cannot be made.
+pub fn remember_blocked(case: &Case<'_>, context: &Context) {
+    if case.observed.ending.is_some() {
+        let blocked = ending::is_blocked(case.plan, case.outcome, &case.observed.creations);
+        let uid = case.session.uid().unwrap_or_default();
+        context.memory.update(&uid, |it| it.blocked_since = blocked.then(|| it.blocked_since.unwrap_or(case.now)));
+    }
+}
+
+/// Deletes the session's object as it was read: if a person has changed it meanwhile, that has to be looked at first.
+pub(super) async fn expire(session: &UploadSession, context: &Context) -> Result<Outcome, CallError> {
+    let sessions: Api<UploadSession> = api::namespaced(&context.client, &session.namespace().unwrap_or_default());
+    api::delete_version(&sessions, session).await?;
+    Ok(Outcome::Gone)
+}
