@@ -23,3 +23,4 @@ pub mod report;
 pub mod sessions;
 pub mod settings;
 pub mod sweep;
+pub mod uninstall;

@@ -4,7 +4,12 @@ use std::io;
 
 use anyhow::Context as _;
 use blobferry_crds::telemetry::Telemetry;
-use blobferry_operator::{admin, args::Args, controller::Operator};
+use blobferry_operator::{
+    admin,
+    args::Args,
+    controller::Operator,
+    uninstall::{self, UninstallArgs},
+};
 use clap::Parser;
 use kube::Client;
 use tokio::{
@@ -15,6 +20,9 @@ use tracing::info;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    if std::env::args_os().nth(1).is_some_and(|first| first == uninstall::COMMAND) {
+        return before_uninstallation().await;
+    }
     let args = Args::parse();
     let telemetry = Telemetry::new("blobferry-operator", env!("CARGO_PKG_VERSION")).init().context("cannot start telemetry")?;
     let stop = stop_signal().context("cannot listen for signals")?;
@@ -30,6 +38,15 @@ async fn main() -> anyhow::Result<()> {
         }
         result = pages => result.context("cannot serve pages any more"),
     }
+}
+
+/// The chart's hook runs this, with the program's other arguments after the first.
+async fn before_uninstallation() -> anyhow::Result<()> {
+    let args = UninstallArgs::parse_from(std::env::args_os().skip(1));
+    let _telemetry = Telemetry::new("blobferry-uninstall", env!("CARGO_PKG_VERSION")).init().context("cannot start telemetry")?;
+    let client = Client::try_default().await.context("cannot find the API server")?;
+    uninstall::uninstall(&args, &client).await.context("the sessions are not let go")?;
+    Ok(())
 }
 
 /// Resolves when the kubelet, or a person at a terminal, wants the program to end.

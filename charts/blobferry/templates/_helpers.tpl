@@ -7,6 +7,12 @@
 system:serviceaccount:{{ .Release.Namespace }}:{{ include "blobferry.operator" . }}
 {{- end }}
 
+{{/* The two that change sessions and pods, as a list in CEL: the operator, and the hook that lets go of sessions before it is removed. */}}
+{{- define "blobferry.uninstall" -}}blobferry-uninstall{{- end }}
+{{- define "blobferry.operatorUsers" -}}
+['{{ include "blobferry.operatorUser" . }}', 'system:serviceaccount:{{ .Release.Namespace }}:{{ include "blobferry.uninstall" . }}']
+{{- end }}
+
 {{- define "blobferry.labels" -}}
 {{ include "blobferry.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}

@@ -1,0 +1,143 @@
+//! (I/O) What has to be done before the operator is removed for good: nobody would take its finalizer off the sessions any more.
+//!
+//! The chart runs it as a hook, with rights of its own, before Helm deletes anything. It is level-triggered like everything else: it may
+//! be run again at any time, and ends when no session is held.
+
+use std::time::Duration;
+
+use blobferry_crds::{UploadSession, names};
+use clap::Parser;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+    core::PartialObjectMeta,
+};
+use serde_json::json;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::{
+    api::{self, CallError},
+    reconcile::{apply::release_object, build::pod_name, pod_state::Slot},
+};
+
+/// The first argument that asks for this in place of the operator.
+pub const COMMAND: &str = "uninstall";
+
+const PAUSE: Duration = Duration::from_secs(1);
+/// Sessions whose metadata is read at a time.
+const PAGE: u32 = 500;
+
+/// Stops the operator and lets go of all sessions that it holds; the last thing before it is uninstalled.
+#[derive(Debug, Parser)]
+#[command(name = "blobferry-operator uninstall", version)]
+pub struct UninstallArgs {
+    /// Namespace of the operator.
+    #[arg(long, env = "POD_NAMESPACE")]
+    namespace: String,
+
+    /// Name of its Deployment.
+    #[arg(long, default_value = "blobferry-operator")]
+    deployment: String,
+
+    /// Selector of its pods.
+    #[arg(long, default_value = "app.kubernetes.io/name=blobferry-operator")]
+    selector: String,
+
+    /// Seconds for which the end of its pods is waited for.
+    #[arg(long, default_value_t = 60)]
+    wait_seconds: u64,
+}
+
+/// How many sessions were let go, and how many of their pods were deleted because the session was being deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// Sessions.
+    pub sessions: usize,
+    /// Pods.
+    pub pods: usize,
+}
+
+/// Does what [`UninstallArgs`] say.
+pub async fn uninstall(args: &UninstallArgs, client: &Client) -> Result<Released, CallError> {
+    stop_operator(args, client).await?;
+    wait_for_its_end(args, client).await?;
+    let released = release_sessions(client).await?;
+    info!(sessions = released.sessions, pods = released.pods, "no session is held any more");
+    Ok(released)
+}
+
+async fn stop_operator(args: &UninstallArgs, client: &Client) -> Result<(), CallError> {
+    let deployments: Api<Deployment> = api::namespaced(client, &args.namespace);
+    let (params, nobody) = (PatchParams::default(), Patch::Merge(json!({"spec": {"replicas": 0}})));
+    let scaled = deployments.patch_scale(&args.deployment, &params, &nobody);
+    match api::call(format!("scale Deployment {}", args.deployment), scaled).await {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// An operator on a node that does not answer is not waited for: what it may still write names versions and UIDs.
+async fn wait_for_its_end(args: &UninstallArgs, client: &Client) -> Result<(), CallError> {
+    let pods: Api<Pod> = api::namespaced(client, &args.namespace);
+    let deadline = Instant::now() + Duration::from_secs(args.wait_seconds);
+    let operators = ListParams::default().labels(&args.selector);
+    loop {
+        let left = api::call("list the pods of the operator", pods.list_metadata(&operators)).await?;
+        if left.items.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            warn!(pods = left.items.len(), "the operator does not end and is not waited for any longer");
+            return Ok(());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Lets go of all sessions. One that changes meanwhile is looked at again.
+async fn release_sessions(client: &Client) -> Result<Released, CallError> {
+    let mut total = Released::default();
+    loop {
+        let held = held_sessions(client).await?;
+        if held.is_empty() {
+            return Ok(total);
+        }
+        for session in &held {
+            if session.metadata.deletion_timestamp.is_some() && delete_pod(session, client).await? {
+                total.pods += 1;
+            }
+            match release_object(&session.metadata, client).await {
+                Err(error) if error.is_conflict() => {}
+                released => {
+                    released?;
+                    total.sessions += 1;
+                }
+            }
+        }
+    }
+}
+
+async fn held_sessions(client: &Client) -> Result<Vec<PartialObjectMeta<UploadSession>>, CallError> {
+    let sessions: Api<UploadSession> = Api::all(client.clone());
+    let (mut held, mut page) = (Vec::new(), ListParams::default().limit(PAGE));
+    loop {
+        let found = api::call("list the sessions", sessions.list_metadata(&page)).await?;
+        held.extend(found.items.into_iter().filter(|session| session.finalizers().iter().any(|it| it == names::FINALIZER)));
+        match found.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(held),
+        }
+    }
+}
+
+/// Its pod would go on without a session, because it has no owner.
+async fn delete_pod(session: &PartialObjectMeta<UploadSession>, client: &Client) -> Result<bool, CallError> {
+    let pods: Api<Pod> = api::namespaced(client, &session.namespace().unwrap_or_default());
+    let (name, uid) = (session.name_any(), session.uid().unwrap_or_default());
+    let Some(pod) = api::get(&pods, &pod_name(&name)).await? else { return Ok(false) };
+    let Slot::Ours(pod) = Slot::of(&pod, &name, &uid) else { return Ok(false) };
+    api::delete(&pods, &pod.name, &pod.uid, None).await?;
+    Ok(true)
+}
