@@ -4,15 +4,15 @@
 RELEASE=blobferry
 RELEASE_NAMESPACE=blobferry-system
 
-# install_blobferry OPERATOR-IMAGE UPLOADER-IMAGE ACCOUNT-HOST: installs or
-# upgrades; ready when it returns. Sessions may upload to Azure and to that host,
-# or several with commas between them.
+# install_blobferry OPERATOR-IMAGE UPLOADER-IMAGE ACCOUNT-HOST [OPTION...]:
+# installs or upgrades; ready when it returns. Sessions may upload to Azure and to
+# that host, or several with commas between them. Options are Helm's.
 install_blobferry() {
   helm upgrade --install "$RELEASE" "$REPOSITORY/charts/blobferry" --namespace "$RELEASE_NAMESPACE" --create-namespace \
     --set "image.operator.repository=${1%:*},image.operator.tag=${1##*:}" \
     --set "image.uploader.repository=${2%:*},image.uploader.tag=${2##*:}" \
     --set "accountHostSuffixes={.blob.core.windows.net,$3}" \
-    --wait --timeout 5m
+    --wait --timeout 5m "${@:4}"
 }
 
 # load_and_install BED: builds the images, gives them to the bed's node and
@@ -23,8 +23,9 @@ load_and_install() {
   loaded=$BED_DIR/loaded-images
   # shellcheck disable=SC2086 # one word for each archive
   [[ -e $loaded && $(<"$loaded") == "$archives" ]] || "$TESTBED/bed" load $archives "$bed"
+  # Tests run servers of their own on this machine; a namespace has their authority in a ConfigMap, or has not.
   step "install the chart" install_blobferry localhost/blobferry-operator:dev localhost/blobferry-uploader:dev \
-    "$BED_ADDRESS,$BED_HOST_ADDRESS"
+    "$BED_ADDRESS,$BED_HOST_ADDRESS" --set uploaders.authoritiesConfigMap=authorities
   if [[ -e $loaded && $(<"$loaded") != "$archives" ]]; then step "restart with the new images" restart_everything; fi
   printf '%s\n' "$archives" >"$loaded"
 }

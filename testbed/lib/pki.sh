@@ -6,7 +6,7 @@ create_pki() {
   mkdir -p "$BED_DIR/pki"
   new_key ca
   openssl req -x509 -new -key "$(key_of ca)" -subj "/CN=blobferry-bed-$BED_NAME" -days 3650 -out "$(certificate_of ca)" 2>&1
-  new_key service-account
+  new_signing_key service-account
   openssl pkey -in "$(key_of service-account)" -pubout -out "$BED_DIR/pki/service-account.pub"
 
   issue kube-apiserver /CN=kube-apiserver "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:kubernetes.default.svc.cluster.local,DNS:localhost,IP:127.0.0.1,IP:$API_SERVICE_ADDRESS,IP:$BED_ADDRESS"
@@ -22,6 +22,9 @@ key_of() { printf '%s\n' "$BED_DIR/pki/$1.key"; }
 certificate_of() { printf '%s\n' "$BED_DIR/pki/$1.crt"; }
 
 new_key() { (umask 077 && openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$(key_of "$1")" 2>&1); }
+
+# Microsoft Entra takes no other signatures than those of RSA; k3s signs so too.
+new_signing_key() { (umask 077 && openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$(key_of "$1")" 2>&1); }
 
 # issue NAME SUBJECT [SUBJECT-ALT-NAMES]: a certificate signed by the bed's own authority.
 issue() {

@@ -43,13 +43,21 @@ impl Account {
     ///
     /// When the key is not base64.
     pub fn new(url: Url, name: String, key: String) -> Result<Self> {
-        static PROVIDER: Once = Once::new();
-        PROVIDER.call_once(|| {
-            // Fails when a test has installed one itself, which serves as well.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        });
-        let http = reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build()?;
-        Ok(Self { url, key: SharedKey::new(name, key)?, http })
+        Ok(Self { url, key: SharedKey::new(name, key)?, http: http_client(None)? })
+    }
+
+    /// An account of the same name and key elsewhere, whose certificate is of `authority` (PEM).
+    ///
+    /// # Errors
+    ///
+    /// When `authority` is no certificate.
+    pub fn at(&self, url: Url, authority: &str) -> Result<Self> {
+        Ok(Self { url, key: self.key.clone(), http: http_client(Some(authority))? })
+    }
+
+    /// Name of the account.
+    pub fn name(&self) -> &str {
+        self.key.account()
     }
 
     /// URL of the account, as sessions name it.
@@ -73,6 +81,19 @@ impl Account {
     pub fn container(&self, name: impl Into<String>) -> Blobs {
         Blobs { account: self.clone(), container: name.into() }
     }
+}
+
+fn http_client(authority: Option<&str>) -> Result<reqwest::Client> {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // Fails when a test has installed one itself, which serves as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    let mut builder = reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT);
+    if let Some(pem) = authority {
+        builder = builder.tls_certs_only([reqwest::Certificate::from_pem(pem.as_bytes())?]);
+    }
+    Ok(builder.build()?)
 }
 
 /// The blobs of one container.

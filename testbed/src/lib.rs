@@ -4,8 +4,11 @@
 //! A test is a [`scenario`]: it gets a [`Stage`] of its own, drops [`files`] into the stage's share, applies sessions, waits with
 //! [`wait::until`] and compares [`blobs`].
 
+pub mod authority;
+pub mod azurite;
 pub mod bed;
 pub mod blobs;
+pub mod entra;
 mod evidence;
 pub mod figures;
 pub mod files;
