@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Read as _,
     net::SocketAddr,
     os::unix::fs::symlink,
     path::Path,
@@ -132,19 +133,18 @@ async fn account_may_have_an_ipv6_address() {
 struct Uploader(Child, #[allow(dead_code, reason = "is removed with it")] TempDir);
 
 impl Uploader {
-    fn start(account_url: &str) -> Self {
+    /// Starts it with these variables, and no others.
+    fn start(account_url: &str, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
         fs::create_dir_all(path("share/incoming/s")).unwrap();
         fs::write(path("share/incoming/s/a.dat"), "content").unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_blobferry-uploader"));
-        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.envs([
+        command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.envs(variables.iter().copied()).envs([
             ("APP_SESSION_NAME", "s".to_owned()),
             ("APP_AZURE_ACCOUNT_URL", account_url.to_owned()),
             ("APP_AZURE_CONTAINER", "data".to_owned()),
-            ("APP_AZURE_ACCOUNT_NAME", ACCOUNT.to_owned()),
-            ("APP_AZURE_ACCOUNT_KEY", KEY.to_owned()),
             ("APP_NFS_INCOMING_DIR", path("share/incoming")),
             ("APP_NFS_PROCESSING_ROOT", path("share/.processing")),
             ("APP_LOCAL_STAGING_ROOT", path("stage")),
@@ -152,6 +152,13 @@ impl Uploader {
             ("APP_POLL_INTERVAL_S", "0.2".to_owned()),
         ]);
         Self(command.spawn().unwrap(), folder)
+    }
+
+    /// Waits for its end: its code, and all that it said.
+    fn end(&mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        (self.0.wait().unwrap().code(), said)
     }
 }
 
@@ -173,7 +180,7 @@ async fn file_that_is_refused_three_times_is_sent_four_times_and_never_before_th
     for nth in 1..=REFUSALS {
         server.faults().script(Operation::PutBlob, nth, Fault::Busy(503, Some(wait)));
     }
-    let _uploader = Uploader::start(&server.account_url());
+    let _uploader = Uploader::start(&server.account_url(), &[("APP_AZURE_ACCOUNT_NAME", ACCOUNT), ("APP_AZURE_ACCOUNT_KEY", KEY)]);
     let sent = || server.records(|record| record.operation == Some(Operation::PutBlob));
     let start = Instant::now();
     while sent().last().is_none_or(|record| record.wrote.is_none()) {
@@ -186,4 +193,17 @@ async fn file_that_is_refused_three_times_is_sent_four_times_and_never_before_th
         let pause = pair[1].at.duration_since(pair[0].at).unwrap();
         assert!(pause >= wait, "sent again after {pause:?}");
     }
+}
+
+#[test]
+fn program_without_a_credential_ends_at_once_and_names_all_that_was_tried() {
+    let certificates = Certificates::make(&[]);
+    let authority = certificates.path("authority.pem").display().to_string();
+    let start = Instant::now();
+    let (code, said) = Uploader::start(&format!("https://{HOST}"), &[("SSL_CERT_FILE", &authority)]).end();
+    assert_eq!(code, Some(1), "{said}");
+    for part in ["environment (no", "workload identity (no", "managed identity", "Azure CLI (no az in PATH)", "AZURE_STORAGE_*"] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
 }
