@@ -1,0 +1,97 @@
+//! How sessions end on a real node: by deletion in the middle of an upload, and by themselves.
+
+use std::{process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use blobferry_crds::UploadSession;
+use blobferry_testbed::{Delivery, Stage, files::Fingerprint, scenario, stage::blob_folder, wait};
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+
+const MIB: u64 = 1 << 20;
+const SOON: Duration = Duration::from_mins(5);
+
+/// A session that sends 24 MiB for six seconds, in the middle of that.
+async fn in_the_middle(stage: &Stage, policy: &str) -> Result<Delivery> {
+    stage.apply_session("s", slow(policy)).await?;
+    let delivery = stage.deliver("s", "large.dat", 24 * MIB)?;
+    let begun = |session: &UploadSession| {
+        let activity = session.status.as_ref().and_then(|status| status.activity.as_ref());
+        activity.is_some_and(|activity| activity.active_files.iter().any(|file| file.bytes_sent > 0))
+    };
+    stage.await_session("s", SOON, "sends a file", begun).await?;
+    Ok(delivery)
+}
+
+/// Files are taken soon, and sent so slowly that they are seen on their way.
+fn slow(policy: &str) -> Value {
+    json!({
+        "deletionPolicy": policy,
+        "watch": {"pollInterval": "200ms", "minFileAge": "1s"},
+        "transfer": {"bandwidthLimit": "4Mi", "blockSize": "1Mi", "singlePutSize": "1Mi"},
+    })
+}
+
+async fn delete(stage: &Stage) -> Result<()> {
+    stage.sessions().delete("s", &DeleteParams::foreground()).await?;
+    wait::until(SOON, "the session is gone", async || Ok(stage.sessions().get_opt("s").await?.is_none().then_some(()))).await?;
+    wait::until(SOON, "its pod is gone", async || Ok(stage.uploader_pod("s").await?.is_none().then_some(()))).await
+}
+
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn session_deleted_in_the_middle_of_an_upload_finishes_its_claimed_files_and_disappears() -> Result<()> {
+    scenario("drain", async |stage| {
+        let claimed = in_the_middle(stage, "Drain").await?;
+        let folder = blob_folder(&stage.sessions().get("s").await?)?;
+        stage.deliver("s", "later.part", 4096)?;
+        delete(stage).await?;
+        let differences = stage.blobs.differences(&folder, &[claimed]).await?;
+        ensure!(differences.is_empty(), "{differences:#?}");
+        ensure!(stage.incoming("s")?.join("later.part").exists(), "what was not claimed stays");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn session_that_releases_gives_a_claimed_file_back_to_its_folder() -> Result<()> {
+    scenario("release", async |stage| {
+        let claimed = in_the_middle(stage, "Release").await?;
+        let folder = blob_folder(&stage.sessions().get("s").await?)?;
+        let file = stage.incoming("s")?.join(&claimed.name);
+        ensure!(!file.exists(), "it was claimed");
+        delete(stage).await?;
+        ensure!(Fingerprint::of(&std::fs::read(&file)?) == claimed.fingerprint, "the file is back, byte for byte");
+        ensure!(stage.blobs.list(&folder).await?.is_empty(), "and it is not in the container");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn idle_session_becomes_complete_for_kubectl_wait_and_is_deleted_after_its_time() -> Result<()> {
+    scenario("idle", async |stage| {
+        let quick = json!({"watch": {"pollInterval": "200ms", "minFileAge": "1s"}, "completion": {"idleTimeout": "10s"}});
+        stage.apply_session("s", quick).await?;
+        let delivery = stage.deliver("s", "a.dat", 5 * MIB)?;
+        kubectl_wait(stage)?;
+        stage.compare("s", &[delivery]).await?;
+        let session = stage.sessions().get("s").await?;
+        let progress = session.status.and_then(|status| status.progress).context("no progress")?;
+        ensure!((progress.files_uploaded, progress.files_waiting) == (1, 0), "{progress:#?}");
+        ensure!(stage.uploader_pod("s").await?.is_some(), "its pod stays for its log");
+        stage.apply_session("s", json!({"ttlSecondsAfterFinished": 1})).await?;
+        wait::until(SOON, "the session is gone", async || Ok(stage.sessions().get_opt("s").await?.is_none().then_some(()))).await
+    })
+    .await
+}
+
+fn kubectl_wait(stage: &Stage) -> Result<()> {
+    let wait = ["wait", "uploadsession/s", "--for=condition=Complete", "--timeout=5m", "--namespace", &stage.namespace];
+    let output = Command::new("kubectl").args(wait).output().context("cannot start kubectl")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
