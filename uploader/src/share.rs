@@ -83,6 +83,11 @@ impl ShareError {
         self.source.kind()
     }
 
+    /// The number of the cause, if the system gave one.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+
     /// True if the name does not exist.
     pub fn is_absent(&self) -> bool {
         self.kind() == io::ErrorKind::NotFound

@@ -19,6 +19,8 @@ use super::{Attributes, Entry, Identity, Kind, Listing, Pool, Share, ShareError,
 
 /// Names that one call reads from a folder.
 const BATCH: usize = 1024;
+/// Bytes of one read: a slow server shows signs of life within a block.
+const STRIDE: usize = 1 << 20;
 /// Files of ours are smaller than this, in bytes.
 const SMALL: u64 = 64 * 1024;
 
@@ -107,7 +109,8 @@ impl Share for LocalShare {
 
     async fn open(&self, path: &Path) -> ShareResult<LocalFile> {
         let file = self.call("open", path, open_regular).await?;
-        Ok(LocalFile { pool: self.pool.clone(), path: path.to_owned(), file: Arc::new(file) })
+        let open = Open { file: Some(file), pool: self.pool.clone() };
+        Ok(LocalFile { pool: self.pool.clone(), path: path.to_owned(), open: Arc::new(open) })
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> ShareResult<()> {
@@ -220,17 +223,41 @@ fn read_batch(mut directory: Dir) -> io::Result<(Vec<Entry>, Option<Dir>)> {
 pub struct LocalFile {
     pool: Pool,
     path: PathBuf,
-    file: Arc<File>,
+    open: Arc<Open>,
+}
+
+/// A descriptor that is closed on the pool: over NFS the last close(2) of a file asks the server, and waits for as long as that is away.
+#[derive(Debug)]
+struct Open {
+    /// `None` only while it is dropped.
+    file: Option<File>,
+    pool: Pool,
+}
+
+impl Open {
+    fn file(&self) -> io::Result<&File> {
+        self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let file = self.file.take();
+        self.pool.start(move || drop(file));
+    }
 }
 
 impl ShareFile for LocalFile {
     async fn read_at(&self, offset: u64, mut buffer: BytesMut, length: usize) -> ShareResult<BytesMut> {
-        let file = Arc::clone(&self.file);
+        let (open, pulse) = (Arc::clone(&self.open), self.pool.pulse());
         let read = move || {
+            let file = open.file()?;
             buffer.resize(length, 0);
             let mut filled = 0;
             while filled < length {
-                match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                let stride = length.min(filled + STRIDE);
+                pulse.beat();
+                match file.read_at(&mut buffer[filled..stride], offset + filled as u64) {
                     Ok(0) => break,
                     Ok(count) => filled += count,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -244,8 +271,8 @@ impl ShareFile for LocalFile {
     }
 
     async fn attributes(&self) -> ShareResult<Attributes> {
-        let file = Arc::clone(&self.file);
-        let look = move || attributes_at(&*file, c"", AtFlags::EMPTY_PATH);
+        let open = Arc::clone(&self.open);
+        let look = move || attributes_at(open.file()?, c"", AtFlags::EMPTY_PATH);
         self.pool.run(look).await.map_err(|source| ShareError::new("look at", &self.path, source))
     }
 }

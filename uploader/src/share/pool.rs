@@ -36,12 +36,17 @@ impl Pulse {
 
     fn call_started(&self) {
         if self.outstanding.fetch_add(1, Ordering::AcqRel) == 0 {
-            self.last_beat.store(self.now(), Ordering::Release);
+            self.beat();
         }
     }
 
-    fn call_ended(&self) {
+    /// A call that goes on has come further.
+    pub fn beat(&self) {
         self.last_beat.store(self.now(), Ordering::Release);
+    }
+
+    fn call_ended(&self) {
+        self.beat();
         self.outstanding.fetch_sub(1, Ordering::AcqRel);
     }
 
@@ -125,6 +130,30 @@ impl fmt::Debug for Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn call_that_comes_further_is_not_silent() {
+        let pool = Pool::new("test", 1).unwrap();
+        let pulse = pool.pulse();
+        let (step, steps) = mpsc::channel::<()>();
+        let (told, hear) = mpsc::channel::<()>();
+        pool.start({
+            let pulse = pool.pulse();
+            move || {
+                while steps.recv().is_ok() {
+                    pulse.beat();
+                    let _ = told.send(());
+                }
+            }
+        });
+        while pulse.silent_for() < Duration::from_millis(50) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let silent = pulse.silent_for();
+        step.send(()).unwrap();
+        hear.recv().unwrap();
+        assert!(pulse.silent_for() < silent);
+    }
 
     #[tokio::test]
     async fn pulse_is_silent_while_a_call_hangs_and_beats_again_afterwards() {
