@@ -72,7 +72,7 @@ impl Collector {
         let All { found, foreign, empty } = find(&session.share, &session.folders).await?;
         let gone = |claim: &&ClaimId| found.iter().all(|file| file.name.claim != **claim);
         unsure.iter().filter(gone).for_each(|claim| session.books().ledger.forget(claim));
-        prune(session, empty).await?;
+        prune(session, empty).await;
         let (mut claimed, mut completed, mut failed, mut reasons) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for file in found {
             session.books().keys.saw(&file.producer(), file.name.claim.key);
@@ -261,9 +261,9 @@ async fn become_claimed<E: Edges>(session: &Session<E>, file: Found) -> ShareRes
     Ok(())
 }
 
-/// Removes empty folders: the session's of an earlier date with the date's, if that is empty then, and those in it of any date. A claim
+/// Removes empty folders, those that go: the session's of an earlier date with the date's, if that is empty then, and those in it of any date. A claim
 /// that comes meanwhile makes its folder again.
-async fn prune<E: Edges>(session: &Session<E>, empty: Vec<(String, PathBuf, bool)>) -> ShareResult<()> {
+async fn prune<E: Edges>(session: &Session<E>, empty: Vec<(String, PathBuf, bool)>) {
     for (date, folder, whole) in empty {
         if whole && date >= session.folders.date {
             continue;
@@ -271,12 +271,12 @@ async fn prune<E: Edges>(session: &Session<E>, empty: Vec<(String, PathBuf, bool
         let above = folder.parent().filter(|_| whole);
         for folder in [Some(folder.as_path()), above].into_iter().flatten() {
             match session.share.remove_folder(folder).await {
+                // A folder that stays costs a name; nothing waits for its end.
                 Err(error) if !matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => {
-                    return Err(error);
+                    tracing::warn!(error = %error.full(), "an empty folder stays");
                 }
                 _ => {}
             }
         }
     }
-    Ok(())
 }

@@ -82,6 +82,28 @@ impl From<BlobError> for Setback {
     }
 }
 
+/// A mount that gives up (`softerr` of nfs(5)) says so in one of these ways; no file is to blame.
+fn is_the_networks(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+    )
+}
+
+/// `EMFILE`, `ENFILE` of open(2).
+fn is_short_of_descriptors(error: &ShareError) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error).into_iter().any(|code| error.raw_os_error() == Some(code))
+}
+
 impl From<ShareError> for Setback {
     fn from(error: ShareError) -> Self {
         let message = error.full().to_string();
@@ -89,6 +111,9 @@ impl From<ShareError> for Setback {
             io::ErrorKind::PermissionDenied => Self::failed("Unreadable", message, true),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::end(End::Source, "ShareFull", message, None),
             io::ErrorKind::ReadOnlyFilesystem => Self::end(End::Source, "ReadOnly", message, None),
+            kind if is_the_networks(kind) || is_short_of_descriptors(&error) => {
+                Self::end(End::Source, "ShareFailed", message, None)
+            }
             // The name or the handle changed under us; the next attempt opens it anew.
             io::ErrorKind::NotFound | io::ErrorKind::StaleNetworkFileHandle => Self::failed("SourceMoved", message, false),
             _ => Self::failed("ReadFailed", message, true),
