@@ -34,6 +34,8 @@ use blobferry_crds::StagingMode;
 const SHARE_THREADS: usize = 16;
 /// Threads for the local disk.
 const STAGE_THREADS: usize = 2;
+/// The part of our work that takes up what earlier processes left.
+const RECOVERY: &str = "recovery";
 /// Time between two tries to start.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 
@@ -134,18 +136,17 @@ impl Uploader {
         };
         let uid = self.settings.session.uid.clone();
         let (session, publisher) = self.session(ground)?;
+        let mut tasks = run::attend(&session, &uid, publisher);
         let mut collector = Collector::default();
-        loop {
-            match run::recover(&session, &mut collector, &uid).await {
-                Ok(()) => break,
-                Err(error) if !patient => {
-                    return Err(Fatal::Check { reason: "ShareFailed".into(), message: error.full().to_string() });
-                }
-                Err(error) => tracing::warn!(error = %error.full(), "cannot take up what is there, trying again"),
+        while let Err(error) = run::recover(&session, &mut collector, &uid).await {
+            if !patient {
+                return Err(Fatal::Check { reason: "ShareFailed".into(), message: error.full().to_string() });
             }
+            run::source_fails(&session, RECOVERY, &error);
             tokio::time::sleep(TRY_AGAIN).await;
         }
-        let mut tasks = run::start(&session, collector, &uid, publisher);
+        session.books().ends.works(End::Source, RECOVERY);
+        run::start(&session, collector, &mut tasks);
         tasks.spawn(keep_rate(session.live.clone(), session.store.pacer()));
         Ok(Running { session, tasks })
     }
@@ -220,7 +221,7 @@ impl Running {
 
 fn books(settings: &Settings) -> Result<Books, globset::Error> {
     let filter = Filter::new(&settings.watch.extensions, &settings.watch.ignore)?;
-    Ok(Books::new(Table::new(filter), Schedule::new(settings.transfer.queue_size.get())))
+    Ok(Books::new(Table::new(filter, settings.watch.recursive), Schedule::new(settings.transfer.queue_size.get())))
 }
 
 fn folders(settings: &Settings) -> Folders {

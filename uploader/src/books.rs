@@ -10,14 +10,16 @@ use tokio::time::Instant;
 
 use crate::{
     aside::Shelf,
+    brake::Brake,
     ending::Standing,
-    ends::Ends,
-    formats::{ClaimId, OrderKey},
+    ends::{End, Ends},
+    formats::{BlobName, ClaimId, OrderKey},
     ledger::{Ledger, Now, problem},
     scan::{Believed, Gone, Held, StableFile, Table},
     schedule::{Delay, Schedule, Task},
     session::Folders,
     share::Attributes,
+    work::FILES,
 };
 
 /// Most names of which the last order key is remembered.
@@ -38,6 +40,8 @@ pub struct Books {
     pub ledger: Ledger,
     /// The health of the two ends.
     pub ends: Ends,
+    /// Whether new files are claimed.
+    pub brake: Brake,
     /// Files that are set aside.
     pub shelf: Shelf,
     /// Folders in the incoming one that are no other session's.
@@ -72,6 +76,7 @@ impl Books {
             schedule,
             ledger: Ledger::default(),
             ends: Ends::default(),
+            brake: Brake::default(),
             shelf: Shelf::default(),
             believed: Believed::default(),
             stays: BTreeMap::new(),
@@ -115,7 +120,8 @@ impl Books {
         }
     }
 
-    /// Moves stable files to the schedule while it has room; those with impossible names are held back.
+    /// Moves stable files to the schedule while it has room; those with impossible names are held back, and those whose name is busy wait
+    /// where they are.
     pub fn offer_stable(&mut self, folders: &Folders, longest_name: usize, now: Instant) {
         if !self.schedule.has_room() {
             return;
@@ -124,17 +130,47 @@ impl Books {
             let length = file.name.rsplit(|byte| *byte == b'/').next().map_or(0, <[u8]>::len);
             if length > longest_name {
                 let message = format!("the name has more than {longest_name} bytes: shorten it");
-                self.table.hold(&file.name, Held { reason: "BadName", message });
+                self.table.hold(&file.name, Held::bad_name(message));
                 continue;
             }
             match folders.blob(&folders.date, &file.name) {
-                Err(error) => self.table.hold(&file.name, Held { reason: "BadName", message: error.to_string() }),
+                Err(error) => self.table.hold(&file.name, Held::bad_name(error.to_string())),
+                Ok(blob) if !self.schedule.is_free(&blob) => {}
                 Ok(blob) if self.schedule.has_room() => {
                     self.table.queued(&file.name);
                     self.schedule.add(&blob, Task::Incoming(file), now, Delay::Waiting);
                 }
                 Ok(_) => return,
             }
+        }
+    }
+
+    /// The next task that is due, if any.
+    pub fn take(&mut self, now: Instant) -> Option<(BlobName, Task)> {
+        let taken = self.schedule.take(now, self.brake.admits())?;
+        if matches!(taken.1, Task::Incoming(_)) {
+            self.brake.admitted();
+        }
+        Some(taken)
+    }
+
+    /// When the next task is due.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.schedule.next_due(self.brake.admits())
+    }
+
+    /// The container took a file, or no file waits for it.
+    pub fn destination_works(&mut self) {
+        self.ends.works(End::Destination, FILES);
+        self.brake.works();
+    }
+
+    /// The container answered. Whether it takes files is for those to say that it did not take.
+    pub fn destination_answers(&mut self) {
+        if self.ledger.waits_for(End::Destination) {
+            self.brake.answers();
+        } else {
+            self.destination_works();
         }
     }
 
@@ -158,6 +194,9 @@ impl Books {
 
     /// The ledger as the status shows it.
     pub fn progress(&mut self) -> Progress {
+        if let Some(earlier) = self.ledger.before_recovery(self.ends.checks()) {
+            return earlier;
+        }
         let summary = self.table.summary();
         let mut claimed = self.schedule.claimed();
         claimed.waiting += self.stays.len() as u64;

@@ -38,7 +38,7 @@ pub async fn beat<E: Edges>(session: &Session<E>, session_uid: &str) -> ShareRes
         session.share.create_small(&path, &content).await?;
     }
     let attributes = session.share.attributes(&path).await?;
-    session.saw_server_time(attributes.identity.mtime);
+    session.set_server_time(attributes.identity.mtime);
     Ok(())
 }
 

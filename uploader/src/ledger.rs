@@ -22,6 +22,7 @@ use counted::Counted;
 use doubts::Doubts;
 
 use crate::{
+    ends::End,
     formats::{BlobName, ClaimId, OrderKey},
     scan::Counts,
     schedule::Claimed,
@@ -78,7 +79,7 @@ pub struct Ledger {
     own_bytes: u64,
     active: BTreeMap<BlobName, Active>,
     recent_failures: VecDeque<FileProblem>,
-    failing: BTreeMap<BlobName, FileProblem>,
+    failing: BTreeMap<BlobName, Failing>,
     last_upload: Option<i128>,
     /// Start of the last complete scan (server clock).
     pub last_scan: Option<i128>,
@@ -98,6 +99,16 @@ pub struct Ledger {
     /// Completed files up to this time (server clock) are in a report that was taken; `None` if nobody takes reports.
     pub reported_through: Option<i128>,
     counted: Counted,
+    /// What earlier processes reported.
+    earlier: Progress,
+}
+
+/// A file that failed and is tried again.
+#[derive(Clone, Debug)]
+struct Failing {
+    problem: FileProblem,
+    /// The end that is to blame, if one is.
+    end: Option<End>,
 }
 
 /// Claimed files that nobody here holds.
@@ -129,6 +140,7 @@ impl Ledger {
         self.bytes_uploaded += old.bytes_uploaded.saturating_sub(old.bytes_counted_beyond);
         self.bytes_resumed += old.bytes_resumed;
         self.last_upload = self.last_upload.max(old.last_upload_time.as_ref().map(|time| time.0.as_nanosecond()));
+        self.earlier = old.clone();
         let found = self.counted.resume(old.counted_through.map(Timestamp::as_nanosecond));
         self.uploaded += found.files;
         self.bytes_uploaded += found.bytes;
@@ -137,6 +149,13 @@ impl Ledger {
     /// True once the counts of earlier processes are in; before, the ledger must not be written over theirs.
     pub fn is_resumed(&self) -> bool {
         self.counted.is_resumed()
+    }
+
+    /// What there is to say before the first pass of the collector has found what earlier processes left: their words, and the two ends
+    /// as of now. Counts of ours would lack what was not found yet.
+    pub fn before_recovery(&self, checks: Vec<Check>) -> Option<Progress> {
+        let last_error = self.last_error(&checks);
+        (self.passes == 0).then(|| Progress { checks, caught_up: false, last_error, ..self.earlier.clone() })
     }
 
     /// Without counts of earlier processes, counting begins at this time of the server's clock.
@@ -153,7 +172,8 @@ impl Ledger {
     /// The pass was complete: all claimed files are known, those of other uploaders too.
     pub fn pass_ends(&mut self) {
         self.adopted = true;
-        self.confirmed_scan = self.confirmed_scan.max(self.scan_of_pass);
+        // Not the greater of both: the server's clock may have stepped back.
+        self.confirmed_scan = self.scan_of_pass.or(self.confirmed_scan);
         self.doubts.pass_ends();
     }
 
@@ -245,10 +265,10 @@ impl Ledger {
         self.withdrawn += files;
     }
 
-    /// An attempt failed.
-    pub fn failure(&mut self, blob: &BlobName, name: &str, reason: &str, message: &str) {
+    /// An attempt failed, for the sake of an end or not.
+    pub fn failure(&mut self, blob: &BlobName, name: &str, reason: &str, message: &str, end: Option<End>) {
         let problem = problem(name, reason, message);
-        self.failing.insert(blob.clone(), problem.clone());
+        self.failing.insert(blob.clone(), Failing { problem: problem.clone(), end });
         self.recent_failures.retain(|recent| recent.name != problem.name);
         self.recent_failures.push_front(problem);
         self.recent_failures.truncate(RECENT_FAILURES);
@@ -326,7 +346,7 @@ impl Ledger {
 
     fn last_error(&self, checks: &[Check]) -> Option<String> {
         let check = checks.iter().find(|check| !check.ok).map(|check| check.message.clone());
-        let file = || self.failing.values().next().map(|problem| format!("{}: {}", problem.name, problem.message));
+        let file = || self.failing().next().map(|problem| format!("{}: {}", problem.name, problem.message));
         check.or_else(file).map(|text| shorten(&text, MESSAGE))
     }
 
@@ -354,7 +374,12 @@ impl Ledger {
 
     /// The files that are being retried, for the status.
     pub fn failing(&self) -> impl Iterator<Item = &FileProblem> {
-        self.failing.values()
+        self.failing.values().map(|failing| &failing.problem)
+    }
+
+    /// True if a file is tried again because of this end.
+    pub fn waits_for(&self, end: End) -> bool {
+        self.failing.values().any(|failing| failing.end == Some(end))
     }
 }
 
@@ -450,7 +475,7 @@ mod tests {
     #[test]
     fn error_is_gone_when_its_cause_is() {
         let mut ledger = Ledger::default();
-        ledger.failure(&blob(), "a", "Rejected", "too large");
+        ledger.failure(&blob(), "a", "Rejected", "too large", None);
         let check = Check { type_: "destination".into(), ok: false, reason: "Unreachable".into(), message: "no route".into() };
         let down = Now { checks: vec![check], ..Now::default() };
         assert_eq!(ledger.progress(&down).last_error.as_deref(), Some("no route"));

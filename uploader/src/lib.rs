@@ -10,6 +10,7 @@ pub mod aside;
 pub mod azure;
 pub mod blob;
 pub mod books;
+pub mod brake;
 pub mod claim;
 pub mod claims;
 pub mod collect;

@@ -40,20 +40,24 @@ pub async fn recover<E: Edges>(session: &Session<E>, collector: &mut Collector, 
     Ok(())
 }
 
-/// Starts all loops of a session; they end when the set is dropped.
-pub fn start<E: Edges>(session: &Arc<Session<E>>, collector: Collector, session_uid: &str, publisher: Publisher) -> JoinSet<()> {
+/// Starts what tells others of a session, which begins before its work: the heartbeat and the reports. It ends when the set is dropped.
+pub fn attend<E: Edges>(session: &Arc<Session<E>>, session_uid: &str, publisher: Publisher) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
+    tasks.spawn(heartbeat_loop(Arc::clone(session), session_uid.to_owned()));
+    tasks.spawn(publish_loop(Arc::clone(session), publisher));
+    tasks
+}
+
+/// Starts the loops that do the work.
+pub fn start<E: Edges>(session: &Arc<Session<E>>, collector: Collector, tasks: &mut JoinSet<()>) {
     if session.rules.mode == Mode::Watch {
         tasks.spawn(scan_loop(Arc::clone(session)));
     }
     tasks.spawn(collect_loop(Arc::clone(session), collector));
-    tasks.spawn(heartbeat_loop(Arc::clone(session), session_uid.to_owned()));
     tasks.spawn(destination_loop(Arc::clone(session)));
-    tasks.spawn(publish_loop(Arc::clone(session), publisher));
     for number in 0..MOST_WORKERS {
         tasks.spawn(work::worker(Arc::clone(session), number));
     }
-    tasks
 }
 
 async fn scan_loop<E: Edges>(session: Arc<Session<E>>) {
@@ -139,11 +143,8 @@ async fn destination_loop<E: Edges>(session: Arc<Session<E>>) {
         session.store.refresh().await;
         match session.store.prepare().await {
             Ok(()) => {
-                // Reading works. Whether writing does is for the next file to say, if one waits for it.
-                let mut books = session.books();
-                if books.ledger.failing().next().is_none() {
-                    books.ends.works(End::Destination, work::FILES);
-                }
+                session.books().destination_answers();
+                session.wake();
             }
             Err(error) => {
                 let (reason, message) = (error.reason(), error.to_string());
@@ -179,7 +180,8 @@ pub(crate) fn look_at_stage<E: Edges>(session: &Session<E>) {
     }
 }
 
-fn source_fails<E: Edges>(session: &Session<E>, part: &'static str, error: &ShareError) {
+/// Says that the share fails, until the same part says that it works.
+pub fn source_fails<E: Edges>(session: &Session<E>, part: &'static str, error: &ShareError) {
     let message = error.full().to_string();
     tracing::warn!(part, message, "the share fails");
     session.books().ends.fails(End::Source, part, "ShareFailed", &message);

@@ -33,10 +33,11 @@ pub async fn pass<E: Edges>(session: &Session<E>) -> Result<(), ShareError> {
     while let Some(folder) = walk.next() {
         match scan_folder(session, &folder, &mut walk).await {
             Err(error) if !folder.is_empty() && is_gone(&error) => {}
-            // One folder that is closed to us stops no other.
-            Err(error) if !folder.is_empty() && error.kind() == io::ErrorKind::PermissionDenied => {
-                let held = Held { reason: "Unreadable", message: error.full().to_string() };
-                session.books().table.close(&folder, held);
+            // One folder that cannot be read stops no other.
+            Err(error) if !folder.is_empty() => {
+                let message = error.full().to_string();
+                tracing::warn!(message, "a folder is left out");
+                session.books().table.close(&folder, Held { reason: "Unreadable", message });
             }
             scanned => scanned?,
         }

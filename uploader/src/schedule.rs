@@ -64,6 +64,8 @@ pub struct Schedule {
     incoming: usize,
     capacity: usize,
     order: u64,
+    /// What was counted since the last change.
+    counted: Option<Claimed>,
 }
 
 /// Counts of claimed files that no worker holds.
@@ -82,7 +84,7 @@ pub struct Claimed {
 impl Schedule {
     /// A schedule that takes `capacity` files that are not claimed yet.
     pub fn new(capacity: usize) -> Self {
-        Self { lanes: HashMap::new(), due: BTreeSet::new(), incoming: 0, capacity, order: 0 }
+        Self { lanes: HashMap::new(), due: BTreeSet::new(), incoming: 0, capacity, order: 0, counted: None }
     }
 
     /// Files that are not claimed yet and wait here.
@@ -95,6 +97,19 @@ impl Schedule {
         self.incoming < self.capacity
     }
 
+    /// True if files that are not claimed yet have become few.
+    pub fn runs_low(&self) -> bool {
+        self.incoming <= self.capacity / 2
+    }
+
+    /// True if a file of this name that is not claimed yet would be next: one that has to wait for earlier ones takes no room.
+    pub fn is_free(&self, blob: &BlobName) -> bool {
+        self.lanes.get(blob).is_none_or(|lane| {
+            !lane.active
+                && lane.waiting.iter().all(|(place, queued)| *place == Place::Incoming || queued.delay == Delay::Failed(true))
+        })
+    }
+
     /// Adds a task that is due at `due`.
     pub fn add(&mut self, blob: &BlobName, task: Task, due: Instant, delay: Delay) {
         let key = match &task {
@@ -105,6 +120,7 @@ impl Schedule {
             Task::Claimed(file) => Place::Claimed(file.name.claim),
         };
         self.order += 1;
+        self.counted = None;
         let queued = Queued { task, due, order: self.order, delay };
         let replaced = self.lanes.entry(blob.clone()).or_default().waiting.insert(key, queued);
         // A name that vanished and came again while it waited.
@@ -112,25 +128,29 @@ impl Schedule {
         self.place(blob);
     }
 
-    /// Takes the next task that is due, if any; its blob name is busy until [`Self::finished`].
-    pub fn take(&mut self, now: Instant) -> Option<(BlobName, Task)> {
-        let (due, _, blob) = self.due.first()?;
-        if *due > now {
-            return None;
-        }
-        let blob = blob.clone();
+    /// Takes the next task that is due, if any; its blob name is busy until [`Self::finished`]. Without `incoming` only files that are
+    /// claimed already.
+    pub fn take(&mut self, now: Instant, incoming: bool) -> Option<(BlobName, Task)> {
+        let blob = self.next(incoming).filter(|(due, _)| *due <= now)?.1.clone();
         let lane = self.lanes.get_mut(&blob)?;
         let key = lane.next()?;
         let queued = lane.waiting.remove(&key)?;
         lane.active = true;
+        self.counted = None;
         self.incoming -= usize::from(matches!(queued.task, Task::Incoming(_)));
         self.place(&blob);
         Some((blob, queued.task))
     }
 
     /// When the next task is due.
-    pub fn next_due(&self) -> Option<Instant> {
-        self.due.first().map(|(due, _, _)| *due)
+    pub fn next_due(&self, incoming: bool) -> Option<Instant> {
+        self.next(incoming).map(|(due, _)| due)
+    }
+
+    fn next(&self, incoming: bool) -> Option<(Instant, &BlobName)> {
+        let is_claimed = |blob: &BlobName| self.lanes.get(blob).and_then(Lane::next).is_some_and(|place| place != Place::Incoming);
+        let found = self.due.iter().find(|(_, _, blob)| incoming || is_claimed(blob));
+        found.map(|(due, _, blob)| (*due, blob))
     }
 
     /// Notes that no worker holds a task of `blob` any more.
@@ -149,7 +169,16 @@ impl Schedule {
     }
 
     /// Counts as of now.
-    pub fn claimed(&self) -> Claimed {
+    pub fn claimed(&mut self) -> Claimed {
+        if let Some(counted) = self.counted {
+            return counted;
+        }
+        let counts = self.count();
+        self.counted = Some(counts);
+        counts
+    }
+
+    fn count(&self) -> Claimed {
         let mut counts = Claimed::default();
         for queued in self.lanes.values().flat_map(|lane| lane.waiting.values()) {
             let Task::Claimed(file) = &queued.task else { continue };
@@ -236,12 +265,12 @@ mod tests {
             schedule.add(&blob, task, now, Delay::Waiting);
         }
         let blob = incoming("a").0;
-        assert_eq!(key_of(schedule.take(now)), Some(1));
-        assert_eq!(key_of(schedule.take(now)), None, "the name is busy");
+        assert_eq!(key_of(schedule.take(now, true)), Some(1));
+        assert_eq!(key_of(schedule.take(now, true)), None, "the name is busy");
         schedule.finished(&blob);
-        assert_eq!(key_of(schedule.take(now)), Some(2));
+        assert_eq!(key_of(schedule.take(now, true)), Some(2));
         schedule.finished(&blob);
-        assert_eq!(key_of(schedule.take(now)), Some(u64::MAX));
+        assert_eq!(key_of(schedule.take(now, true)), Some(u64::MAX));
         schedule.finished(&blob);
         assert!(schedule.lanes.is_empty() && schedule.due.is_empty());
     }
@@ -255,8 +284,33 @@ mod tests {
             schedule.add(&blob, first, later, Delay::Failed(own));
             let (blob, second) = claimed("a", 2);
             schedule.add(&blob, second, now, Delay::Waiting);
-            assert_eq!(key_of(schedule.take(now)), expected);
+            assert_eq!(key_of(schedule.take(now, true)), expected);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn file_that_would_have_to_wait_for_an_earlier_one_is_not_let_in() {
+        for (delay, expected) in [(Delay::Waiting, false), (Delay::Failed(false), false), (Delay::Failed(true), true)] {
+            let (mut schedule, now) = (Schedule::new(9), Instant::now());
+            let (blob, task) = claimed("a", 1);
+            assert!(schedule.is_free(&blob));
+            schedule.add(&blob, task, now, delay);
+            assert_eq!(schedule.is_free(&blob), expected);
+            assert_eq!(key_of(schedule.take(now, true)), Some(1));
+            assert!(!schedule.is_free(&blob), "a worker holds it");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_nothing_new_is_wanted_only_claimed_files_are_taken() {
+        let (mut schedule, now) = (Schedule::new(9), Instant::now());
+        let (blob, task) = incoming("a");
+        schedule.add(&blob, task, now, Delay::Waiting);
+        assert_eq!((schedule.next_due(false), key_of(schedule.take(now, false))), (None, None));
+        let (blob, task) = claimed("b", 1);
+        schedule.add(&blob, task, now, Delay::Waiting);
+        assert_eq!((schedule.next_due(false), key_of(schedule.take(now, false))), (Some(now), Some(1)));
+        assert_eq!(key_of(schedule.take(now, true)), Some(u64::MAX));
     }
 
     #[tokio::test(start_paused = true)]
@@ -271,8 +325,8 @@ mod tests {
         let (blob, again) = incoming("b");
         schedule.add(&blob, again, now, Delay::Waiting);
         assert_eq!(schedule.queued(), 1, "the same name again takes no second place");
-        assert_eq!(key_of(schedule.take(now)), Some(u64::MAX));
-        assert_eq!(schedule.next_due(), Some(now + Duration::from_secs(9)));
+        assert_eq!(key_of(schedule.take(now, true)), Some(u64::MAX));
+        assert_eq!(schedule.next_due(true), Some(now + Duration::from_secs(9)));
         assert_eq!(schedule.claimed(), Claimed { waiting: 0, retrying: 1, bytes: 0, oldest: Some(1) });
     }
 }

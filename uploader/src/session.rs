@@ -122,6 +122,9 @@ pub struct Parts<E: Edges> {
     pub seed: u64,
 }
 
+/// Least time between two looks through all names for stable files.
+const REFILL: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// A running session: its parts and what comes to be while it runs.
 pub struct Session<E: Edges> {
     parts: Parts<E>,
@@ -130,9 +133,11 @@ pub struct Session<E: Edges> {
     /// The blocks under way.
     pub flight: Flight,
     random: Mutex<StdRng>,
-    /// Greatest time seen of the server's clock, in nanoseconds since 1970.
+    /// What the server's clock said last, in nanoseconds since 1970.
     server_time: AtomicU64,
     wake: Notify,
+    /// When stable files were last handed to the schedule.
+    offered: Mutex<Option<Instant>>,
 }
 
 impl<E: Edges> fmt::Debug for Session<E> {
@@ -158,6 +163,7 @@ impl<E: Edges> Session<E> {
             random: Mutex::new(StdRng::seed_from_u64(parts.seed)),
             server_time: AtomicU64::new(0),
             wake: Notify::new(),
+            offered: Mutex::new(None),
             parts,
         }
     }
@@ -182,9 +188,14 @@ impl<E: Edges> Session<E> {
         f64::from(u32::try_from(self.random() >> 32).unwrap_or(0)) / (f64::from(u32::MAX) + 1.0)
     }
 
-    /// A time that the server's clock has certainly reached: the greatest that was seen, at most a heartbeat old.
+    /// A time that the server's clock has reached, at most a heartbeat old.
     pub fn server_now(&self) -> i128 {
         self.server_time.load(Ordering::Relaxed).into()
+    }
+
+    /// Takes note of what the server's clock says. It may have stepped back; then later times of before count no more.
+    pub fn set_server_time(&self, nanoseconds: i128) {
+        self.server_time.store(u64::try_from(nanoseconds.max(0)).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Takes note of a time that the server set just now.
@@ -194,7 +205,22 @@ impl<E: Edges> Session<E> {
 
     /// Hands stable files to the schedule as far as its queue has room.
     pub fn offer_stable(&self) {
+        *self.offered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.books().offer_stable(&self.folders, self.longest_name, Instant::now());
+        self.wake.notify_waiters();
+    }
+
+    /// Does the same between two scans, when few are left there and not too often, because it looks at all names.
+    fn refill(&self) {
+        let offered = *self.offered.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = offered.is_some_and(|offered| offered.elapsed() >= REFILL);
+        if is_due && self.books().schedule.runs_low() {
+            self.offer_stable();
+        }
+    }
+
+    /// Wakes workers: what they may take has changed.
+    pub fn wake(&self) {
         self.wake.notify_waiters();
     }
 
@@ -207,6 +233,7 @@ impl<E: Edges> Session<E> {
     /// Notes that no worker holds a task of `blob` any more.
     pub fn finished(&self, blob: &BlobName) {
         self.books().schedule.finished(blob);
+        self.refill();
         self.wake.notify_waiters();
     }
 
@@ -219,10 +246,10 @@ impl<E: Edges> Session<E> {
             woken.as_mut().enable();
             let next_due = {
                 let mut books = self.books();
-                if let Some(task) = books.schedule.take(Instant::now()) {
+                if let Some(task) = books.take(Instant::now()) {
                     return task;
                 }
-                books.schedule.next_due()
+                books.next_due()
             };
             match next_due {
                 Some(due) => {

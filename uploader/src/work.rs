@@ -17,7 +17,7 @@ use crate::{
     metrics::Method,
     release::release,
     retry::backoff,
-    scan::StableFile,
+    scan::{Held, StableFile},
     schedule::{Delay, Task},
     session::{Edges, Session},
     share::{Share, ShareError},
@@ -92,12 +92,24 @@ async fn take<E: Edges>(
         // If it was claimed all the same, the collector's next pass finds it.
         Err(error) => {
             books.not_claimed(stable);
+            if stays_so(&error) {
+                books.table.hold(&stable.name, Held { reason: "ShareFailed", message: error.full().to_string() });
+            }
             // Until then nobody can say that everything is uploaded.
             books.ledger.adopted = false;
             share_failed(&mut books.ends, &error);
         }
     }
     None
+}
+
+/// True if the next try will most likely end the same way: not every scan needs to see it.
+fn stays_so(error: &ShareError) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied | ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem
+    )
 }
 
 fn share_failed(ends: &mut Ends, error: &ShareError) {
@@ -149,7 +161,7 @@ async fn upload<E: Edges>(session: &Session<E>, mut file: Box<ClaimedFile>, open
             if finish == Finish::Completed {
                 let method = if file.size <= session.rules.single_put_size { Method::Single } else { Method::Blocks };
                 session.metrics.file_processed(method, file.size, started.elapsed());
-                books.ends.works(End::Destination, FILES);
+                books.destination_works();
                 books.ends.works(End::Source, FILES);
             }
         }
@@ -190,7 +202,10 @@ fn put_down<E: Edges>(session: &Session<E>, books: &mut Books, file: &mut Claime
                 session.metrics.file_failed(cause);
             }
             session.metrics.retried(cause);
-            books.ledger.failure(&file.blob, &file.display_name(), &reason, &message);
+            books.ledger.failure(&file.blob, &file.display_name(), &reason, &message, end);
+            if end == Some(End::Destination) {
+                books.brake.fails();
+            }
             if let Some(end) = end {
                 books.ends.fails(end, FILES, &reason, &message);
             }

@@ -97,7 +97,7 @@ impl Start {
     async fn live(self, reports_to_api: bool) {
         let settings = self.sim.lock().settings.clone();
         let filter = Filter::new(&[], &[IGNORED.to_owned()]).unwrap_or_else(|_| unreachable!("the glob is good"));
-        let books = SharedBooks::new(Books::new(Table::new(filter), Schedule::new(settings.queue)));
+        let books = SharedBooks::new(Books::new(Table::new(filter, settings.rules.recursive), Schedule::new(settings.queue)));
         let (reports, shown) = watch::channel(Report::default());
         let (live, lives) = watch::channel(live_settings(&settings));
         let publisher = Publisher::new(reports, lives.clone());
@@ -114,10 +114,11 @@ impl Start {
         }
         let mut collector = Collector::default();
         let session = self.session(books, lives).await;
+        let mut running = run::attend(&session, UID, publisher);
         while run::recover(&session, &mut collector, UID).await.is_err() {
             sleep(TRY_AGAIN).await;
         }
-        let _running = run::start(&session, collector, UID, publisher);
+        run::start(&session, collector, &mut running);
         pending::<()>().await;
         drop(live);
     }

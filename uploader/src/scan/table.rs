@@ -12,6 +12,7 @@ use crate::share::{Attributes, Identity, Kind};
 
 /// Time between two tries of a file that is held back.
 const HELD_LOOK: Duration = Duration::from_mins(1);
+const BAD_NAME: &str = "BadName";
 /// Files whose reason is shown.
 const HELD_BACK: usize = 5;
 /// Most names that are tracked; further ones wait in their folder and are counted.
@@ -28,6 +29,13 @@ pub struct Held {
     pub message: String,
 }
 
+impl Held {
+    /// The name is the trouble. Only another name helps, so the file is not looked at again.
+    pub fn bad_name(message: String) -> Self {
+        Self { reason: BAD_NAME, message }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Phase {
     /// Looked at until it is stable.
@@ -40,8 +48,8 @@ enum Phase {
     Held(Held),
     /// Left alone because of its name.
     Ignored,
-    /// Left alone because it is no regular file; another file may take its name.
-    NoFile,
+    /// Left alone because it is this and no regular file, at this time; another file may take its name.
+    NoFile(Kind, Instant),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +111,8 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Table {
     filter: Filter,
+    /// True if folders are entered.
+    recursive: bool,
     quiet: Duration,
     names: HashMap<Box<[u8]>, Candidate>,
     scan: u64,
@@ -127,11 +137,12 @@ pub struct Summary {
 }
 
 impl Table {
-    /// An empty table.
-    pub fn new(filter: Filter) -> Self {
+    /// An empty table of a folder whose folders are entered or not.
+    pub fn new(filter: Filter, recursive: bool) -> Self {
         let names = HashMap::new();
         Self {
             filter,
+            recursive,
             quiet: Duration::MAX,
             names,
             scan: 0,
@@ -156,11 +167,11 @@ impl Table {
         let scan = self.scan;
         if let Some(candidate) = self.names.get_mut(name) {
             candidate.seen = scan;
-            if matches!(candidate.phase, Phase::NoFile) && kind == Kind::File {
+            if matches!(candidate.phase, Phase::NoFile(..)) && kind == Kind::File {
                 candidate.phase = Phase::Watching;
                 self.summary = None;
             }
-            return candidate.due(self.quiet, now);
+            return candidate.due(self.quiet, now) || candidate.may_be_a_file_now(kind, now);
         }
         self.summary = None;
         if self.names.len() >= TRACKED {
@@ -168,9 +179,11 @@ impl Table {
             return false;
         }
         let phase = match kind {
+            // It may be a folder, whose files have names of their own.
+            Kind::Unknown if self.recursive && self.enters(name) => Phase::Watching,
             _ if !self.filter.takes(last(name)) => Phase::Ignored,
             Kind::File | Kind::Unknown => Phase::Watching,
-            Kind::Folder | Kind::Special => Phase::NoFile,
+            Kind::Folder | Kind::Special => Phase::NoFile(kind, now),
         };
         let taken = matches!(phase, Phase::Watching);
         // The scan before did not see what has the name now.
@@ -215,8 +228,12 @@ impl Table {
         let is_another = |sample: &Sample| attributes.kind != Kind::File || sample.identity.inode != attributes.identity.inode;
         let replaced = candidate.sample.filter(is_another).map(|sample| sample.identity.ctime);
         if attributes.kind != Kind::File {
-            candidate.phase = Phase::NoFile;
+            candidate.phase = Phase::NoFile(attributes.kind, now);
             candidate.sample = None;
+            return replaced;
+        }
+        if !self.filter.takes(last(name)) {
+            candidate.phase = Phase::Ignored;
             return replaced;
         }
         match &mut candidate.sample {
@@ -227,7 +244,7 @@ impl Table {
             _ => candidate.sample = Some(Sample { identity: attributes.identity, since: now, looked: now, looks: 1 }),
         }
         // What held it may be over, whether that shows in its attributes or not: it is tried again.
-        if matches!(candidate.phase, Phase::Held(_) | Phase::Absent) {
+        if matches!(candidate.phase, Phase::Held(_) | Phase::Absent | Phase::NoFile(..)) {
             candidate.phase = Phase::Watching;
         }
         replaced
@@ -320,7 +337,7 @@ impl Table {
         for candidate in self.names.values() {
             counts.held += u64::from(matches!(candidate.phase, Phase::Held(_)));
             match (&candidate.phase, candidate.sample) {
-                (Phase::Ignored | Phase::NoFile, _) => counts.ignored += 1,
+                (Phase::Ignored | Phase::NoFile(..), _) => counts.ignored += 1,
                 (Phase::Absent, None) => {
                     let since = candidate.since;
                     counts.unsure_since = Some(counts.unsure_since.map_or(since, |least| least.min(since)));
@@ -341,19 +358,17 @@ impl Table {
     }
 
     fn held_back(&self) -> Vec<(Box<[u8]>, Held)> {
-        let key = |name: &[u8], candidate: &Candidate| {
-            let ctime = candidate.sample.map_or(i128::MAX, |sample| sample.identity.ctime);
-            (matches!(candidate.phase, Phase::Ignored | Phase::NoFile), ctime, Box::<[u8]>::from(name))
-        };
-        let mut oldest: Vec<(&Box<[u8]>, &Candidate)> = Vec::with_capacity(HELD_BACK + 1);
+        let mut oldest = Vec::with_capacity(HELD_BACK + 1);
         for (name, candidate) in self.names.iter().filter(|(_, candidate)| candidate.is_held(self.quiet)) {
-            let place = oldest.partition_point(|(other, known)| key(other, known) <= key(name, candidate));
+            let ctime = candidate.sample.map_or(i128::MAX, |sample| sample.identity.ctime);
+            let key = (matches!(candidate.phase, Phase::Ignored | Phase::NoFile(..)), ctime, name);
+            let place = oldest.partition_point(|(other, _)| *other <= key);
             if place < HELD_BACK {
-                oldest.insert(place, (name, candidate));
+                oldest.insert(place, (key, candidate));
                 oldest.truncate(HELD_BACK);
             }
         }
-        oldest.into_iter().filter_map(|(name, candidate)| Some((name.clone(), candidate.held()?))).collect()
+        oldest.into_iter().filter_map(|((.., name), candidate)| Some((name.clone(), candidate.held()?))).collect()
     }
 }
 
@@ -363,6 +378,11 @@ fn last(name: &[u8]) -> &[u8] {
 }
 
 impl Candidate {
+    /// True if a look must tell, now and then: some servers never say of what kind a name is (`DT_UNKNOWN` of readdir(3)).
+    fn may_be_a_file_now(&self, kind: Kind, now: Instant) -> bool {
+        matches!(self.phase, Phase::NoFile(_, looked) if kind == Kind::Unknown && now.duration_since(looked) >= HELD_LOOK)
+    }
+
     fn quiet_period(&self, quiet: Duration) -> Duration {
         match self.sample {
             Some(Sample { identity: Identity { size: 0, .. }, .. }) => quiet.max(EMPTY_QUIET),
@@ -381,7 +401,8 @@ impl Candidate {
     /// claim looks again.
     fn due(&self, quiet: Duration, now: Instant) -> bool {
         match (&self.phase, self.sample) {
-            (Phase::Ignored | Phase::NoFile | Phase::Queued(_), _) => false,
+            (Phase::Ignored | Phase::NoFile(..) | Phase::Queued(_), _) => false,
+            (Phase::Held(held), Some(_)) if held.reason == BAD_NAME => false,
             (Phase::Held(_), Some(sample)) => now.duration_since(sample.looked) >= HELD_LOOK,
             (Phase::Absent, _) | (_, None) => true,
             (Phase::Watching, Some(sample)) => {
@@ -397,7 +418,7 @@ impl Candidate {
 
     /// What is gone with the name, unless it was none of ours.
     fn when_gone(&self) -> Option<Gone> {
-        let is_ours = !matches!(self.phase, Phase::Ignored | Phase::NoFile);
+        let is_ours = !matches!(self.phase, Phase::Ignored | Phase::NoFile(..));
         is_ours.then(|| Gone { since: self.since(), was_seen: self.sample.is_some() })
     }
 
@@ -406,7 +427,7 @@ impl Candidate {
         match self.phase {
             Phase::Queued(_) | Phase::Absent => false,
             Phase::Watching => self.sample.is_some() && !self.is_stable(quiet),
-            Phase::Held(_) | Phase::Ignored | Phase::NoFile => true,
+            Phase::Held(_) | Phase::Ignored | Phase::NoFile(..) => true,
         }
     }
 
@@ -415,8 +436,11 @@ impl Candidate {
         match (&self.phase, self.sample) {
             (Phase::Held(known), _) => Some(known.clone()),
             (Phase::Ignored, _) => held("Ignored", "left alone by watch.ignore or watch.fileExtensions"),
-            (Phase::NoFile, _) => held("Ignored", "left alone because it is no regular file"),
-            (Phase::Watching, Some(sample)) if sample.looks < 2 => held("StillGrowing", "it changed at the last look"),
+            (Phase::NoFile(Kind::Folder, _), _) => held("Ignored", "a folder; its files are taken only with watch.recursive: true"),
+            (Phase::NoFile(..), _) => held("Ignored", "left alone because it is no regular file"),
+            (Phase::Watching, Some(sample)) if sample.looks < 2 => {
+                held("StillGrowing", "it is new or has changed since the look before")
+            }
             (Phase::Watching, Some(_)) => held("TooYoung", "unchanged for less than watch.minFileAge (60 s for an empty file)"),
             (Phase::Watching, None) | (Phase::Queued(_) | Phase::Absent, _) => None,
         }
@@ -431,7 +455,7 @@ mod tests {
     const SCANNED: i128 = 100;
 
     fn table() -> Table {
-        Table::new(Filter::new(&[], &["*.tmp".to_owned()]).unwrap())
+        Table::new(Filter::new(&[], &["*.tmp".to_owned()]).unwrap(), false)
     }
 
     fn file(size: u64, ctime: i128) -> Attributes {
@@ -567,6 +591,51 @@ mod tests {
         table.begin_scan(QUIET);
         assert!(!table.observe(b"link", Kind::Special, start));
         assert!(table.observe(b"link", Kind::File, start));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn name_of_unknown_kind_is_looked_at_again_now_and_then_because_a_file_may_have_taken_it() {
+        let (mut table, start) = (table(), Instant::now());
+        let link = Attributes { kind: Kind::Special, ..file(1, 1) };
+        let observe = |table: &mut Table, now| {
+            table.begin_scan(QUIET);
+            table.observe(b"a", Kind::Unknown, now)
+        };
+        assert!(observe(&mut table, start));
+        table.sample(b"a", &link, start);
+        assert!(!observe(&mut table, start + QUIET));
+        assert_eq!(table.summary().counts.ignored, 1);
+        assert!(observe(&mut table, start + HELD_LOOK));
+        table.sample(b"a", &link, start + HELD_LOOK);
+        assert!(!observe(&mut table, start + HELD_LOOK + QUIET));
+        assert!(observe(&mut table, start + HELD_LOOK * 2));
+        table.sample(b"a", &file(1, 1), start + HELD_LOOK * 2);
+        assert_eq!(table.summary().counts.waiting, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn folder_of_unknown_kind_is_looked_at_when_folders_are_entered_whatever_files_are_taken() {
+        let filter = || Filter::new(&[".bin".to_owned()], &["*.tmp".to_owned()]).unwrap();
+        let start = Instant::now();
+        for (recursive, name, expected) in [(true, "folder", true), (true, "x.tmp", false), (false, "folder", false)] {
+            let mut table = Table::new(filter(), recursive);
+            table.begin_scan(QUIET);
+            assert_eq!(table.observe(name.as_bytes(), Kind::Unknown, start), expected, "{name}");
+            if expected {
+                table.sample(name.as_bytes(), &file(1, 1), start);
+                assert_eq!(table.summary().counts, Counts { ignored: 1, ..Counts::default() }, "it was a file and is not wanted");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bad_name_is_not_looked_at_again() {
+        let (mut table, start) = (table(), Instant::now());
+        scan(&mut table, b"a", &file(1, 1), start);
+        table.hold(b"a", Held::bad_name("shorten it".into()));
+        table.begin_scan(QUIET);
+        assert!(!table.observe(b"a", Kind::File, start + HELD_LOOK * 9));
+        assert_eq!(table.summary().counts.held, 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -129,7 +129,7 @@ impl Bench {
     /// Works until nothing is due.
     pub(super) async fn work(&mut self) {
         loop {
-            let taken = self.session.books().schedule.take(Instant::now());
+            let taken = self.session.books().schedule.take(Instant::now(), true);
             let Some((blob, task)) = taken else { return };
             work::pass(&self.session, &blob, task).await;
             self.session.finished(&blob);
@@ -213,7 +213,10 @@ async fn process(
         process,
         pod_uid: "pod".into(),
         longest_name: ground.longest_name,
-        books: SharedBooks::new(Books::new(Table::new(Filter::new(&[], &["*.tmp".to_owned()]).unwrap()), Schedule::new(100))),
+        books: SharedBooks::new(Books::new(
+            Table::new(Filter::new(&[], &["*.tmp".to_owned()]).unwrap(), rules.recursive),
+            Schedule::new(100),
+        )),
         metrics: Metrics::new(&opentelemetry::global::meter("test")),
         seed: number,
     }));

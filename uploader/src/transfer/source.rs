@@ -36,7 +36,6 @@ pub(super) async fn open<E: Edges>(
         Err(error) if error.is_absent() => return Ok(None),
         attributes => attributes?.identity,
     };
-    session.saw_server_time(by_name.ctime);
     if let Some(opened) = opened
         && opened.attributes().await?.identity == by_name
     {
