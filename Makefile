@@ -1,11 +1,11 @@
 # The only entry point. What takes more than a line is a script in testbed/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test unit lint e2e kill resume bench images generate sim mutants long clean
+.PHONY: help demo demo-down test unit lint e2e kill kill-operator resume bench images generate sim mutants long clean
 
 # The first comment after a target's colon is its help.
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## the main job on this machine: cluster, Azurite, two sessions, every blob compared (CLUSTER=current: your own cluster)
 	@testbed/demo up
@@ -29,6 +29,9 @@ e2e: ## tests on a real node; FILTER=WORD runs those whose name has it
 
 kill: ## kills uploaders at random instants and compares everything: ROUNDS=3000 SEED=NUMBER
 	@testbed/trial kill --rounds $(or $(ROUNDS),3000) $(if $(SEED),--seed $(SEED))
+
+kill-operator: ## stops the operator right before and right after every one of its writes, and looks at what is there in the end
+	@BLOBFERRY_ALL_KILLS=1 testbed/api-tests operator_stopped
 
 resume: ## kills an uploader at 90 % of 10 GiB; counts what is sent and read again: MEBIBYTES=10240
 	@testbed/trial resume --mebibytes $(or $(MEBIBYTES),10240)
@@ -54,6 +57,7 @@ mutants: ## breaks the uploader on purpose, and expects the search to see it
 
 long: ## lists the searches that take longer than a test may
 	@echo "make kill ROUNDS=3000    20 min"
+	@echo "make kill-operator       30 min"
 	@echo "make resume              5 min"
 	@echo "make bench               10 min"
 	@echo "make sim HISTORIES=1000000  2 h, with a crash at every pair of places after it"

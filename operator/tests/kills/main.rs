@@ -1,0 +1,270 @@
+//! The operator is stopped at every one of its writes, right before it and right after it, and another one takes over: in the end there
+//! is exactly what should be, and nothing else.
+//!
+//! Each life of a session is played once to count the writes of an operator that lives, and then twice for every write. `make kill-operator`
+//! does all of it, which takes half an hour; `testbed/api-tests` one moment of each life.
+
+mod mortal;
+#[path = "../api_server/stage.rs"]
+#[allow(dead_code, reason = "the other tests use the rest of it")]
+mod stage;
+
+use std::{env, time::Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use blobferry_crds::{UploadSession, names};
+use k8s_openapi::api::{
+    core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount},
+    rbac::v1::RoleBinding,
+};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams},
+};
+use serde_json::{Value, json};
+
+use mortal::{Moment, Mortal};
+use stage::{Stage, all_well, running};
+
+/// Moments of each life that are tried unless all are asked for: one in the middle.
+const SAMPLE: usize = 1;
+
+/// What happens to a session after its uploader runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Nothing.
+    Runs,
+    /// It gets another pod.
+    Replaced,
+    /// It is suspended, and goes on.
+    Suspended,
+    /// Its deletion policy changes, and with it the owner of everything.
+    Handed,
+    /// It ends by itself, and its object after it.
+    Completes,
+    /// It is deleted.
+    Deleted,
+}
+
+/// A life of a session.
+struct Life {
+    name: &'static str,
+    spec: Value,
+    fate: Fate,
+}
+
+fn lives() -> Vec<Life> {
+    let nfs = json!({"nfs": {"server": "nas.example.com", "path": "/srv/drop/cameras"}});
+    let life = |name, spec, fate| Life { name, spec, fate };
+    vec![
+        life("create", json!({}), Fate::Runs),
+        life("create-drain-nfs", json!({"deletionPolicy": "Drain", "source": nfs}), Fate::Runs),
+        life("replace", json!({}), Fate::Replaced),
+        life("replace-drain", json!({"deletionPolicy": "Drain"}), Fate::Replaced),
+        life("suspend", json!({}), Fate::Suspended),
+        life("stop-to-drain", json!({"source": nfs}), Fate::Handed),
+        life("complete-drain", json!({"deletionPolicy": "Drain", "ttlSecondsAfterFinished": 0}), Fate::Completes),
+        life("delete-stop", json!({"source": nfs}), Fate::Deleted),
+        life("delete-drain", json!({"deletionPolicy": "Drain"}), Fate::Deleted),
+        life("delete-drain-nfs", json!({"deletionPolicy": "Drain", "source": nfs}), Fate::Deleted),
+        life("delete-release", json!({"deletionPolicy": "Release"}), Fate::Deleted),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a control plane: make e2e"]
+async fn operator_stopped_at_any_write_leaves_exactly_what_should_be() -> Result<()> {
+    let all = env::var_os("BLOBFERRY_ALL_KILLS").is_some();
+    let only = env::var("BLOBFERRY_KILLS_OF").ok();
+    let mut total = 0;
+    for life in lives().into_iter().filter(|life| only.as_deref().is_none_or(|only| only == life.name)) {
+        let begun = Instant::now();
+        let writes = Box::pin(play(&life, Moment::Never)).await?;
+        let moments: Vec<Moment> = (1..=writes).flat_map(|number| [Moment::Before(number), Moment::After(number)]).collect();
+        let step = if all { 1 } else { moments.len().div_ceil(SAMPLE).max(1) };
+        let chosen: Vec<Moment> = moments.iter().copied().skip(step / 2).step_by(step).collect();
+        for moment in &chosen {
+            Box::pin(play(&life, *moment)).await.with_context(|| format!("{}: stopped {moment:?}", life.name))?;
+        }
+        total += chosen.len();
+        report(&format!("{:17} {writes:3} writes, stopped {:3} times, {:4} s", life.name, chosen.len(), begun.elapsed().as_secs()));
+    }
+    report(&format!("stopped {total} times, every time exactly what should be was there in the end"));
+    Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "the counts are what is to be shown")]
+fn report(line: &str) {
+    println!("{line}");
+}
+
+/// Plays `life` with an operator that dies at `moment` and another one after it; returns the writes of the first.
+async fn play(life: &Life, moment: Moment) -> Result<usize> {
+    let stage = Stage::bare(&format!("kill-{}", life.name)).await?;
+    let first = Mortal::start(&stage.namespace, moment).await?;
+    let successor = async {
+        first.dies().await;
+        Mortal::start(&stage.namespace, Moment::Never).await
+    };
+    let story = async {
+        tell(life, &stage).await?;
+        until_as_expected(life, &stage).await
+    };
+    let mut successor = std::pin::pin!(successor);
+    let mut story = std::pin::pin!(story);
+    let _second = tokio::select! {
+        told = &mut story => {
+            told?;
+            None
+        }
+        second = &mut successor => {
+            let second = second?;
+            story.await?;
+            Some(second)
+        }
+    };
+    let writes = first.writes();
+    clear(&stage).await?;
+    Ok(writes)
+}
+
+/// What people, the kubelet and the uploader do. Nothing here waits for the operator but by looking at what it made.
+async fn tell(life: &Life, stage: &Stage) -> Result<()> {
+    stage.session("s", life.spec.clone()).await?;
+    let pod = runs(stage, None).await?;
+    match life.fate {
+        Fate::Runs => Ok(()),
+        Fate::Replaced => {
+            stage.change("s", json!({"transfer": {"queueSize": 8}})).await?;
+            runs(stage, pod.uid().as_deref()).await.map(drop)
+        }
+        Fate::Suspended => {
+            stage.change("s", json!({"suspend": true})).await?;
+            stage.until("no pod is there", async || Ok(stage.list::<Pod>().await?.is_empty())).await?;
+            stage.change("s", json!({"suspend": false})).await?;
+            runs(stage, None).await.map(drop)
+        }
+        Fate::Handed => {
+            stage.change("s", json!({"deletionPolicy": "Drain"})).await?;
+            runs(stage, pod.uid().as_deref()).await.map(drop)
+        }
+        Fate::Completes => ends(stage, &pod, "Completed", "watch").await,
+        Fate::Deleted => {
+            stage.delete::<UploadSession>("s").await?;
+            last_uploaders_do_their_work(stage).await
+        }
+    }
+}
+
+/// The kubelet starts the session's next pod, and the uploader in it reports.
+async fn runs(stage: &Stage, but: Option<&str>) -> Result<Pod> {
+    let pod = stage.until_pod("s", but).await?;
+    stage.run_pod(&pod).await?;
+    stage.until("the operator names the pod", async || Ok(stage.status("s").await?.pod_uid == pod.uid())).await?;
+    stage.report("s", &all_well()).await?;
+    stage.until_condition("s", "Ready", "True", "Running").await?;
+    Ok(pod)
+}
+
+/// Whatever pod drains or releases does so, until the session is gone: an operator that took over may ask once more.
+async fn last_uploaders_do_their_work(stage: &Stage) -> Result<()> {
+    stage
+        .until("the session is gone", async || {
+            let pod = stage.api::<Pod>().get_opt("s-uploader").await?;
+            let mode = pod.as_ref().and_then(|pod| pod.annotations().get(names::MODE_ANNOTATION).cloned());
+            if let (Some(pod), Some(mode)) = (pod, mode) {
+                let result = if mode == "drain" { "Drained" } else { "Released" };
+                // It may be gone by now.
+                let _ = ends(stage, &pod, result, &mode).await;
+            }
+            Ok(stage.api::<UploadSession>().get_opt("s").await?.is_none())
+        })
+        .await
+}
+
+async fn ends(stage: &Stage, pod: &Pod, result: &str, mode: &str) -> Result<()> {
+    let uid = pod.labels().get(names::SESSION_UID_LABEL);
+    let account = json!({"result": result, "sessionUID": uid, "mode": mode, "reason": result, "message": "done"});
+    let mut status = running(&json!({"terminated": {"exitCode": 0, "message": account.to_string()}}));
+    status["phase"] = "Succeeded".into();
+    stage.set_pod_status(pod, status).await
+}
+
+/// Everything that the operator may have made, in words, sorted.
+async fn objects(stage: &Stage) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for session in stage.list::<UploadSession>().await? {
+        all.push(format!(
+            "session {} {:?} {:?}",
+            session.name_any(),
+            session.finalizers(),
+            session.metadata.deletion_timestamp.is_some()
+        ));
+    }
+    for pod in stage.list::<Pod>().await? {
+        all.push(format!("pod {} owned {}", pod.name_any(), !pod.owner_references().is_empty()));
+    }
+    for claim in stage.list::<PersistentVolumeClaim>().await? {
+        all.push(format!("claim owned {}", !claim.owner_references().is_empty()));
+    }
+    let ours = ListParams::default().labels(&format!("{}={}", names::SESSION_NAMESPACE_LABEL, stage.namespace));
+    let volumes: Api<PersistentVolume> = Api::all(stage.client.clone());
+    all.extend(volumes.list(&ours).await?.items.iter().map(|_| "volume".to_owned()));
+    let accounts = stage.list::<ServiceAccount>().await?;
+    all.extend(accounts.iter().filter(|it| it.name_any() != "default").map(|it| format!("account {}", it.name_any())));
+    all.extend(stage.list::<RoleBinding>().await?.iter().map(|it| format!("binding {}", it.name_any())));
+    all.sort();
+    Ok(all)
+}
+
+fn expected(life: &Life) -> Vec<String> {
+    if matches!(life.fate, Fate::Deleted | Fate::Completes) {
+        return Vec::new();
+    }
+    let drains = life.spec.get("deletionPolicy").is_some() || life.fate == Fate::Handed;
+    let finalizers = if drains { format!("[\"{}\"]", names::FINALIZER) } else { "[]".to_owned() };
+    let mut all = vec![
+        format!("account {}", names::UPLOADER_ACCOUNT),
+        format!("binding {}", names::UPLOADER_ACCOUNT),
+        format!("pod s-uploader owned {}", !drains),
+        format!("session s {finalizers} false"),
+    ];
+    if life.spec["source"].get("nfs").is_some() {
+        all.extend([format!("claim owned {}", !drains), "volume".to_owned()]);
+    }
+    all.sort();
+    all
+}
+
+/// Waits for what should be, and sees that it stays so.
+async fn until_as_expected(life: &Life, stage: &Stage) -> Result<()> {
+    let expected = expected(life);
+    let mut found = Vec::new();
+    let waited = stage
+        .until("everything is as it should be", async || {
+            found = objects(stage).await?;
+            Ok(found == expected)
+        })
+        .await;
+    ensure!(waited.is_ok(), "expected {expected:#?}, found {found:#?}");
+    if matches!(life.fate, Fate::Deleted | Fate::Completes) {
+        return Ok(());
+    }
+    let session: UploadSession = stage.api().get("s").await?;
+    let pod: Pod = stage.api().get("s-uploader").await?;
+    ensure!(session.status.as_ref().and_then(|status| status.pod_uid.clone()) == pod.uid(), "the status names another pod");
+    ensure!(session.annotations().contains_key(names::SESSION_NAME_ANNOTATION), "the session has no annotation");
+    Ok(())
+}
+
+/// Removes what a life left, so that the next one begins with nothing. An operator whose moment has not come may die in the middle of
+/// this, so another one helps.
+async fn clear(stage: &Stage) -> Result<()> {
+    let _janitor = Mortal::start(&stage.namespace, Moment::Never).await?;
+    if let Some(session) = stage.api::<UploadSession>().get_opt("s").await? {
+        stage.change("s", json!({"deletionPolicy": "Stop"})).await?;
+        stage.api::<UploadSession>().delete(&session.name_any(), &DeleteParams::background()).await?;
+    }
+    stage.until("nothing is left", async || Ok(objects(stage).await?.is_empty())).await?;
+    stage.clone().end().await
+}
