@@ -1,4 +1,4 @@
-//! A session without any secret on a real node: the pod's own token is exchanged for one of the account.
+//! A session without any secret on a real node: the pod's own token is exchanged for one of the account; and one that names nothing.
 
 use std::time::Duration;
 
@@ -192,4 +192,26 @@ async fn refuses_all_but_the_right_token(stage: &Stage, cloud: &Cloud) -> Result
         ensure!(reply.contains(code), "{reply} instead of {code}");
     }
     Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn a_session_that_names_no_credential_says_what_was_tried_and_goes_on_with_one_that_is_named() -> Result<()> {
+    scenario("nothing", async |stage| {
+        let tls = Cloud::start(stage).await?;
+        prepare(stage, &tls).await?;
+        let account = tls.azurite.account(&stage.bed.account)?;
+        let secure = Stage { blobs: account.container(stage.namespace.clone()), ..stage.clone() };
+        let destination =
+            |secret: Value| json!({"destination": {"azureBlob": {"accountUrl": account.url(), "credentialsSecretRef": secret}}});
+        secure.apply_session("s", destination(Value::Null)).await?;
+        let file = secure.deliver("s", "a.dat", 4096)?;
+        named(stage, "s", &["Denied", "no credential named or found", "environment (no AZURE_TENANT_ID)"]).await?;
+
+        stage.put_secret(&stage.bed.account.secret()).await?;
+        secure.apply_session("s", destination(json!({"name": "azure"}))).await?;
+        secure.await_uploaded("s", 1, ARRIVED).await?;
+        secure.compare("s", &[file]).await
+    })
+    .await
 }
