@@ -25,6 +25,8 @@ pub const SPEC_HASH_ANNOTATION: &str = "blobferry.io/spec-hash";
 pub const AREA_ANNOTATION: &str = "blobferry.io/area";
 /// Annotation of a pod whose uploader only drains or releases; one that watches has none.
 pub const MODE_ANNOTATION: &str = "blobferry.io/mode";
+/// Annotation of a pod with the installation's image when it was built; absent if its session names one.
+pub const IMAGE_ANNOTATION: &str = "blobferry.io/image";
 
 /// Finalizer of sessions whose claimed files are seen to before they go.
 pub const FINALIZER: &str = "blobferry.io/claimed-files";

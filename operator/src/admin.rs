@@ -11,25 +11,34 @@ use axum::{
 };
 use blobferry_crds::telemetry::MetricsText;
 
-use crate::context::Context;
+use crate::{
+    context::Context,
+    leader::{Leadership, Role},
+};
 
 /// How long a watch that has shown everything may take to say so.
 const SOON: Duration = Duration::from_millis(100);
 
-/// The operator's pages. It is healthy while it answers, and ready once its watches have shown everything.
-pub fn router(context: Arc<Context>, metrics: MetricsText) -> Router {
+/// The operator's pages. It is healthy while it answers, and ready once its watches have shown everything, or another operator leads.
+pub fn router(context: Arc<Context>, leadership: Leadership, metrics: MetricsText) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .with_state(context)
+        .with_state((context, leadership))
         .merge(Router::new().route("/metrics", get(show_metrics)).with_state(metrics))
 }
 
-async fn ready(State(context): State<Arc<Context>>) -> Response {
+async fn ready(State((context, leadership)): State<(Arc<Context>, Leadership)>) -> Response {
+    let missing = |what: &'static str| (StatusCode::SERVICE_UNAVAILABLE, what).into_response();
+    match leadership.role() {
+        Role::Unknown => return missing("the API server has not shown the lease yet\n"),
+        Role::Standby => return "standing by\n".into_response(),
+        Role::Leader => {}
+    }
     let shown = async { context.sessions.wait_until_ready().await && context.pods.wait_until_ready().await };
     match tokio::time::timeout(SOON, shown).await {
-        Ok(true) => "ok\n".into_response(),
-        _ => (StatusCode::SERVICE_UNAVAILABLE, "the API server has not shown all sessions and pods yet\n").into_response(),
+        Ok(true) => "leading\n".into_response(),
+        _ => missing("the API server has not shown all sessions and pods yet\n"),
     }
 }
 
@@ -37,5 +46,42 @@ async fn show_metrics(State(metrics): State<MetricsText>) -> Response {
     match metrics.render() {
         Ok(text) => ([(CONTENT_TYPE, MetricsText::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot render metrics: {error}\n")).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http::Request;
+    use kube::runtime::{reflector, watcher::Event};
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::{fixtures, metrics::Metrics, pods::Pods, sessions::Sessions};
+
+    #[tokio::test]
+    async fn operator_is_ready_when_it_stands_by_and_when_its_watches_have_shown_everything() {
+        let (mut sessions, mut pods) = (reflector::store::Writer::default(), reflector::store::Writer::default());
+        let (session_reader, pod_reader) = (Sessions::new(sessions.as_reader()), Pods::new(pods.as_reader()));
+        let (service, _server) = tower_test::mock::pair::<Request<kube::client::Body>, http::Response<kube::client::Body>>();
+        let client = kube::Client::new(service, "default");
+        let metrics = Metrics::new(&opentelemetry::global::meter("test"));
+        let context = Context::new(client, fixtures::settings(), session_reader, pod_reader, None, metrics);
+        let leadership = Leadership::default();
+        let (text, _reader) = MetricsText::new().unwrap();
+        let pages = router(Arc::new(context), leadership.clone(), text);
+        let code = async || {
+            let request = Request::builder().uri("/readyz").body(Body::empty()).unwrap();
+            pages.clone().oneshot(request).await.unwrap().status().as_u16()
+        };
+        assert_eq!(code().await, 503, "it has not seen the lease");
+        leadership.set(Role::Standby);
+        assert_eq!(code().await, 200);
+        leadership.set(Role::Leader);
+        assert_eq!(code().await, 503);
+        sessions.apply_watcher_event(&Event::InitDone);
+        assert_eq!(code().await, 503, "pods are missing");
+        pods.apply_watcher_event(&Event::InitDone);
+        assert_eq!(code().await, 200);
     }
 }

@@ -4,7 +4,11 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 
-use crate::settings::{HostRule, Network, NfsRule, Settings};
+use crate::{
+    leader::{Candidate, Leadership, Role},
+    rollout::Strategy,
+    settings::{HostRule, Network, NfsRule, Settings},
+};
 
 /// Runs one uploader pod for each `UploadSession` of the cluster.
 #[derive(Debug, Parser)]
@@ -56,17 +60,35 @@ pub struct Args {
     #[arg(long, env = "BLOBFERRY_UPLOADER_NO_PROXY", default_value = "")]
     uploader_no_proxy: String,
 
+    /// How running sessions get another `--uploader-image`: Rolling, a few at a time, or `OnRestart`, when their pod is replaced for
+    /// another reason.
+    #[arg(long, env = "BLOBFERRY_UPLOADER_UPDATE", value_enum, default_value_t = Update::Rolling)]
+    uploader_update: Update,
+
+    /// Sessions that get another image at a time.
+    #[arg(long, env = "BLOBFERRY_UPLOADER_MAX_UNAVAILABLE", default_value = "1")]
+    uploader_max_unavailable: std::num::NonZeroUsize,
+
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
     #[arg(long, env = "BLOBFERRY_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
 
-    /// Namespace of the operator.
+    /// Namespace of the operator and of the Lease by which one of several operators leads. Without it there is no Lease, and the
+    /// operator works as if it were alone.
     #[arg(long, env = "POD_NAMESPACE")]
     pub namespace: Option<String>,
 
-    /// Name of the operator's pod; events carry it.
+    /// Name of the operator's pod; events and the Lease carry it.
     #[arg(long, env = "POD_NAME")]
     pub pod_name: Option<String>,
+}
+
+/// `--uploader-update`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[clap(rename_all = "PascalCase")]
+enum Update {
+    Rolling,
+    OnRestart,
 }
 
 /// The parsed list of `--nfs-allowed`; a type of its own because clap would take a `Vec` for a repeated flag.
@@ -92,6 +114,16 @@ fn proxy(text: &str) -> Result<String, &'static str> {
 }
 
 impl Args {
+    /// The operator as one of several that want to lead; none if it is alone.
+    pub fn candidate(&self, client: &kube::Client, leadership: &Leadership) -> Option<Candidate> {
+        let Some(namespace) = &self.namespace else {
+            leadership.set(Role::Leader);
+            return None;
+        };
+        let me = self.pod_name.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        Some(Candidate::new(client, namespace, me, leadership.clone()))
+    }
+
     /// What sessions are checked against and pods are built from; OpenTelemetry settings of the operator hold for uploaders too.
     pub fn settings(&self, environment: impl Iterator<Item = (String, String)>) -> Settings {
         Settings {
@@ -106,6 +138,10 @@ impl Args {
                 authorities: unless_empty(&self.uploader_authorities),
                 https_proxy: unless_empty(&self.uploader_https_proxy),
                 no_proxy: unless_empty(&self.uploader_no_proxy),
+            },
+            update: match self.uploader_update {
+                Update::Rolling => Strategy::Rolling(self.uploader_max_unavailable),
+                Update::OnRestart => Strategy::OnRestart,
             },
         }
     }
@@ -136,11 +172,14 @@ mod tests {
             "--uploader-authorities=company",
             "--uploader-https-proxy=http://proxy.example.com:3128",
             "--uploader-no-proxy=",
+            "--uploader-update=OnRestart",
+            "--uploader-max-unavailable=3",
             "--listen=0.0.0.0:8080",
         ]);
         let settings = args.unwrap().settings(std::iter::empty());
         assert_eq!((settings.nfs_allowed.len(), settings.account_hosts.len()), (1, 2));
         assert!(settings.allow_pod_image);
+        assert_eq!(settings.update, Strategy::OnRestart);
         let https_proxy = Some("http://proxy.example.com:3128".to_owned());
         assert_eq!(settings.network, Network { authorities: Some("company".to_owned()), https_proxy, no_proxy: None });
     }

@@ -1,6 +1,7 @@
 //! What every pass shares; nothing is global.
 
 use blobferry_crds::UploadSession;
+use jiff::Timestamp;
 use kube::{
     Client, Resource,
     runtime::events::{Event, Recorder, Reporter},
@@ -8,7 +9,10 @@ use kube::{
 use tokio::sync::Mutex;
 use tracing::warn;
 
-use crate::{api, memory::Memory, metrics::Metrics, pods::Pods, sessions::Sessions, settings::Settings, sweep::Sweeper};
+use crate::{
+    api, heard::Heard, memory::Memory, metrics::Metrics, pods::Pods, reconcile::apply::Known, rollout::Rollout, sessions::Sessions,
+    settings::Settings, shares::Shares, sweep::Sweeper, waiters::Waiters, wake::Wake,
+};
 
 /// What every pass shares.
 pub struct Context {
@@ -22,12 +26,24 @@ pub struct Context {
     pub pods: Pods,
     /// What is remembered of each session.
     pub memory: Memory,
+    /// When uploaders were heard.
+    pub heard: Heard,
     /// Counters.
     pub metrics: Metrics,
     /// What is swept when sessions are gone.
     pub sweeper: Sweeper,
+    /// Whose turn it is to get a new image.
+    pub rollout: Rollout,
+    /// Where claims lead.
+    pub shares: Shares,
+    /// Sessions that wait for folders.
+    pub waiters: Waiters,
+    /// Sessions that have to be looked at.
+    pub wake: Wake,
+    /// Our clock.
+    pub clock: fn() -> Timestamp,
     /// Held by whoever makes or removes accounts and bindings, so that the sweep never removes what a pass has just found.
-    pub rights: Mutex<()>,
+    pub rights: Mutex<Known>,
     recorder: Recorder,
 }
 
@@ -55,8 +71,14 @@ impl Context {
             sessions,
             pods,
             memory: Memory::default(),
+            heard: Heard::default(),
             metrics,
             sweeper: Sweeper::default(),
+            rollout: Rollout::default(),
+            clock: Timestamp::now,
+            shares: Shares::default(),
+            waiters: Waiters::default(),
+            wake: Wake::default(),
             rights: Mutex::default(),
         }
     }

@@ -19,16 +19,18 @@ use kube::{
 };
 use opentelemetry::metrics::Meter;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::CallError,
     backoff,
     context::Context,
+    leader::{Candidate, Deposed},
     metrics::{Metrics, PassOutcome, show_sessions},
     pods::{Pods, slim},
     predicates,
-    reconcile::apply::release_object,
-    report,
+    reconcile::{apply::release_object, observe::last_report, pod_state::area_of},
+    report, rollout,
     sessions::{Guarded, Sessions},
     settings::Settings,
     sweep,
@@ -62,9 +64,37 @@ impl Operator {
         Self { context: Arc::new(context), sessions, pods }
     }
 
+    /// This operator with another clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: fn() -> Timestamp) -> Self {
+        if let Some(context) = Arc::get_mut(&mut self.context) {
+            context.clock = clock;
+        }
+        self
+    }
+
     /// What the operator's passes share.
     pub fn context(&self) -> Arc<Context> {
         Arc::clone(&self.context)
+    }
+
+    /// Stands by until `candidate` leads, works until `stop` is cancelled, and lets the next one take over. Without a candidate it
+    /// works at once.
+    pub async fn run_elected(self, candidate: Option<Candidate>, stop: CancellationToken) -> Result<(), Deposed> {
+        let Some(mut candidate) = candidate else {
+            self.run(stop.cancelled_owned()).await;
+            return Ok(());
+        };
+        tokio::select! {
+            () = candidate.acquire() => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+        tokio::select! {
+            () = self.run(stop.cancelled_owned()) => {}
+            deposed = candidate.keep() => return Err(deposed),
+        }
+        candidate.release().await;
+        Ok(())
     }
 
     /// Works until `stop` resolves and the passes that have begun are done.
@@ -74,6 +104,7 @@ impl Operator {
         let client = context.client.clone();
         let controller = Controller::for_stream(watch_sessions(client.clone(), sessions, Arc::clone(&context)), reader)
             .watches_stream(watch_pods(client, pods, Arc::clone(&context)), |pod| session_of(&pod))
+            .reconcile_on(context.wake.stream())
             .with_config(Config::default().concurrency(CONCURRENCY))
             .graceful_shutdown_on(stop)
             .run(pass, |session, error, context| retry(&session, error, &context), Arc::clone(&context))
@@ -87,6 +118,7 @@ impl Operator {
         tokio::select! {
             () = controller => {}
             () = sweeps => {}
+            () = rollout::run(&context) => {}
         }
     }
 }
@@ -119,14 +151,22 @@ fn note_session(event: &watcher::Event<Guarded>, context: &Context) {
     match event {
         watcher::Event::Delete(session) => {
             context.memory.forget(&session.uid().unwrap_or_default());
+            context.heard.forget(&session.uid().unwrap_or_default());
+            context.waiters.forget(&session.uid().unwrap_or_default());
             context.sweeper.mark_deleted(session);
         }
         // Deletions during a break of the watch are seen only as absences.
         watcher::Event::InitDone => {
             context.memory.retain(&context.sessions.uids());
+            context.heard.retain(&context.sessions.uids());
             context.sweeper.mark_everything();
         }
-        _ => {}
+        watcher::Event::Apply(session) | watcher::Event::InitApply(session) => {
+            if let Some(told) = session.0.as_ref().ok().and_then(last_report) {
+                context.heard.note(&session.uid().unwrap_or_default(), told, (context.clock)());
+            }
+        }
+        watcher::Event::Init => {}
     }
 }
 
@@ -139,6 +179,7 @@ fn watch_pods(client: Client, writer: Writer<Pod>, context: Arc<Context>) -> imp
         .inspect(move |event| {
             if let Ok(event) = event {
                 context.pods.note(event);
+                wake_waiters(event, &context);
             }
         })
         .touched_objects()
@@ -151,6 +192,14 @@ fn session_of(pod: &Pod) -> Option<ObjectRef<Guarded>> {
     Some(ObjectRef::new(name).within(&pod.namespace()?))
 }
 
+/// A pod that is gone leaves its folders to whoever waits for them.
+fn wake_waiters(event: &watcher::Event<Pod>, context: &Context) {
+    let watcher::Event::Delete(pod) = event else { return };
+    for (namespace, name) in area_of(pod).map(|area| context.waiters.of(&area)).unwrap_or_default() {
+        context.wake.session(&namespace, &name);
+    }
+}
+
 async fn pass(session: Arc<Guarded>, context: Arc<Context>) -> Result<Action, CallError> {
     if !context.pods.wait_until_ready().await {
         return Ok(Action::requeue(AFTER_CONFLICT));
@@ -158,7 +207,7 @@ async fn pass(session: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Ca
     let begun = Instant::now();
     let (result, outcome) = match &session.0 {
         Ok(readable) => {
-            let result = crate::reconcile::reconcile(readable, &context, Timestamp::now()).await;
+            let result = crate::reconcile::reconcile(readable, &context, (context.clock)()).await;
             let outcome = match &result {
                 Ok(_) => PassOutcome::Done,
                 Err(error) if error.is_conflict() => PassOutcome::Conflict,

@@ -1,15 +1,20 @@
 //! (test) Sessions as production sees them: minimal YAML, read by the resource's own types.
 
+use std::num::NonZeroUsize;
+
 use blobferry_crds::{UploadSession, names};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 use serde_norway::{Mapping, Value};
 
 use crate::{
     backoff::Attempts,
+    heard::Report,
+    memory::Run,
     reconcile::{
         Observed, assess::patience, build::uploader_pod, completion::completed, ending, observe::last_report, pod_state::Slot,
         validate::validate,
     },
+    rollout::{Strategy, Upgrade},
     settings::{Network, Settings},
 };
 
@@ -73,6 +78,7 @@ pub(crate) fn settings() -> Settings {
         allow_pod_image: false,
         telemetry: Vec::new(),
         network: Network::default(),
+        update: Strategy::Rolling(NonZeroUsize::MIN),
     }
 }
 
@@ -87,6 +93,7 @@ pub(crate) fn pod(session: &UploadSession, status: &str) -> Pod {
     let mut pod = uploader_pod(&valid, &settings());
     pod.metadata.uid = Some("pod-1".into());
     pod.metadata.resource_version = Some("50".into());
+    pod.metadata.creation_timestamp = Some(serde_norway::from_str("2026-11-21T08:10:00Z").unwrap());
     pod.spec.as_mut().unwrap().node_name = Some("node-a".into());
     pod.status = Some(serde_norway::from_str(status).unwrap());
     pod
@@ -132,13 +139,18 @@ pub(crate) fn observed(session: &UploadSession, pod: Option<&Pod>) -> Observed {
     Observed {
         completed: completed(session, &slot).filter(|_| ending.is_none()),
         ending,
+        run: match &slot {
+            Slot::Ours(pod) if pod.runs() => Some(Run::seen(None, &pod.uid, pod.restarts, pod.created.unwrap_or_else(now))),
+            _ => None,
+        },
         slot,
         creations: Attempts::default(),
         node: None,
         look: None,
-        last_report: last_report(session),
+        last_report: last_report(session).map(|told| Report { told, seen: told }),
         patience: patience(session),
         sessions: 1,
         rights_due: false,
+        upgrade: Upgrade::None,
     }
 }

@@ -1,6 +1,6 @@
 //! Runs one uploader pod for each `UploadSession` of a cluster.
 //!
-//! Two watches (sessions, and pods with our label) feed a controller that passes over each session to which something happened; a
+//! Of several operators one leads ([`leader`]). Two watches (sessions, and pods with our label) feed a controller that passes over each session to which something happened; a
 //! pass is in [`reconcile`]. The sweep removes what the garbage collector cannot. Every decision is a pure function; modules that
 //! talk to the API server say so in their first line.
 
@@ -10,8 +10,11 @@ pub mod args;
 pub mod backoff;
 pub mod context;
 pub mod controller;
+pub mod first_listing;
 #[cfg(test)]
 mod fixtures;
+pub mod heard;
+pub mod leader;
 pub mod memory;
 pub mod metrics;
 #[cfg(test)]
@@ -20,7 +23,11 @@ pub mod pods;
 pub mod predicates;
 pub mod reconcile;
 pub mod report;
+pub mod rollout;
 pub mod sessions;
 pub mod settings;
+pub mod shares;
 pub mod sweep;
 pub mod uninstall;
+pub mod waiters;
+pub mod wake;

@@ -8,14 +8,17 @@ use blobferry_operator::{
     admin,
     args::Args,
     controller::Operator,
+    leader::Leadership,
+    metrics::{count_requests, show_role},
     uninstall::{self, UninstallArgs},
 };
 use clap::Parser;
-use kube::Client;
+use kube::{Client, Config, client::ClientBuilder};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 #[tokio::main]
@@ -26,15 +29,20 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let telemetry = Telemetry::new("blobferry-operator", env!("CARGO_PKG_VERSION")).init().context("cannot start telemetry")?;
     let stop = stop_signal().context("cannot listen for signals")?;
-    let client = Client::try_default().await.context("cannot find the API server")?;
+    let config = Config::infer().await.context("cannot find the API server")?;
+    let client = ClientBuilder::try_from(config).context("cannot use the API server's address")?;
+    let client = client.with_layer(&count_requests(telemetry.meter())).build();
+    let leadership = Leadership::default();
+    show_role(telemetry.meter(), leadership.clone());
+    let candidate = args.candidate(&client, &leadership);
     let operator = Operator::new(client, args.settings(std::env::vars()), args.pod_name.clone(), telemetry.meter());
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
-    let pages = axum::serve(listener, admin::router(operator.context(), telemetry.metrics_text()));
+    let pages = axum::serve(listener, admin::router(operator.context(), leadership, telemetry.metrics_text()));
     info!(listen = %args.listen, "started");
     tokio::select! {
-        () = operator.run(stop) => {
+        result = operator.run_elected(candidate, stop) => {
             info!("stopped");
-            Ok(())
+            result.context("another operator has to go on")
         }
         result = pages => result.context("cannot serve pages any more"),
     }
@@ -49,13 +57,17 @@ async fn before_uninstallation() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Resolves when the kubelet, or a person at a terminal, wants the program to end.
-fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + Sync + 'static> {
+/// Is cancelled when the kubelet, or a person at a terminal, wants the program to end.
+fn stop_signal() -> io::Result<CancellationToken> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-    })
+        told.cancel();
+    });
+    Ok(stop)
 }

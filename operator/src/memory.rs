@@ -24,8 +24,36 @@ pub struct Recollection {
     pub look: Option<Look>,
     /// Since when the last pod of a deleted session cannot be made.
     pub blocked_since: Option<Timestamp>,
+    /// The run of the uploader's container that was seen last.
+    pub run: Option<Run>,
+    /// Times in a row that something had to settle before a pod could be made.
+    pub settling: u32,
     /// When the rights of a silent uploader may be looked at again.
     pub rights_due: Option<Timestamp>,
+}
+
+/// A run of the uploader's container, between two starts of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// The pod.
+    pub pod_uid: String,
+    /// How often its container was started again before.
+    pub restarts: i32,
+    /// Since when it is known to run, by our clock.
+    pub since: Timestamp,
+    /// Whether an earlier run of the same pod was seen: only what was reported since then comes from this one.
+    pub follows: bool,
+}
+
+impl Run {
+    /// The run of the pod `pod_uid` after `restarts`, seen at `now`, given the one that was seen before.
+    pub fn seen(before: Option<Self>, pod_uid: &str, restarts: i32, now: Timestamp) -> Self {
+        let of_pod = before.filter(|run| run.pod_uid == pod_uid);
+        match of_pod {
+            Some(run) if run.restarts == restarts => run,
+            other => Self { pod_uid: pod_uid.to_owned(), restarts, since: now, follows: other.is_some() },
+        }
+    }
 }
 
 /// A look at the events of a pod.

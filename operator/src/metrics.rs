@@ -5,12 +5,18 @@
 use std::time::Duration;
 
 use blobferry_crds::Phase;
+use http::Request;
+use kube::client::Body;
 use opentelemetry::{
     KeyValue,
     metrics::{Counter, Histogram, Meter},
 };
+use tower::util::MapRequestLayer;
 
-use crate::sessions::Sessions;
+use crate::{
+    leader::{Leadership, Role},
+    sessions::Sessions,
+};
 
 /// Seconds, from a pass that only looks to one whose calls are tried again.
 const PASS_SECONDS: [f64; 9] = [0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0, 120.0];
@@ -108,6 +114,36 @@ const PHASES: [Option<Phase>; 7] = [
     Some(Phase::Failed),
     None,
 ];
+
+/// Shows whether this operator leads, each time somebody reads the instruments of `meter`.
+pub fn show_role(meter: &Meter, leadership: Leadership) {
+    let _kept_by_the_meter = meter
+        .u64_observable_gauge("blobferry.leader")
+        .with_description("1 if this operator leads, 0 if it stands by")
+        .with_callback(move |observer| observer.observe(u64::from(leadership.role() == Role::Leader), &[]))
+        .build();
+}
+
+/// A layer of the client that counts its requests with `meter`; watches are counted when they begin.
+pub fn count_requests(meter: &Meter) -> MapRequestLayer<impl Fn(Request<Body>) -> Request<Body> + Clone + use<>> {
+    let requests = meter.u64_counter("blobferry.api.requests").with_description("Requests to the API server by method").build();
+    MapRequestLayer::new(move |request: Request<Body>| {
+        requests.add(1, &[KeyValue::new("method", verb(&request))]);
+        request
+    })
+}
+
+fn verb(request: &Request<Body>) -> &'static str {
+    match request.method().as_str() {
+        "GET" if request.uri().query().is_some_and(|query| query.contains("watch=true")) => "WATCH",
+        "GET" => "GET",
+        "POST" => "POST",
+        "PATCH" => "PATCH",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        _ => "other",
+    }
+}
 
 fn label(phase: Option<Phase>) -> &'static str {
     match phase {

@@ -17,9 +17,12 @@ use kube::{
     },
 };
 
-use crate::reconcile::{
-    area::{Area, Claimant, Occupant, Rival, rival},
-    pod_state::has_succeeded,
+use crate::{
+    first_listing::FirstListing,
+    reconcile::{
+        area::{Claimant, Occupant, Rival, rival},
+        pod_state::{UploaderPod, area_of, has_succeeded},
+    },
 };
 
 /// The watch shows a created pod within this time, or the entry is wrong.
@@ -33,8 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Pods {
     watched: Store<Pod>,
     claims: Mutex<Claims>,
-    /// Held by the one that waits for the first listing.
-    waits_first: tokio::sync::Mutex<()>,
+    first_listing: FirstListing,
 }
 
 #[derive(Debug, Default)]
@@ -62,13 +64,12 @@ struct Fresh {
 impl Pods {
     /// The pods that `watched` shows.
     pub fn new(watched: Store<Pod>) -> Self {
-        Self { watched, claims: Mutex::default(), waits_first: tokio::sync::Mutex::default() }
+        Self { watched, claims: Mutex::default(), first_listing: FirstListing::default() }
     }
 
-    /// Waits until the watch has shown everything once. Only one at a time asks the store, which wakes nobody but the last that asked.
+    /// Waits until the watch has shown everything once.
     pub async fn wait_until_ready(&self) -> bool {
-        let _alone = self.waits_first.lock().await;
-        self.watched.wait_until_ready().await.is_ok()
+        self.first_listing.shown_by(&self.watched).await
     }
 
     /// All pods that the watch shows.
@@ -84,6 +85,15 @@ impl Pods {
     pub fn find(&self, namespace: &str, name: &str, uid: &str) -> Option<Arc<Pod>> {
         let created = self.lock().fresh.get(uid).and_then(|fresh| fresh.pod.clone());
         created.or_else(|| self.watched.get(&ObjectRef::new(name).within(namespace)))
+    }
+
+    /// All uploaders that the watch shows, each with the name of its session.
+    pub fn uploaders(&self) -> Vec<(UploaderPod, String)> {
+        let ours = |pod: Arc<Pod>| {
+            let (uid, session) = (pod.labels().get(names::SESSION_UID_LABEL)?, pod.labels().get(names::SESSION_LABEL)?);
+            Some((UploaderPod::read(&pod, uid), session.clone()))
+        };
+        self.watched.state().into_iter().filter_map(ours).collect()
     }
 
     /// Reserves the folders of `me` for a pod that is going to be created, unless somebody else holds them: another pod, or one of
@@ -173,23 +183,21 @@ pub fn slim(mut pod: Pod) -> Pod {
 }
 
 fn occupant(pod: &Pod) -> Option<Occupant> {
-    let area: Area = serde_json::from_str(pod.annotations().get(names::AREA_ANNOTATION)?).ok()?;
     Some(Occupant {
         session_uid: pod.labels().get(names::SESSION_UID_LABEL)?.clone(),
         namespace: pod.namespace()?,
         session: pod.labels().get(names::SESSION_LABEL)?.clone(),
-        area,
+        area: area_of(pod)?,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use futures::future::join_all;
     use kube::runtime::reflector;
     use serde_json::json;
 
     use super::*;
-    use crate::reconcile::area::ShareKey;
+    use crate::reconcile::area::{Area, ShareKey};
 
     fn pod(area: &Area) -> Pod {
         let annotations = json!({names::AREA_ANNOTATION: serde_json::to_string(area).unwrap()});
@@ -217,22 +225,5 @@ mod tests {
             pods.note(&Event::Apply(pod.clone()));
             assert!(pods.find("n", "truck-7-uploader", "session").is_none(), "the answer counts no longer");
         }
-    }
-
-    #[tokio::test]
-    async fn everyone_who_waits_for_the_first_listing_is_woken() {
-        let (watched, mut writer) = reflector::store();
-        let pods = Arc::new(Pods::new(watched));
-        let tasks: Vec<_> = (0..3)
-            .map(|_| {
-                let pods = Arc::clone(&pods);
-                tokio::spawn(async move { pods.wait_until_ready().await })
-            })
-            .collect();
-        tokio::task::yield_now().await;
-        writer.apply_watcher_event(&Event::Init);
-        writer.apply_watcher_event(&Event::InitDone);
-        let all = tokio::time::timeout(Duration::from_mins(1), join_all(tasks)).await.unwrap();
-        assert!(all.into_iter().all(Result::unwrap));
     }
 }

@@ -1,6 +1,6 @@
 //! The driver: one pass over one session, as a list of named steps.
 //!
-//! `observe` reads what is there, `validate` parses what a person wrote, `plan` decides one step, `build` makes objects, `apply`
+//! `observe` reads what is there, `validate` parses what a person wrote, `locate` finds the export behind a claim, `plan` decides one step, `build` makes objects, `apply`
 //! sends them, `assess` and `status` say what is true now, `publish` writes it if it differs, `notices` tells people. Everything
 //! between `observe` and `apply` is pure, and so is everything between `apply` and `publish`.
 
@@ -8,11 +8,13 @@ pub mod apply;
 pub mod area;
 pub mod assess;
 pub mod build;
+pub mod changes;
 pub mod completion;
 pub mod diagnose;
 pub mod ending;
 pub mod federation;
 pub mod identity;
+pub mod locate;
 pub mod notices;
 pub mod observe;
 pub mod plan;
@@ -56,7 +58,8 @@ pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestam
     }
     let observed = observe::observe(session, context, now).await;
     let session = &*apply::finalize(session, &observed.slot, context).await?;
-    let valid = validate::validate(session, &context.settings);
+    let mut valid = validate::validate(session, &context.settings);
+    locate::locate(&mut valid, &observed, context, now).await;
     let plan = apply::reserve(plan::plan(&valid, &observed, now), &valid, context, now);
     let outcome = apply::apply(&plan, session, &valid, &observed, context, now).await?;
     let case = assess::Case { session, valid: &valid, observed: &observed, plan: &plan, outcome: &outcome, now };

@@ -13,12 +13,14 @@ use kube::{
 };
 
 use crate::{
+    first_listing::FirstListing,
     reconcile::{
         area::{Claimant, ShareKey},
         ending::may_hold_folders,
-        validate::validate,
+        validate::{Share, ValidSession, validate},
     },
     settings::Settings,
+    shares::Shares,
 };
 
 /// A session, or the reason why it could not be read.
@@ -26,7 +28,7 @@ pub type Guarded = DeserializeGuard<UploadSession>;
 
 /// The watched sessions.
 #[derive(Clone)]
-pub struct Sessions(Store<Guarded>);
+pub struct Sessions(Store<Guarded>, FirstListing);
 
 impl std::fmt::Debug for Sessions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -37,12 +39,12 @@ impl std::fmt::Debug for Sessions {
 impl Sessions {
     /// The sessions that `watched` shows.
     pub fn new(watched: Store<Guarded>) -> Self {
-        Self(watched)
+        Self(watched, FirstListing::default())
     }
 
     /// Waits until the watch has shown everything once.
     pub async fn wait_until_ready(&self) -> bool {
-        self.0.wait_until_ready().await.is_ok()
+        self.1.shown_by(&self.0).await
     }
 
     /// Number of sessions.
@@ -64,6 +66,14 @@ impl Sessions {
         self.0.get(&ObjectRef::new(name).within(namespace)).and_then(|guarded| guarded.0.clone().ok())
     }
 
+    /// Whether a session is known to have no file to upload.
+    pub fn is_idle(&self, namespace: &str, name: &str) -> bool {
+        let session = self.0.get(&ObjectRef::new(name).within(namespace));
+        let status = session.as_ref().and_then(|guarded| guarded.0.as_ref().ok()?.status.as_ref());
+        let progress = status.and_then(|status| status.progress.as_ref());
+        progress.is_some_and(|progress| progress.files_active + progress.files_waiting + progress.files_retrying == 0)
+    }
+
     /// Whether `namespace` has a session, readable or not.
     pub fn exist_in(&self, namespace: &str) -> bool {
         self.0.find(|session| session.meta().namespace.as_deref() == Some(namespace)).is_some()
@@ -78,14 +88,14 @@ impl Sessions {
     }
 
     /// Sessions that may want the folders of `me`: on its share, allowed and with something to do there.
-    pub fn claimants(&self, me: &Claimant, settings: &Settings) -> Vec<Claimant> {
+    pub fn claimants(&self, me: &Claimant, settings: &Settings, shares: &Shares) -> Vec<Claimant> {
         self.all()
             .filter_map(|session| {
                 let session = session.0.as_ref().ok()?;
-                let wanted = may_hold_folders(session) && is_on(session, &me.area.share);
+                let wanted = may_hold_folders(session) && is_on(session, &me.area.share, shares);
                 wanted.then(|| validate(session, settings).ok()).flatten()
             })
-            .map(|session| session.claimant())
+            .map(|session| located(session, shares).claimant())
             .collect()
     }
 
@@ -96,13 +106,23 @@ impl Sessions {
 }
 
 /// Whether `session` names the share; cheap, because it is asked of every session of the cluster.
-fn is_on(session: &UploadSession, share: &ShareKey) -> bool {
+fn is_on(session: &UploadSession, share: &ShareKey, shares: &Shares) -> bool {
     let source = &session.spec.source;
-    match share {
-        ShareKey::Claim(namespace, name) => {
-            session.metadata.namespace.as_ref() == Some(namespace)
-                && source.persistent_volume_claim.as_ref().is_some_and(|claim| claim.claim_name == *name)
+    let namespace = session.metadata.namespace.as_deref().unwrap_or_default();
+    match (share, &source.persistent_volume_claim, &source.nfs) {
+        (ShareKey::Claim(within, name), Some(claim), _) => namespace == within && claim.claim_name == *name,
+        (ShareKey::Server(server), Some(claim), _) => {
+            shares.known(namespace, &claim.claim_name).is_some_and(|export| export.server == *server)
         }
-        ShareKey::Server(server) => source.nfs.as_ref().is_some_and(|nfs| nfs.server.eq_ignore_ascii_case(server)),
+        (ShareKey::Server(server), None, Some(nfs)) => nfs.server.eq_ignore_ascii_case(server),
+        _ => false,
     }
+}
+
+/// `session` with the export of its claim, as far as it is known.
+fn located(mut session: ValidSession, shares: &Shares) -> ValidSession {
+    if let Share::Claim(claim) = &session.share {
+        session.export = shares.known(&session.namespace, claim);
+    }
+    session
 }

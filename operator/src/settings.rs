@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::rollout::Strategy;
+
 /// Settings of the operator that sessions are checked against and pods are built from.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -21,6 +23,8 @@ pub struct Settings {
     pub telemetry: Vec<(String, String)>,
     /// How uploaders reach Azure.
     pub network: Network,
+    /// How running sessions get another [`Self::uploader_image`].
+    pub update: Strategy,
 }
 
 /// How uploaders reach Azure.

@@ -26,7 +26,7 @@ use crate::{
     context::Context,
 };
 pub use departure::{finalize, release_object, remember_blocked};
-pub use rights::{remove_rights, update_rights};
+pub use rights::{Known, remove_rights, update_rights};
 pub use volumes::remove_claim;
 
 /// What came of a plan.
@@ -47,6 +47,8 @@ pub enum Outcome {
 /// Why the children of a session are not complete.
 #[derive(Debug)]
 enum Halt {
+    /// Something changed meanwhile, or has to settle first: it is looked at again soon, which is no failed attempt.
+    Settling,
     Failed(Failure),
     Call(CallError),
 }
@@ -58,11 +60,6 @@ impl From<CallError> for Halt {
 }
 
 impl Halt {
-    /// Something changed meanwhile, or has to settle first.
-    fn look_again() -> Self {
-        Self::Failed(Failure { reason: STARTING, message: "The uploader's objects are being made.".into() })
-    }
-
     /// An object of the name exists that the operator did not make.
     fn name_taken(object: &str) -> Self {
         let message = format!("{object} exists and was not made by Blobferry: delete or rename it.");
@@ -87,16 +84,29 @@ pub const NAME_TAKEN: &str = "NameTaken";
 pub const STARTING: &str = "Starting";
 /// Reason of everything that cannot be made because its namespace is being deleted.
 pub const NAMESPACE_ENDING: &str = "NamespaceEnding";
+/// Between two looks at what settles, at first and after so many.
+const SOON: Duration = Duration::from_secs(1);
+const LATER: Duration = Duration::from_secs(15);
+const SOON_LOOKS: u32 = 30;
 /// How long rights that were found in order are not looked at again.
 const RIGHTS_PAUSE: Duration = Duration::from_mins(5);
 
 /// Reserves the folders that a new pod would work in; who holds them already is waited for.
 pub fn reserve(plan: Plan, session: &Result<ValidSession, Refusal>, context: &Context, now: Timestamp) -> Plan {
-    let (Plan::Create, Ok(session)) = (&plan, session) else { return plan };
+    let Ok(session) = session else { return plan };
+    if plan != Plan::Create {
+        context.waiters.forget(&session.uid);
+        return plan;
+    }
     let me = session.claimant();
-    let others = context.sessions.claimants(&me, &context.settings);
+    // Whoever leaves meanwhile finds this one waiting.
+    context.waiters.wait(me.clone());
+    let others = context.sessions.claimants(&me, &context.settings, &context.shares);
     match context.pods.reserve(&me, others, now) {
-        Ok(()) => plan,
+        Ok(()) => {
+            context.waiters.forget(&me.uid);
+            plan
+        }
         Err(rival) => Plan::Wait(Wait::Rival(rival)),
     }
 }
@@ -124,7 +134,7 @@ pub async fn apply(
 }
 
 async fn create(session: &ValidSession, context: &Context, now: Timestamp) -> Result<Outcome, CallError> {
-    let result = create_children(session, context).await;
+    let result = create_children(session, context, now).await;
     if result.is_err() {
         context.pods.released(&session.uid);
     }
@@ -142,6 +152,7 @@ async fn create(session: &ValidSession, context: &Context, now: Timestamp) -> Re
 fn outcome(halt: Halt, session: &ValidSession, context: &Context, now: Timestamp) -> Result<Outcome, CallError> {
     match halt {
         Halt::Call(error) => Err(error),
+        Halt::Settling => Ok(settling(session, context)),
         Halt::Failed(failure) => {
             let wait = attempted(session, context, now, Some(failure.clone()));
             Ok(Outcome::Failed(failure, wait))
@@ -149,18 +160,30 @@ fn outcome(halt: Halt, session: &ValidSession, context: &Context, now: Timestamp
     }
 }
 
+/// What is being made or removed is done within a second or two; what is not waits for a person, and a look is cheap.
+fn settling(session: &ValidSession, context: &Context) -> Outcome {
+    let mut looks = 0;
+    context.memory.update(&session.uid, |it| {
+        it.settling = it.settling.saturating_add(1);
+        looks = it.settling;
+    });
+    let failure = Failure { reason: STARTING, message: "The uploader's objects are being made.".into() };
+    Outcome::Failed(failure, if looks <= SOON_LOOKS { SOON } else { LATER })
+}
+
 /// Remembers an attempt and returns how long the next one has to wait.
 fn attempted(session: &ValidSession, context: &Context, now: Timestamp, failure: Option<Failure>) -> Duration {
     let mut wait = Duration::ZERO;
     context.memory.update(&session.uid, |it| {
+        it.settling = 0;
         it.creations = it.creations.next(now, failure, rand::random());
         wait = it.creations.wait(now);
     });
     wait
 }
 
-async fn create_children(session: &ValidSession, context: &Context) -> Result<Pod, Halt> {
-    rights::ensure_rights(session, context).await?;
+async fn create_children(session: &ValidSession, context: &Context, now: Timestamp) -> Result<Pod, Halt> {
+    rights::ensure_rights(session, context, now).await?;
     // The objects of volumes are large, and most sessions have none.
     Box::pin(volumes::ensure_volumes(session, context)).await?;
     create_pod(session, context).await
@@ -172,14 +195,18 @@ async fn create_pod(session: &ValidSession, context: &Context) -> Result<Pod, Ha
     match api::create(&pods, &pod).await {
         Ok(Some(created)) => return Ok(created),
         Ok(None) => {}
-        Err(error) => return Err(Halt::refused("PodRefused", error)),
+        Err(error) => {
+            // Its account may be gone.
+            rights::doubt_rights(&session.namespace, context).await;
+            return Err(Halt::refused("PodRefused", error));
+        }
     }
     let name = build::pod_name(&session.name);
     match api::get(&pods, &name).await? {
         Some(found) if Slot::of(&found, &session.name, &session.uid) == Slot::Foreign => {
             Err(Halt::name_taken(&format!("The pod {name}")))
         }
-        _ => Err(Halt::look_again()),
+        _ => Err(Halt::Settling),
     }
 }
 
@@ -196,9 +223,9 @@ async fn stop(reason: StopReason, observed: &Observed, context: &Context, grace:
 /// An uploader that runs and does not report may have lost its rights by somebody's hand.
 async fn restore_rights(session: &ValidSession, context: &Context, now: Timestamp) -> Result<Outcome, CallError> {
     context.memory.update(&session.uid, |it| it.rights_due = Some(now + RIGHTS_PAUSE));
-    match rights::ensure_rights(session, context).await {
-        Ok(()) => Ok(Outcome::Nothing),
-        Err(Halt::Failed(failure)) if failure.reason == STARTING => Ok(Outcome::Nothing),
+    rights::doubt_rights(&session.namespace, context).await;
+    match rights::ensure_rights(session, context, now).await {
+        Ok(()) | Err(Halt::Settling) => Ok(Outcome::Nothing),
         Err(Halt::Failed(failure)) => Ok(Outcome::Failed(failure, RIGHTS_PAUSE)),
         Err(Halt::Call(error)) => Err(error),
     }

@@ -13,10 +13,11 @@ use super::{
     diagnose::{Cause, diagnose},
     ending::{Ending, Mode},
     observe::LOOK_AFTER,
-    plan::{Plan, STUCK_AFTER, StopReason, Wait},
+    plan::{NodeHealth, Plan, STUCK_AFTER, StopReason, Wait},
     pod_state::{Slot, Stage, UploaderPod},
     validate::ValidSession,
 };
+use crate::{heard::Report, rollout::Upgrade};
 
 /// Everything that one pass knows.
 #[derive(Clone, Copy, Debug)]
@@ -81,21 +82,30 @@ pub enum Hearing {
 }
 
 const FIRST_REPORT_WITHIN: Duration = Duration::from_mins(2);
+/// More than clocks that are set differ by.
+const LONG_AGO: Duration = Duration::from_mins(15);
 const IDLE_SILENCE: Duration = Duration::from_mins(11);
 const DEFAULT_INTERVAL: u32 = 5;
 const RIVAL_LOOK: Duration = Duration::from_secs(10);
 const STUCK_LOOK: Duration = Duration::from_mins(1);
+const UPGRADE_PENDING: &str = "The uploader ferries files with an earlier image; its pod gets the installation's new image when its turn \
+                               comes, or when it is restarted.";
 const FALLBACK_LOOK: Duration = Duration::from_mins(30);
 
-/// Whether the uploader in `pod` reports.
+/// Whether the uploader in `pod` reports. Ages are differences of two times of one clock, mostly of ours; only a start that the node
+/// says was long ago is believed, so that a new operator calls an uploader silent that was silent before.
 pub fn hearing(pod: &UploaderPod, observed: &Observed, now: Timestamp) -> Hearing {
-    let Stage::Running { since } = pod.stage else { return Hearing::Absent };
-    let started = since.unwrap_or(now);
-    let reports_since = pod.reports_since.unwrap_or(started);
+    let Stage::Running { since: told_start } = pod.stage else { return Hearing::Absent };
     let age = |time: Timestamp| Duration::try_from(now.duration_since(time)).unwrap_or_default();
-    match observed.last_report.filter(|report| *report >= reports_since) {
-        Some(report) if age(report) <= observed.patience => Hearing::Heard,
-        None if age(started) <= FIRST_REPORT_WITHIN => Hearing::NotYet,
+    let is_its_own = |report: &Report| match &observed.run {
+        Some(run) if run.follows => report.seen >= run.since,
+        _ => pod.created.is_none_or(|created| report.told >= created),
+    };
+    let is_fresh = age(observed.run.as_ref().map_or(now, |run| run.since)) <= FIRST_REPORT_WITHIN
+        && age(told_start.unwrap_or(now)) <= LONG_AGO;
+    match observed.last_report.filter(is_its_own) {
+        Some(report) if age(report.seen) <= observed.patience => Hearing::Heard,
+        None if is_fresh => Hearing::NotYet,
         _ => Hearing::Silent,
     }
 }
@@ -154,6 +164,13 @@ fn by_plan(case: &Case<'_>) -> Assessment {
         }
         (Plan::Stop(StopReason::Again), _) => {
             passing("Restarting", "The session was completed and is started again because of its new runToken.")
+        }
+        (Plan::Stop(StopReason::Located), _) => passing(
+            "Replacing",
+            "The session's claim was bound just now: its pod is made anew if nobody else works in those folders.",
+        ),
+        (Plan::Stop(StopReason::Outdated), _) => {
+            passing("Upgrading", "The uploader's pod is being replaced by one with the installation's new image.")
         }
         (Plan::Stop(_), Slot::Ours(pod)) => caused(&diagnose(pod, observed)),
         (Plan::ForceDelete, _) => {
@@ -217,6 +234,9 @@ fn kept(case: &Case<'_>, pod: &UploaderPod) -> Assessment {
     let mut assessment = match hearing {
         Hearing::Absent => unheard().maybe_after(next_events(pod, observed, case.now)),
         Hearing::NotYet => unheard().after(Duration::from_secs(5)),
+        Hearing::Heard | Hearing::Silent if observed.node == Some(NodeHealth::Lost) => {
+            Assessment { ready: Verdict::Unknown, ..passing("NodeNotReady", &node_not_ready(pod)).after(STUCK_LOOK) }
+        }
         Hearing::Silent => Assessment {
             ready: Verdict::Unknown,
             ..passing("UploaderSilent", "The uploader runs but has sent no report for too long: look at its log.").after(STUCK_LOOK)
@@ -230,11 +250,20 @@ fn kept(case: &Case<'_>, pod: &UploaderPod) -> Assessment {
     assessment
 }
 
+fn node_not_ready(pod: &UploaderPod) -> String {
+    let node = pod.node.as_deref().unwrap_or_default();
+    format!(
+        "The node {node} does not answer: look at it. If it stays away, Kubernetes gives the pod up after some minutes, and a new one \
+         starts on another node."
+    )
+}
+
 fn heard(case: &Case<'_>, pod: &UploaderPod) -> Assessment {
     match failed_check(case.session) {
         Some(check) => passing(&check.reason, &check.message),
         None if !pod.ready => passing("UploaderNotReady", "The uploader runs and is not ready yet."),
-        None => Assessment { ready: Verdict::True, trouble: Trouble::None, ..passing("Running", "The uploader ferries files.") },
+        None if case.observed.upgrade == Upgrade::Pending => well("UpgradePending", UPGRADE_PENDING),
+        None => well("Running", "The uploader ferries files."),
     }
 }
 
@@ -254,7 +283,7 @@ fn next_events(pod: &UploaderPod, observed: &Observed, now: Timestamp) -> Option
 }
 
 fn until_silent(observed: &Observed, now: Timestamp) -> Duration {
-    until(observed.last_report.unwrap_or(now) + observed.patience, now)
+    until(observed.last_report.map_or(now, |report| report.seen) + observed.patience, now)
 }
 
 fn until_overdue(pod: &UploaderPod, now: Timestamp) -> Duration {
@@ -265,6 +294,10 @@ fn until_overdue(pod: &UploaderPod, now: Timestamp) -> Duration {
 /// Time until `due`, and a second so that it has passed by then.
 fn until(due: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(due.duration_since(now)).unwrap_or_default() + Duration::from_secs(1)
+}
+
+fn well(reason: &str, message: &str) -> Assessment {
+    Assessment { ready: Verdict::True, trouble: Trouble::None, ..passing(reason, message) }
 }
 
 fn lasting_if(lasting: bool) -> Trouble {
@@ -335,7 +368,12 @@ mod tests {
     const STARTED: &str = "2026-11-21T08:10:00Z";
 
     fn assessed(session: &UploadSession, pod_status: &str, now: &str) -> Assessment {
-        let observed = fixtures::observed(session, Some(&fixtures::pod(&fixtures::session(""), pod_status)));
+        assessed_as(session, pod_status, now, |_| ())
+    }
+
+    fn assessed_as(session: &UploadSession, pod_status: &str, now: &str, change: impl FnOnce(&mut Observed)) -> Assessment {
+        let mut observed = fixtures::observed(session, Some(&fixtures::pod(&fixtures::session(""), pod_status)));
+        change(&mut observed);
         let (valid, now) = (validate(session, &fixtures::settings()), now.parse().unwrap());
         let plan = plan(&valid, &observed, now);
         assess(&Case { session, valid: &valid, observed: &observed, plan: &plan, outcome: &Outcome::Nothing, now })
@@ -363,6 +401,40 @@ mod tests {
         let session = reporting("2026-11-21T08:09:59Z", ALL_WELL);
         assert_eq!(at(&session, "2026-11-21T08:10:05Z"), (Verdict::False, "Starting".into(), Phase::Running));
         assert_eq!(at(&session, "2026-11-21T08:12:01Z"), (Verdict::Unknown, "UploaderSilent".into(), Phase::Running));
+    }
+
+    #[test]
+    fn node_whose_clock_is_behind_makes_no_uploader_silent_in_its_first_minutes() {
+        let session = fixtures::session("");
+        let started_by_the_node = fixtures::running("2026-11-21T08:17:00Z");
+        let seen_now = |observed: &mut Observed| observed.run.as_mut().unwrap().since = fixtures::now();
+        let assessment = assessed_as(&session, &started_by_the_node, "2026-11-21T08:30:05Z", seen_now);
+        assert_eq!((assessment.ready, assessment.reason.as_str()), (Verdict::False, "Starting"));
+    }
+
+    #[test]
+    fn report_from_before_a_restart_that_was_seen_does_not_count() {
+        let session = reporting("2026-11-21T08:29:00Z", ALL_WELL);
+        let restarted = |at: &'static str| {
+            move |observed: &mut Observed| {
+                let run = observed.run.as_mut().unwrap();
+                (run.follows, run.since) = (true, at.parse().unwrap());
+            }
+        };
+        let reason = |at| assessed_as(&session, &fixtures::running(STARTED), "2026-11-21T08:29:30Z", restarted(at)).reason;
+        assert_ne!(reason("2026-11-21T08:29:10Z"), "Running");
+        assert_eq!(reason("2026-11-21T08:28:50Z"), "Running");
+    }
+
+    #[test]
+    fn session_with_an_earlier_image_is_ready_and_says_that_an_upgrade_waits() {
+        let session = reporting("2026-11-21T08:29:00Z", ALL_WELL);
+        let pending = |observed: &mut Observed| observed.upgrade = Upgrade::Pending;
+        let assessment = assessed_as(&session, &fixtures::running(STARTED), "2026-11-21T08:30:00Z", pending);
+        assert_eq!(
+            (assessment.ready, assessment.reason.as_str(), assessment.trouble),
+            (Verdict::True, "UpgradePending", Trouble::None)
+        );
     }
 
     #[test]

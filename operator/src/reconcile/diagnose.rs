@@ -99,6 +99,9 @@ fn finished(reason: &str, words: &str, pod: &UploaderPod) -> Cause {
     }
 }
 
+/// SIGTERM. Nobody but the kubelet sends it to an uploader, and to one whose pod stays only after its probe failed.
+const STOPPED: i32 = 143;
+
 fn exited(exit: &Exit, session_uid: &str) -> Cause {
     if let Some(account) = exit.account(session_uid).filter(|account| !account.message.is_empty()) {
         return Cause { is_final: exit.is_final(session_uid), ..Cause::new(account.reason, account.message) };
@@ -108,9 +111,13 @@ fn exited(exit: &Exit, session_uid: &str) -> Cause {
                        spec.transfer.memoryLimit.";
         return Cause::new("OOMKilled", message);
     }
+    if exit.code == STOPPED {
+        let message = "The kubelet stopped the uploader because its health check failed, and starts it again: usually the file server \
+                       does not answer.";
+        return Cause::new("UploaderUnhealthy", message);
+    }
     let end = match exit.code {
         137 => "was killed".to_owned(),
-        143 => "was stopped".to_owned(),
         code => format!("ended with exit code {code}"),
     };
     let words = exit.message.trim();
@@ -211,6 +218,16 @@ mod tests {
         let cause = cause(&container("{waiting: {reason: CrashLoopBackOff}}", ended), None);
         assert_eq!(cause.reason, "OOMKilled");
         assert!(cause.message.contains("memoryLimit"));
+    }
+
+    #[test]
+    fn uploader_that_the_kubelet_stopped_was_unhealthy() {
+        let ended = "{terminated: {exitCode: 143, reason: Error, message: 'ended by a signal'}}";
+        for state in ["{waiting: {reason: CrashLoopBackOff}}", "{running: {startedAt: '2026-11-21T08:29:00Z'}}"] {
+            let cause = cause(&container(state, ended), None);
+            assert_eq!(cause.reason, "UploaderUnhealthy");
+            assert!(cause.message.contains("file server"));
+        }
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub fn of_action(case: &Case<'_>) -> Option<Event> {
                 StopReason::Again => {
                     (EventType::Normal, "StartedAgain", "the session is to run again with its new runToken".to_owned())
                 }
+                StopReason::Located => (EventType::Normal, "UploaderReplaced", "its claim was bound just now".to_owned()),
+                StopReason::Outdated => (EventType::Normal, "UploaderUpgraded", "the installation has a new image".to_owned()),
                 StopReason::Refused => (EventType::Warning, "UploaderStopped", "the session may not run".to_owned()),
                 StopReason::Lost => {
                     let found = diagnose(pod, case.observed);
@@ -104,7 +106,7 @@ pub fn of_change(case: &Case<'_>, status: &UploadSessionStatus) -> Option<Event>
 
 /// Reasons that every healthy session passes through, or that an action has already told.
 fn is_passage(reason: &str) -> bool {
-    const PASSAGES: [&str; 13] = [
+    const PASSAGES: [&str; 14] = [
         "Draining",
         "Releasing",
         "Starting",
@@ -113,6 +115,7 @@ fn is_passage(reason: &str) -> bool {
         "UploaderNotReady",
         "Suspending",
         "Replacing",
+        "Upgrading",
         "Stopping",
         "Restarting",
         "PreviousPodEnding",

@@ -7,7 +7,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 use tracing::warn;
 
 use super::{
-    assess::patience,
+    assess::{Hearing, hearing, patience},
     build::pod_name,
     completion::{Completed, completed},
     ending::{self, Ending},
@@ -18,7 +18,9 @@ use crate::{
     api::{self, CallError},
     backoff::{self, Attempts},
     context::Context,
-    memory::Look,
+    heard::Report,
+    memory::{Look, Run},
+    rollout::Upgrade,
 };
 
 /// What is there.
@@ -36,14 +38,18 @@ pub struct Observed {
     pub node: Option<NodeHealth>,
     /// The last look at the events of a pod that does not start.
     pub look: Option<Look>,
-    /// When the uploader last changed its report.
-    pub last_report: Option<Timestamp>,
+    /// The last report of the session's uploaders.
+    pub last_report: Option<Report>,
+    /// The run of the uploader's container.
+    pub run: Option<Run>,
     /// How old the last report may be.
     pub patience: std::time::Duration,
     /// Sessions in the cluster.
     pub sessions: usize,
     /// Whether the rights of a silent uploader may be looked at again.
     pub rights_due: bool,
+    /// What the pod has to do with a new image.
+    pub upgrade: Upgrade,
 }
 
 /// How long a pod may be made before its events are worth a look: pulling and mounting usually take less.
@@ -56,24 +62,54 @@ pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp)
     let uid = session.uid().unwrap_or_default();
     let pod = context.pods.find(&namespace, &pod_name(&name), &uid);
     let slot = pod.map_or(Slot::Empty, |pod| Slot::of(&pod, &name, &uid));
-    let (node, look) = match &slot {
-        Slot::Ours(pod) => (node_health(pod, context, now).await, look(&uid, &namespace, pod, context, now).await),
-        _ => (None, None),
-    };
-    let recollection = context.memory.recall(&uid);
-    let ending = ending::of(session, &slot, recollection.blocked_since);
-    Observed {
-        completed: completed(session, &slot).filter(|_| ending.is_none()),
-        ending,
-        slot,
-        creations: recollection.creations,
-        node,
-        look,
-        last_report: last_report(session),
+    let mut observed = Observed {
+        slot: Slot::Empty,
+        completed: None,
+        ending: None,
+        creations: Attempts::default(),
+        node: None,
+        look: None,
+        last_report: last_report(session).map(|told| context.heard.report(&uid, told)),
+        run: None,
         patience: patience(session),
         sessions: context.sessions.count(),
-        rights_due: recollection.rights_due.is_none_or(|due| due <= now),
+        rights_due: false,
+        upgrade: Upgrade::None,
+    };
+    if let Slot::Ours(pod) = &slot {
+        observe_pod(pod, &mut observed, (&uid, &namespace), context, now).await;
     }
+    let recollection = context.memory.recall(&uid);
+    observed.ending = ending::of(session, &slot, recollection.blocked_since);
+    observed.completed = completed(session, &slot).filter(|_| observed.ending.is_none());
+    observed.creations = recollection.creations;
+    observed.rights_due = recollection.rights_due.is_none_or(|due| due <= now);
+    Observed { slot, ..observed }
+}
+
+/// What matters only where there is a pod.
+async fn observe_pod(
+    pod: &UploaderPod,
+    observed: &mut Observed,
+    (uid, namespace): (&str, &str),
+    context: &Context,
+    now: Timestamp,
+) {
+    if pod.runs() {
+        observed.run = Some(remember_run(uid, pod, context, now));
+    }
+    observed.upgrade = context.rollout.upgrade(pod, &context.settings.uploader_image, context.settings.update);
+    observed.look = look(uid, namespace, pod, context, now).await;
+    let overdue = pod.terminating.is_some_and(|deadline| is_overdue(deadline, now));
+    let silent = !pod.ready && hearing(pod, observed, now) == Hearing::Silent;
+    let doubtful = pod.terminating.is_none() && pod.runs() && (pod.forsaken || silent);
+    observed.node = node_health(pod, overdue || doubtful, context).await;
+}
+
+fn remember_run(uid: &str, pod: &UploaderPod, context: &Context, now: Timestamp) -> Run {
+    let run = Run::seen(context.memory.recall(uid).run, &pod.uid, pod.restarts, now);
+    context.memory.update(uid, |it| it.run = Some(run.clone()));
+    run
 }
 
 /// When the API server last took a change from the uploader; it costs no call and is the API server's clock.
@@ -85,11 +121,9 @@ pub(crate) fn last_report(session: &UploadSession) -> Option<Timestamp> {
         .max()
 }
 
-async fn node_health(pod: &UploaderPod, context: &Context, now: Timestamp) -> Option<NodeHealth> {
-    let (node, deadline) = (pod.node.as_ref()?, pod.terminating?);
-    if !is_overdue(deadline, now) {
-        return None;
-    }
+/// The node is asked about only when something is wrong that it can explain: its pod does not end, or is silent.
+async fn node_health(pod: &UploaderPod, wanted: bool, context: &Context) -> Option<NodeHealth> {
+    let node = pod.node.as_ref().filter(|_| wanted)?;
     let found: Option<Node> = seen(api::get(&Api::all(context.client.clone()), node).await)?;
     let ready = found
         .and_then(|node| node.status?.conditions)

@@ -12,6 +12,7 @@ use super::{
     pod_state::{Slot, UploaderPod},
     validate::ValidSession,
 };
+use crate::rollout::Upgrade;
 
 /// How long after its grace a pod may stay before its node is looked at.
 pub const STUCK_AFTER: Duration = Duration::from_mins(5);
@@ -52,6 +53,10 @@ pub enum StopReason {
     Again,
     /// The session is deleted, and an uploader that sees to claimed files follows.
     Ending,
+    /// It turned out, before it started, that its claim leads to folders that others may want.
+    Located,
+    /// The installation has another image, and it is this session's turn to get it.
+    Outdated,
     /// The pod failed or ended.
     Lost,
 }
@@ -104,6 +109,8 @@ pub fn plan(session: &Result<ValidSession, Refusal>, observed: &Observed, now: T
         Ok(session) if pod.mode != session.mode => Plan::Stop(StopReason::Ending),
         Ok(_) if pod.success().is_some() => Plan::Stop(StopReason::Again),
         Ok(session) if differs(pod, session) => Plan::Stop(StopReason::Changed),
+        Ok(session) if pod.is_unstarted() && is_elsewhere(session, pod) => Plan::Stop(StopReason::Located),
+        Ok(_) if !pod.has_ended() && observed.upgrade == Upgrade::Turn => Plan::Stop(StopReason::Outdated),
         Ok(_) if !pod.has_ended() => Plan::Keep,
         Ok(_) if observed.creations.is_due(now) => Plan::Stop(StopReason::Lost),
         Ok(_) => Plan::Wait(Wait::Backoff),
@@ -137,6 +144,11 @@ fn ending(deadline: Timestamp, node: Option<NodeHealth>, now: Timestamp) -> Plan
 /// Whether a pod that should have been gone at `deadline` is worth a look at its node.
 pub fn is_overdue(deadline: Timestamp, now: Timestamp) -> bool {
     now >= deadline + STUCK_AFTER
+}
+
+/// Whether `pod` was made before it was known where the session's claim leads.
+fn is_elsewhere(session: &ValidSession, pod: &UploaderPod) -> bool {
+    session.export.is_some() && pod.area.as_ref().is_some_and(|area| *area != session.area())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 
-use super::{build::is_managed, ending::Mode};
+use super::{area::Area, build::is_managed, ending::Mode};
 
 /// Who is behind the name that a session's pod has.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,15 +71,22 @@ pub struct UploaderPod {
     pub mode: Mode,
     /// Hash of what was meant when it was built.
     pub spec_hash: Option<String>,
+    /// The folders for which it was made.
+    pub area: Option<Area>,
+    /// The installation's image when it was built; none if the session names one.
+    pub image: Option<String>,
+    /// When it was made, by the API server's clock.
+    pub created: Option<Timestamp>,
     /// When it should be gone: the time of its deletion and its grace period.
     pub terminating: Option<Timestamp>,
     /// How far it is.
     pub stage: Stage,
-    /// A report that is not older comes from the uploader in it. Until a container is started again, that is the API server's own
-    /// time of the pod's creation, so that a node with a wrong clock does not matter.
-    pub reports_since: Option<Timestamp>,
+    /// How often its container was started again.
+    pub restarts: i32,
     /// Whether its readiness probe succeeds.
     pub ready: bool,
+    /// Whether somebody else than the kubelet, which knows its container, says that it is not ready: its node does not answer.
+    pub forsaken: bool,
     /// How its container ended the last time.
     pub last_exit: Option<Exit>,
 }
@@ -117,7 +124,8 @@ pub struct Exit {
 }
 
 impl UploaderPod {
-    fn read(pod: &Pod, session_uid: &str) -> Self {
+    /// What `pod`, made for the session with `session_uid`, says.
+    pub fn read(pod: &Pod, session_uid: &str) -> Self {
         let status = pod.status.as_ref();
         let container = status
             .and_then(|status| status.container_statuses.as_ref())
@@ -131,14 +139,15 @@ impl UploaderPod {
             owned: controller(pod).is_some(),
             mode: Mode::parse(pod.annotations().get(names::MODE_ANNOTATION).map(String::as_str)),
             spec_hash: pod.annotations().get(names::SPEC_HASH_ANNOTATION).cloned(),
+            area: area_of(pod),
+            image: pod.annotations().get(names::IMAGE_ANNOTATION).cloned(),
+            created: pod.creation_timestamp().map(|time| time.0),
             terminating: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
-            reports_since: if container.is_some_and(|container| container.restart_count > 0) {
-                running_since(container)
-            } else {
-                pod.creation_timestamp().map(|time| time.0)
-            },
+            restarts: container.map_or(0, |container| container.restart_count),
             stage: stage(pod, container),
             ready: condition(pod, "Ready").is_some_and(|condition| condition.status == "True"),
+            forsaken: container.is_some_and(|container| container.ready)
+                && condition(pod, "Ready").is_some_and(|condition| condition.status == "False"),
             last_exit: last_exit(container),
         }
     }
@@ -162,6 +171,11 @@ impl UploaderPod {
         matches!(self.stage, Stage::Finished(..))
     }
 
+    /// Whether its container was never made.
+    pub fn is_unstarted(&self) -> bool {
+        matches!(self.stage, Stage::Unscheduled(_) | Stage::Creating { .. })
+    }
+
     /// Whether an uploader can be at work in it.
     pub fn runs(&self) -> bool {
         matches!(self.stage, Stage::Running { .. })
@@ -171,6 +185,11 @@ impl UploaderPod {
 /// Whether the uploader in `pod`, which was made for the session with `uid`, has ended with success and works in no folder any more.
 pub fn has_succeeded(pod: &Pod, uid: &str) -> bool {
     UploaderPod::read(pod, uid).success().is_some()
+}
+
+/// The folders for which `pod` was made.
+pub fn area_of(pod: &Pod) -> Option<Area> {
+    serde_json::from_str(pod.annotations().get(names::AREA_ANNOTATION)?).ok()
 }
 
 impl Exit {
@@ -205,10 +224,6 @@ fn stage(pod: &Pod, container: Option<&ContainerStatus>) -> Stage {
         Some(ContainerState { terminated: Some(_), .. }) => Stage::Waiting("Restarting".into(), String::new()),
         _ => unstarted(pod),
     }
-}
-
-fn running_since(container: Option<&ContainerStatus>) -> Option<Timestamp> {
-    Some(container?.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0)
 }
 
 fn is_preparing(reason: Option<&str>) -> bool {

@@ -4,6 +4,7 @@ mod deletions;
 mod endings;
 mod looks;
 mod rivals;
+mod settling;
 
 use blobferry_crds::{UploadSession, UploadSessionStatus, names};
 use kube::ResourceExt;
@@ -63,6 +64,7 @@ async fn new_session_gets_rights_a_pod_annotations_and_a_status_in_this_order() 
     assert_eq!(
         lines,
         [
+            "GET /api/v1/namespaces/cameras/persistentvolumeclaims/share",
             &format!("GET {ACCOUNT}"),
             "POST /api/v1/namespaces/cameras/serviceaccounts",
             &format!("GET {BINDING}"),
@@ -79,7 +81,7 @@ async fn new_session_gets_rights_a_pod_annotations_and_a_status_in_this_order() 
         status["destinationURL"],
         format!("https://acct.blob.core.windows.net/archive/20261121/{}", status["sessionName"].as_str().unwrap())
     );
-    assert_eq!(calls[5].body["metadata"]["annotations"][names::SESSION_NAME_ANNOTATION], status["sessionName"]);
+    assert_eq!(calls[6].body["metadata"]["annotations"][names::SESSION_NAME_ANNOTATION], status["sessionName"]);
 }
 
 #[tokio::test]

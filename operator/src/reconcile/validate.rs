@@ -14,7 +14,10 @@ use super::{
     federation::Federation,
     identity::Identity,
 };
-use crate::settings::{Settings, components};
+use crate::{
+    settings::{Settings, components},
+    shares::Export,
+};
 
 /// A session whose every part is parsed and allowed; builders take only this.
 #[derive(Clone, Debug)]
@@ -37,6 +40,8 @@ pub struct ValidSession {
     pub owns: bool,
     /// What is mounted.
     pub share: Share,
+    /// Where the claim leads, once that is known.
+    pub export: Option<Export>,
     /// Folder of producers on the share.
     pub incoming_dir: String,
     /// Folder of claimed files on the share.
@@ -118,9 +123,10 @@ pub struct Tuning {
 impl ValidSession {
     /// The folders that the session works in.
     pub fn area(&self) -> Area {
-        let (key, root) = match &self.share {
-            Share::Claim(claim) => (ShareKey::Claim(self.namespace.clone(), claim.clone()), ""),
-            Share::Nfs { server, path, .. } => (ShareKey::Server(server.to_ascii_lowercase()), path.as_str()),
+        let (key, root) = match (&self.share, &self.export) {
+            (Share::Claim(_), Some(export)) => (ShareKey::Server(export.server.clone()), export.path.as_str()),
+            (Share::Claim(claim), None) => (ShareKey::Claim(self.namespace.clone(), claim.clone()), ""),
+            (Share::Nfs { server, path, .. }, _) => (ShareKey::Server(server.to_ascii_lowercase()), path.as_str()),
         };
         Area::new(key, root, &self.incoming_dir, &self.processing_dir, &self.identity.session_name)
     }
@@ -158,6 +164,7 @@ pub fn validate(session: &UploadSession, settings: &Settings) -> Result<ValidSes
         mode,
         owns: spec.deletion_policy == DeletionPolicy::Stop,
         share: share(session, &namespace, settings)?,
+        export: None,
         incoming_dir: folder("spec.source.incomingDir", &spec.source.incoming_dir)?,
         processing_dir: folder("spec.source.processingDir", &spec.source.processing_dir)?,
         container: container(session, settings)?,

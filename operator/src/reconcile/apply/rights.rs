@@ -1,8 +1,12 @@
 //! The account and the binding that the uploaders of a namespace share.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use blobferry_crds::names::UPLOADER_ACCOUNT;
+use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::ServiceAccount, rbac::v1::RoleBinding};
 use kube::{
     Api,
@@ -17,13 +21,29 @@ use crate::{
     reconcile::{build, validate::ValidSession},
 };
 
+/// What was found in order, by namespace: the accounts that the binding named, and until when that is believed.
+pub type Known = HashMap<String, (BTreeSet<String>, Timestamp)>;
+
+/// How long rights that were found in order are not looked at again, unless a pod is refused or an uploader is silent.
+const BELIEVED_FOR: Duration = Duration::from_mins(5);
+
 /// Makes what is missing for the namespace of `session`, and names its account in the binding.
-pub(super) async fn ensure_rights(session: &ValidSession, context: &Context) -> Result<(), Halt> {
-    let _alone = context.rights.lock().await;
+pub(super) async fn ensure_rights(session: &ValidSession, context: &Context, now: Timestamp) -> Result<(), Halt> {
+    let mut known = context.rights.lock().await;
     let mut accounts = context.sessions.accounts(&session.namespace);
     accounts.extend(session.template.service_account_name.clone());
+    if known.get(&session.namespace).is_some_and(|(named, until)| *named == accounts && now < *until) {
+        return Ok(());
+    }
     ensure_account(&session.namespace, context).await?;
-    ensure_binding(&session.namespace, &accounts, context).await
+    ensure_binding(&session.namespace, &accounts, context).await?;
+    known.insert(session.namespace.clone(), (accounts, now + BELIEVED_FOR));
+    Ok(())
+}
+
+/// What was found in `namespace` may have changed.
+pub(super) async fn doubt_rights(namespace: &str, context: &Context) {
+    context.rights.lock().await.remove(namespace);
 }
 
 async fn ensure_account(namespace: &str, context: &Context) -> Result<(), Halt> {
@@ -33,7 +53,7 @@ async fn ensure_account(namespace: &str, context: &Context) -> Result<(), Halt> 
         Some(_) => Err(Halt::name_taken(&format!("The ServiceAccount {UPLOADER_ACCOUNT}"))),
         None => match api::create(&accounts, &build::uploader_account(namespace)).await {
             Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(Halt::look_again()),
+            Ok(None) => Err(Halt::Settling),
             Err(error) => Err(Halt::refused("AccountRefused", error)),
         },
     }
@@ -49,7 +69,7 @@ async fn ensure_binding(namespace: &str, accounts: &BTreeSet<String>, context: &
         Some(found) => name_subjects(&bindings, &found, &wanted).await,
         None => match api::create(&bindings, &wanted).await {
             Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(Halt::look_again()),
+            Ok(None) => Err(Halt::Settling),
             Err(error) => Err(Halt::refused("BindingRefused", error)),
         },
     }
@@ -65,14 +85,15 @@ async fn name_subjects(bindings: &Api<RoleBinding>, found: &RoleBinding, wanted:
     let patched = bindings.patch(UPLOADER_ACCOUNT, &params, &change);
     match api::call("name the accounts of the RoleBinding", patched).await {
         Ok(_) => Ok(()),
-        Err(error) if error.is_conflict() || error.is_not_found() => Err(Halt::look_again()),
+        Err(error) if error.is_conflict() || error.is_not_found() => Err(Halt::Settling),
         Err(error) => Err(Halt::Call(error)),
     }
 }
 
 /// Takes accounts that no session of `namespace` names any more out of its binding.
 pub async fn update_rights(namespace: &str, context: &Context) -> Result<(), CallError> {
-    let _alone = context.rights.lock().await;
+    let mut known = context.rights.lock().await;
+    known.remove(namespace);
     let bindings: Api<RoleBinding> = api::namespaced(&context.client, namespace);
     let wanted = build::uploader_binding(namespace, &context.settings.cluster_role, &context.sessions.accounts(namespace));
     match api::get(&bindings, UPLOADER_ACCOUNT).await? {
@@ -86,7 +107,8 @@ pub async fn update_rights(namespace: &str, context: &Context) -> Result<(), Cal
 
 /// Removes the account and the binding of `namespace`, whose last session is gone; what is not ours stays.
 pub async fn remove_rights(namespace: &str, context: &Context) -> Result<(), CallError> {
-    let _alone = context.rights.lock().await;
+    let mut known = context.rights.lock().await;
+    known.remove(namespace);
     if context.sessions.exist_in(namespace) {
         return Ok(());
     }

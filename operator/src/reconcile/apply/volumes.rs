@@ -83,7 +83,7 @@ pub(super) async fn ensure_volumes(session: &ValidSession, context: &Context) ->
             if let Some(volume) = volume.filter(|volume| volume.metadata.deletion_timestamp.is_none()) {
                 api::delete(&volumes, &name, &volume.uid().unwrap_or_default(), None).await?;
             }
-            Err(Halt::look_again())
+            Err(Halt::Settling)
         }
         Step::Complete => {
             if volume.is_none() {
@@ -100,7 +100,7 @@ pub(super) async fn ensure_volumes(session: &ValidSession, context: &Context) ->
 async fn create<K: Object>(objects: &Api<K>, object: &K) -> Result<(), Halt> {
     match api::create(objects, object).await {
         Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(Halt::look_again()),
+        Ok(None) => Err(Halt::Settling),
         Err(error) => Err(Halt::refused("VolumeRefused", error)),
     }
 }

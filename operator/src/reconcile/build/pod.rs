@@ -41,11 +41,11 @@ pub fn uploader_pod(session: &ValidSession, settings: &Settings) -> Pod {
     labels.extend(session_labels(session));
     labels.insert(names::APP_NAME_LABEL.into(), names::UPLOADER_APP.into());
     let mut metadata = child(session, pod_name(&session.name), labels);
-    metadata.annotations = Some(annotations(session));
+    metadata.annotations = Some(annotations(session, settings));
     Pod { metadata, spec: Some(pod_spec(session, settings)), status: None }
 }
 
-fn annotations(session: &ValidSession) -> BTreeMap<String, String> {
+fn annotations(session: &ValidSession, settings: &Settings) -> BTreeMap<String, String> {
     let mut all = BTreeMap::from([(SAFE_TO_EVICT.to_owned(), "true".to_owned())]);
     all.extend(session.template.annotations.clone());
     all.insert(names::SPEC_HASH_ANNOTATION.into(), spec_hash(session));
@@ -53,6 +53,10 @@ fn annotations(session: &ValidSession) -> BTreeMap<String, String> {
         all.remove(names::MODE_ANNOTATION);
     } else {
         all.insert(names::MODE_ANNOTATION.into(), session.mode.as_str().into());
+    }
+    all.remove(names::IMAGE_ANNOTATION);
+    if session.template.image.is_none() {
+        all.insert(names::IMAGE_ANNOTATION.into(), settings.uploader_image.clone());
     }
     if let Ok(area) = serde_json::to_string(&session.area()) {
         all.insert(names::AREA_ANNOTATION.into(), area);

@@ -1,0 +1,35 @@
+//! Sessions that wait for folders, woken when a pod leaves them.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::reconcile::area::{Area, Claimant};
+
+/// Waiting sessions, by the UID of the session's object.
+#[derive(Debug, Default)]
+pub struct Waiters(Mutex<HashMap<String, Claimant>>);
+
+impl Waiters {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Claimant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session waits.
+    pub fn wait(&self, session: Claimant) {
+        self.lock().insert(session.uid.clone(), session);
+    }
+
+    /// The session `uid` does not wait any more.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    /// Namespaces and names of those that wait for folders in `area`.
+    pub fn of(&self, area: &Area) -> Vec<(String, String)> {
+        let waiting = self.lock();
+        let concerned = waiting.values().filter(|session| session.area.overlaps(area));
+        concerned.map(|session| (session.namespace.clone(), session.name.clone())).collect()
+    }
+}
