@@ -85,14 +85,25 @@ async fn operator(name: &'static str) -> Result<Operator> {
 
 /// An operator on `client`.
 pub(crate) fn operator_of(name: &str, client: Client) -> Result<Operator> {
-    let args = Args::try_parse_from([
-        "blobferry-operator",
-        "--uploader-image=localhost/blobferry-uploader:dev",
-        r#"--nfs-allowed=[{"server":"nas.example.com","pathPrefix":"/srv/drop"}]"#,
-        "--pod-name",
-        name,
-    ])?;
+    let args = arguments(&["--pod-name", name])?;
     Ok(Operator::new(client, args.settings(std::iter::empty()), args.pod_name.clone(), &opentelemetry::global::meter("test")))
+}
+
+/// Arguments of an operator of these tests, and `more`.
+pub(crate) fn arguments(more: &[&str]) -> Result<Args> {
+    let image = if more.iter().any(|it| it.starts_with("--uploader-image=")) {
+        None
+    } else {
+        Some("--uploader-image=localhost/blobferry-uploader:dev")
+    };
+    let usual = ["blobferry-operator", r#"--nfs-allowed=[{"server":"nas.example.com","pathPrefix":"/srv/drop"}]"#];
+    Ok(Args::try_parse_from(usual.iter().copied().chain(image).chain(more.iter().copied()))?)
+}
+
+/// A client of the administrator.
+pub(crate) async fn client() -> Result<Client> {
+    blobferry_crds::tls::install();
+    Ok(Client::try_from(config().await?)?)
 }
 
 impl Stage {
@@ -107,11 +118,10 @@ impl Stage {
         Ok(stage)
     }
 
-    /// A new namespace, which enforces the restricted Pod Security Standard.
+    /// A new namespace, which enforces the restricted Pod Security Standard, and no operator but those that the test starts.
     pub(crate) async fn bare(name: &str) -> Result<Self> {
         static PREPARED: OnceCell<()> = OnceCell::const_new();
-        blobferry_crds::tls::install();
-        let client = Client::try_from(config().await?)?;
+        let client = client().await?;
         PREPARED.get_or_try_init(|| prepare(client.clone())).await?;
         let stage = Self { client, namespace: format!("{name}-{:x}", jiff::Timestamp::now().as_millisecond()) };
         let namespace: Namespace = serde_json::from_value(json!({
@@ -235,13 +245,12 @@ impl Stage {
 
     /// Plays the uploader: it reports.
     pub(crate) async fn report(&self, session: &str, progress: &Progress) -> Result<()> {
-        // Without something new the API server would not take note of the report.
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let body = json!({
             "apiVersion": "blobferry.io/v1alpha1",
             "kind": "UploadSession",
             "metadata": {"name": session},
-            "status": {"progress": progress, "activity": {"rate": "1 MB/s", "eta": "1m", "activeFiles": [], "lastScanTime": now}},
+            // No two reports are equal: one that changes nothing would leave no trace.
+            "status": {"progress": progress, "activity": {"rate": format!("{} B/s", jiff::Timestamp::now().as_microsecond())}},
         });
         let manager = PatchParams::apply(names::UPLOADER_MANAGER).force();
         self.api::<UploadSession>().patch_status(session, &manager, &Patch::Apply(body)).await?;

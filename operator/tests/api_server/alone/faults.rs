@@ -1,0 +1,150 @@
+//! Everything at once through a bad connection: the operator converges, and does not storm.
+
+use std::{env, io::Write as _, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use blobferry_crds::UploadSession;
+use futures::future::try_join_all;
+use k8s_openapi::api::{
+    core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount},
+    rbac::v1::RoleBinding,
+};
+use kube::{Api, ResourceExt, api::ListParams};
+use serde_json::json;
+
+use super::Running;
+use crate::{
+    chaos::Chaos,
+    stage::{Stage, all_well},
+};
+
+/// Sessions that run at the end.
+const LASTING: [&str; 5] = ["plain", "changed", "evicted", "deleted-pod", "inline"];
+/// Calls of one operator for all of this, faults and repeats included; a storm makes thousands.
+const MOST_CALLS: usize = 1500;
+
+fn seeds() -> Result<Vec<u64>> {
+    let text = env::var("FAULT_SEEDS").unwrap_or_else(|_| "1 2".to_owned());
+    text.split_whitespace().map(|seed| seed.parse().with_context(|| format!("{seed} is no seed"))).collect()
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn operators_behind_a_bad_connection_converge_without_a_storm() -> Result<()> {
+    for seed in seeds()? {
+        converge(seed).await.with_context(|| format!("FAULT_SEEDS={seed}"))?;
+    }
+    Ok(())
+}
+
+async fn converge(seed: u64) -> Result<()> {
+    let stage = Stage::bare(&format!("faults-{seed}")).await?;
+    // No lease: two operators work at the same time, which no election allows for longer than a moment.
+    let chaos = [Chaos::new(seed, 10), Chaos::new(!seed, 10)];
+    let operators = chaos.clone().map(|chaos| Running::start_with(&["--pod-name", "chaos"], move |client| chaos.around(client)));
+    let kubelet = tokio::spawn(kubelet(stage.clone()));
+    let played = tokio::time::timeout(Duration::from_mins(6), play(&stage, &chaos)).await.context("it does not converge")?;
+    kubelet.abort();
+    for chaos in &chaos {
+        let (requests, faults) = chaos.totals();
+        let _ = writeln!(std::io::stdout(), "seed {seed}: {requests} requests, {faults:?}");
+    }
+    played?;
+    for operator in operators {
+        operator.end()?;
+    }
+    stage.end().await
+}
+
+/// Runs every pod, and reports for it.
+async fn kubelet(stage: Stage) {
+    loop {
+        for pod in stage.list::<Pod>().await.unwrap_or_default() {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
+            let session = pod.name_any().trim_end_matches("-uploader").to_owned();
+            if phase == "Pending" && stage.run_pod(&pod).await.is_ok() {
+                let _ = stage.report(&session, &all_well()).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn play(stage: &Stage, chaos: &[Chaos]) -> Result<()> {
+    let inline = json!({"nfs": {"server": "nas.example.com", "path": "/srv/drop/faults"}});
+    let all = LASTING.into_iter().chain(["suspended", "removed"]);
+    try_join_all(all.map(async |name| {
+        let spec = if name == "inline" { json!({"sessionName": name, "source": inline}) } else { json!({"sessionName": name}) };
+        stage.session(name, spec).await?;
+        stage.until_condition(name, "Ready", "True", "Running").await
+    }))
+    .await?;
+    let changed = stage.until_pod("changed", None).await?;
+    stage.change("changed", json!({"transfer": {"queueSize": 8}})).await?;
+    stage.change("suspended", json!({"suspend": true})).await?;
+    stage.delete::<UploadSession>("removed").await?;
+    let evicted = stage.until_pod("evicted", None).await?;
+    stage.set_pod_status(&evicted, json!({"phase": "Failed", "reason": "Evicted", "message": "disk"})).await?;
+    let by_hand = stage.until_pod("deleted-pod", None).await?;
+    stage.delete::<Pod>("deleted-pod-uploader").await?;
+    for (name, old) in [("changed", &changed), ("evicted", &evicted), ("deleted-pod", &by_hand)] {
+        stage.until_pod(name, old.uid().as_deref()).await?;
+    }
+    // The API server is away for a while.
+    for chaos in chaos {
+        chaos.away(true);
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    stage.change("plain", json!({"transfer": {"queueSize": 9}})).await?;
+    for chaos in chaos {
+        chaos.away(false);
+    }
+    stage.until_condition("suspended", "Ready", "True", "Suspended").await?;
+    for name in LASTING {
+        stage.until_condition(name, "Ready", "True", "Running").await?;
+    }
+    chaos.iter().for_each(Chaos::calm);
+    settles(stage, chaos).await?;
+    exactly(stage).await
+}
+
+/// Once the connection is good, nobody calls any more: only what looks after watches and leases remains.
+async fn settles(stage: &Stage, chaos: &[Chaos]) -> Result<()> {
+    let count = || chaos.iter().map(|chaos| chaos.totals().0).sum::<usize>();
+    let mut before = count();
+    stage
+        .until("the operators are quiet", async || {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let (last, now) = (before, count());
+            before = now;
+            Ok(now - last <= 4)
+        })
+        .await?;
+    for chaos in chaos {
+        ensure!(chaos.totals().0 < MOST_CALLS, "a storm: {:?}", chaos.totals());
+    }
+    Ok(())
+}
+
+/// The objects that there must be, and no others.
+async fn exactly(stage: &Stage) -> Result<()> {
+    let mut pods: Vec<_> = stage.list::<Pod>().await?.iter().map(ResourceExt::name_any).collect();
+    pods.sort();
+    let mut wanted: Vec<_> = LASTING.iter().map(|name| format!("{name}-uploader")).collect();
+    wanted.sort();
+    ensure!(pods == wanted, "{pods:?}");
+    let claims = stage.list::<PersistentVolumeClaim>().await?;
+    ensure!(claims.len() == 1, "{claims:#?}");
+    let ours = ListParams::default().labels(&format!("blobferry.io/session-namespace={}", stage.namespace));
+    let volumes = Api::<PersistentVolume>::all(stage.client.clone()).list(&ours).await?.items;
+    ensure!(volumes.len() == 1 && volumes[0].name_any() == claims[0].name_any(), "{volumes:#?}");
+    ensure!(stage.list::<RoleBinding>().await?.len() == 1);
+    ensure!(stage.list::<ServiceAccount>().await?.len() == 2, "ours and the default");
+    for name in LASTING {
+        let session: UploadSession = stage.api().get(name).await?;
+        let pod = stage.until_pod(name, None).await?;
+        ensure!(session.status.as_ref().and_then(|status| status.pod_uid.clone()) == pod.uid(), "{session:#?}");
+        crate::matrix::follows_kstatus(&session)?;
+    }
+    Ok(())
+}

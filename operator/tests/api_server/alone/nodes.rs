@@ -1,0 +1,121 @@
+//! Nodes that do not answer, seen by an operator whose clock is ten minutes ahead of everybody else's.
+
+use anyhow::{Result, ensure};
+use jiff::{Timestamp, ToSpan};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+
+use super::Running;
+use crate::stage::{Stage, all_well};
+
+fn ahead() -> Timestamp {
+    Timestamp::now() + 10.minutes()
+}
+
+fn operator(stage: &Stage) -> Running {
+    Running::start_at(&["--namespace", &stage.namespace], ahead)
+}
+
+/// A session that runs on a node of its own, which is ready.
+async fn on_a_node(stage: &Stage) -> Result<(Pod, String)> {
+    let node = format!("node-of-{}", stage.namespace);
+    let nodes: Api<Node> = Api::all(stage.client.clone());
+    nodes.create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": node}}))?).await?;
+    set_ready(stage, &node, "True").await?;
+    stage.session("truck-7", json!({})).await?;
+    let pod = stage.until_pod("truck-7", None).await?;
+    let binding = json!({"metadata": {"name": pod.name_any()}, "target": {"kind": "Node", "name": node}});
+    let path = format!("/api/v1/namespaces/{}/pods/{}/binding", stage.namespace, pod.name_any());
+    let _: serde_json::Value = stage.client.request(http::Request::post(path).body(serde_json::to_vec(&binding)?)?).await?;
+    stage.run_pod(&pod).await?;
+    stage.report("truck-7", &all_well()).await?;
+    stage.until_condition("truck-7", "Ready", "True", "Running").await?;
+    Ok((pod, node))
+}
+
+async fn set_ready(stage: &Stage, node: &str, ready: &str) -> Result<()> {
+    let nodes: Api<Node> = Api::all(stage.client.clone());
+    let condition = json!({"type": "Ready", "status": ready, "reason": "Test", "message": "", "lastHeartbeatTime": Timestamp::now(),
+        "lastTransitionTime": Timestamp::now()});
+    let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
+    nodes.patch_status(node, &PatchParams::default(), &patch).await?;
+    Ok(())
+}
+
+async fn end(stage: Stage, operator: Running, node: &str) -> Result<()> {
+    operator.end()?;
+    // The pod has no kubelet that would end it.
+    stage.api::<Pod>().delete("truck-7-uploader", &DeleteParams::default().grace_period(0)).await?;
+    Api::<Node>::all(stage.client.clone()).delete(node, &DeleteParams::default()).await?;
+    stage.end().await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn uploader_that_reports_is_heard_however_the_clocks_differ() -> Result<()> {
+    let stage = Stage::bare("clocks").await?;
+    let operator = operator(&stage);
+    stage.running_session("truck-7", json!({})).await?;
+    let mut progress = all_well();
+    for active in [1, 0, 1] {
+        (progress.files_active, progress.caught_up) = (active, active == 0);
+        stage.report("truck-7", &progress).await?;
+        let caught_up = if active == 0 { ("True", "NothingWaits") } else { ("False", "FilesWait") };
+        stage.until_condition("truck-7", "CaughtUp", caught_up.0, caught_up.1).await?;
+        stage.until_condition("truck-7", "Ready", "True", "Running").await?;
+    }
+    // A new operator knows only the old report.
+    operator.end()?;
+    let operator = self::operator(&stage);
+    stage.until("it leads", async || Ok(operator.leads())).await?;
+    stage.session("truck-8", json!({"sessionName": "other"})).await?;
+    stage.until_pod("truck-8", None).await?;
+    stage.until_condition("truck-7", "Ready", "True", "Running").await?;
+    operator.end()?;
+    let reasons = stage.event_reasons("truck-7").await?;
+    ensure!(!reasons.contains(&"UploaderSilent".to_owned()), "{reasons:?}");
+    stage.end().await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn node_that_does_not_answer_is_named_and_forgotten_when_it_does() -> Result<()> {
+    let stage = Stage::bare("node").await?;
+    let operator = operator(&stage);
+    let (pod, node) = on_a_node(&stage).await?;
+    set_ready(&stage, &node, "Unknown").await?;
+    // As the node controller does it: the container's own state stays as the kubelet left it.
+    let ready = |status: &str| Patch::Strategic(json!({"status": {"conditions": [{"type": "Ready", "status": status}]}}));
+    let pods = stage.api::<Pod>();
+    pods.patch_status(&pod.name_any(), &PatchParams::default(), &ready("False")).await?;
+    let message = stage.until_condition("truck-7", "Ready", "Unknown", "NodeNotReady").await?;
+    ensure!(message.contains(&node), "{message}");
+    set_ready(&stage, &node, "True").await?;
+    pods.patch_status(&pod.name_any(), &PatchParams::default(), &ready("True")).await?;
+    stage.until_condition("truck-7", "Ready", "True", "Running").await?;
+    end(stage, operator, &node).await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn pod_that_does_not_end_is_left_alone_on_a_ready_node_and_removed_from_a_lost_one() -> Result<()> {
+    let stage = Stage::bare("stuck").await?;
+    let operator = operator(&stage);
+    let (pod, node) = on_a_node(&stage).await?;
+    stage.delete::<Pod>(&pod.name_any()).await?;
+    let message = stage.until_condition("truck-7", "Ready", "False", "PodStuck").await?;
+    ensure!(message.contains(&node), "{message}");
+    ensure!(stage.until_pod("truck-7", None).await?.uid() == pod.uid());
+    set_ready(&stage, &node, "Unknown").await?;
+    // Any change has it looked at before its time.
+    stage.change("truck-7", json!({"transfer": {"workers": 5}})).await?;
+    stage.until_pod("truck-7", pod.uid().as_deref()).await?;
+    stage
+        .until("people are told", async || Ok(stage.event_reasons("truck-7").await?.contains(&"UploaderForceDeleted".into())))
+        .await?;
+    end(stage, operator, &node).await
+}

@@ -1,0 +1,250 @@
+//! A client between which and the API server requests are lost, late, doubled and refused, as a seed decides.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool, atomic::Ordering},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Frame;
+use kube::{Client, client::Body};
+use serde_json::json;
+use tokio::time::{Sleep, sleep};
+
+use crate::around::around;
+
+/// What may happen to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    /// It never arrives.
+    Lost,
+    /// It arrives, and its answer does not.
+    AnswerLost,
+    /// It arrives late.
+    Late,
+    /// It arrives twice; the second answer counts.
+    Doubled,
+    /// 429 with Retry-After.
+    Busy,
+    /// 500.
+    Broken,
+    /// 409, although nothing has changed.
+    Conflict,
+    /// A listing for a watch that was given before.
+    Stale,
+    /// A watch is too old from the start.
+    Gone,
+    /// A watch ends early.
+    Cut,
+    /// A watch is too old after a while.
+    CutGone,
+}
+
+/// Faults by seed; cloned handles share everything.
+#[derive(Clone)]
+pub(crate) struct Chaos(Arc<Inner>);
+
+struct Inner {
+    /// Faults of a hundred requests.
+    percent: u64,
+    on: AtomicBool,
+    away: AtomicBool,
+    state: Mutex<State>,
+}
+
+struct State {
+    random: u64,
+    faults: BTreeMap<Fault, usize>,
+    requests: usize,
+    answers: HashMap<String, Bytes>,
+}
+
+impl Chaos {
+    pub(crate) fn new(seed: u64, percent: u64) -> Self {
+        let state = State { random: seed, faults: BTreeMap::new(), requests: 0, answers: HashMap::new() };
+        Self(Arc::new(Inner { percent, on: AtomicBool::new(true), away: AtomicBool::new(false), state: Mutex::new(state) }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on nothing goes wrong.
+    pub(crate) fn calm(&self) {
+        self.0.on.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether the API server is away altogether.
+    pub(crate) fn away(&self, away: bool) {
+        self.0.away.store(away, Ordering::SeqCst);
+    }
+
+    /// Requests so far, and how often which fault happened.
+    pub(crate) fn totals(&self) -> (usize, BTreeMap<Fault, usize>) {
+        let state = self.state();
+        (state.requests, state.faults.clone())
+    }
+
+    /// `client` with these faults around it.
+    pub(crate) fn around(&self, client: Client) -> Client {
+        let chaos = self.clone();
+        around(client, move |request, client| chaos.clone().cut_or_not(request, client))
+    }
+
+    /// A number below `bound`.
+    fn draw(&self, bound: u64) -> u64 {
+        let mut state = self.state();
+        // SplitMix64, https://prng.di.unimi.it/splitmix64.c
+        state.random = state.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    /// What happens to this request, if anything.
+    fn fault(&self, request: &Request<Body>) -> Option<Fault> {
+        use Fault::{AnswerLost, Broken, Busy, Conflict, Cut, CutGone, Doubled, Gone, Late, Lost, Stale};
+        self.state().requests += 1;
+        if !self.0.on.load(Ordering::SeqCst) {
+            return None;
+        }
+        let possible: &[Fault] = match (is_watch(request), request.method().as_str()) {
+            // Every watch ends early; most of the time without a word.
+            (true, _) => return Some(self.count([Cut, Cut, Cut, Cut, CutGone, Gone][usize::try_from(self.draw(6)).unwrap_or(0)])),
+            (_, "GET") if is_listing(request) => &[Lost, AnswerLost, Late, Busy, Broken, Stale],
+            (_, "GET") => &[Lost, AnswerLost, Late, Busy, Broken],
+            _ => &[Lost, AnswerLost, Late, Doubled, Busy, Broken, Conflict],
+        };
+        if self.draw(100) >= self.0.percent {
+            return None;
+        }
+        Some(self.count(possible[usize::try_from(self.draw(possible.len() as u64)).unwrap_or(0)]))
+    }
+
+    fn count(&self, fault: Fault) -> Fault {
+        *self.state().faults.entry(fault).or_default() += 1;
+        fault
+    }
+
+    async fn cut_or_not(self, request: Request<Body>, client: Client) -> kube::Result<Response<Cut>> {
+        let fault = self.fault(&request);
+        let answer = self.send(fault, request, client).await?;
+        let end = matches!(fault, Some(Fault::Cut | Fault::CutGone)).then(|| 300 + self.draw(5000));
+        Ok(answer.map(|inner| Cut {
+            inner: Box::pin(inner),
+            end: end.map(|end| Box::pin(sleep(Duration::from_millis(end)))),
+            last: (fault == Some(Fault::CutGone)).then(gone),
+            done: false,
+        }))
+    }
+
+    async fn send(&self, fault: Option<Fault>, request: Request<Body>, client: Client) -> kube::Result<Response<Body>> {
+        if self.0.away.load(Ordering::SeqCst) {
+            return Err(lost());
+        }
+        match fault {
+            None => self.pass(request, client).await,
+            Some(Fault::Lost) => Err(lost()),
+            Some(Fault::AnswerLost) => client.send(request).await.and(Err(lost())),
+            Some(Fault::Late) => {
+                sleep(Duration::from_millis(self.draw(1500))).await;
+                client.send(request).await
+            }
+            Some(Fault::Doubled) => doubled(request, client).await,
+            Some(Fault::Busy) => Ok(refused(429, "TooManyRequests")),
+            Some(Fault::Broken) => Ok(refused(500, "InternalError")),
+            Some(Fault::Conflict) => Ok(refused(409, "Conflict")),
+            Some(Fault::Stale) => self.stale(request, client).await,
+            Some(Fault::Gone) => Ok(refused(410, "Expired")),
+            Some(Fault::Cut | Fault::CutGone) => client.send(request).await,
+        }
+    }
+
+    /// Nothing happens to the request; listings are kept for later.
+    async fn pass(&self, request: Request<Body>, client: Client) -> kube::Result<Response<Body>> {
+        if !is_listing(&request) {
+            return client.send(request).await;
+        }
+        let question = request.uri().to_string();
+        let (head, body) = client.send(request).await?.into_parts();
+        let body = body.collect_bytes().await?;
+        if head.status.is_success() {
+            self.state().answers.entry(question).or_insert_with(|| body.clone());
+        }
+        Ok(Response::from_parts(head, Body::from(body)))
+    }
+
+    async fn stale(&self, request: Request<Body>, client: Client) -> kube::Result<Response<Body>> {
+        let old = self.state().answers.get(&request.uri().to_string()).cloned();
+        match old {
+            Some(body) => Ok(Response::new(Body::from(body))),
+            None => self.pass(request, client).await,
+        }
+    }
+}
+
+fn is_watch(request: &Request<Body>) -> bool {
+    request.uri().query().is_some_and(|query| query.contains("watch=true"))
+}
+
+/// Whether a watch begins with this. Reads for a decision ask for the newest state, and get it from every API server.
+fn is_listing(request: &Request<Body>) -> bool {
+    let of_cluster = ["/apis/blobferry.io/v1alpha1/uploadsessions", "/api/v1/pods"].contains(&request.uri().path());
+    of_cluster && request.method() == http::Method::GET && !is_watch(request)
+}
+
+fn lost() -> kube::Error {
+    kube::Error::Service("the connection was reset".into())
+}
+
+fn refused(code: u16, reason: &str) -> Response<Body> {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code, "reason": reason,
+        "message": "made by the test"});
+    let mut answer = Response::new(Body::from(status.to_string().into_bytes()));
+    *answer.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
+    answer.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
+    answer
+}
+
+/// An event that ends a watch.
+fn gone() -> Bytes {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 410, "reason": "Expired",
+        "message": "too old resource version"});
+    Bytes::from(format!("{}\n", json!({"type": "ERROR", "object": status})))
+}
+
+async fn doubled(request: Request<Body>, client: Client) -> kube::Result<Response<Body>> {
+    let (head, body) = request.into_parts();
+    let body = body.collect_bytes().await?;
+    let _first = client.send(Request::from_parts(head.clone(), Body::from(body.clone()))).await?;
+    client.send(Request::from_parts(head, Body::from(body))).await
+}
+
+/// A body that may end before its time.
+struct Cut {
+    inner: Pin<Box<Body>>,
+    end: Option<Pin<Box<Sleep>>>,
+    last: Option<Bytes>,
+    done: bool,
+}
+
+impl http_body::Body for Cut {
+    type Data = Bytes;
+    type Error = kube::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, kube::Error>>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        if self.end.as_mut().is_some_and(|end| end.as_mut().poll(context).is_ready()) {
+            self.done = true;
+            return Poll::Ready(self.last.take().map(|last| Ok(Frame::data(last))));
+        }
+        self.inner.as_mut().poll_frame(context)
+    }
+}

@@ -1,0 +1,177 @@
+//! Sessions that want the same folders: through one claim, through several claims of one export, and across namespaces.
+
+use anyhow::{Result, ensure};
+use blobferry_crds::UploadSession;
+use futures::future::try_join;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, PostParams},
+};
+use serde_json::json;
+
+use crate::stage::Stage;
+
+/// An export that no other test has.
+fn export(stage: &Stage) -> String {
+    format!("/srv/{}", stage.namespace)
+}
+
+/// A claim of `stage` that is bound to `path` of the one file server.
+async fn claim(stage: &Stage, path: &str) -> Result<()> {
+    let name = format!("{}-share", stage.namespace);
+    let capacity = json!({"storage": "1Gi"});
+    let volume: PersistentVolume = serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {
+            "capacity": capacity, "accessModes": ["ReadWriteMany"], "storageClassName": "", "persistentVolumeReclaimPolicy": "Retain",
+            "nfs": {"server": "NAS.example.com", "path": path},
+            "claimRef": {"namespace": stage.namespace, "name": "share"},
+        },
+    }))?;
+    Api::all(stage.client.clone()).create(&PostParams::default(), &volume).await?;
+    let spec =
+        json!({"accessModes": ["ReadWriteMany"], "storageClassName": "", "resources": {"requests": capacity}, "volumeName": name});
+    stage.create::<PersistentVolumeClaim>(json!({"metadata": {"name": "share"}, "spec": spec})).await?;
+    stage
+        .until("the claim is bound", async || {
+            let claim = stage.api::<PersistentVolumeClaim>().get("share").await?;
+            Ok(claim.status.and_then(|status| status.phase).as_deref() == Some("Bound"))
+        })
+        .await
+}
+
+async fn end(stage: Stage) -> Result<()> {
+    let volumes: Api<PersistentVolume> = Api::all(stage.client.clone());
+    if volumes.get_opt(&format!("{}-share", stage.namespace)).await?.is_some() {
+        volumes.delete(&format!("{}-share", stage.namespace), &DeleteParams::background()).await?;
+    }
+    stage.end().await
+}
+
+async fn two_stages(name: &str) -> Result<(Stage, Stage)> {
+    try_join(Stage::new(&format!("{name}-a")), Stage::new(&format!("{name}-b"))).await
+}
+
+/// The session waits without a pod, and is told nothing about whom for.
+async fn waits(stage: &Stage, session: &str, foreign: &Stage) -> Result<()> {
+    let message = stage.until_condition(session, "Reconciling", "True", "SessionNameInUse").await?;
+    ensure!(!message.contains(&foreign.namespace) && !message.contains("holder"), "{message}");
+    ensure!(stage.list::<Pod>().await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn sessions_of_two_namespaces_on_one_export_take_turns_and_nothing_foreign_is_named() -> Result<()> {
+    let (first, second) = two_stages("export").await?;
+    try_join(claim(&first, &export(&first)), claim(&second, &export(&first))).await?;
+    first.session("holder", json!({"sessionName": "truck"})).await?;
+    first.until_pod("holder", None).await?;
+    second.session("truck-8", json!({"sessionName": "truck"})).await?;
+    waits(&second, "truck-8", &first).await?;
+    // Another name is another folder.
+    second.session("truck-9", json!({"sessionName": "car"})).await?;
+    second.until_pod("truck-9", None).await?;
+    first.delete::<UploadSession>("holder").await?;
+    second.until_pod("truck-8", None).await?;
+    end(first).await?;
+    end(second).await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn export_inside_another_meets_it_and_so_does_an_inline_source() -> Result<()> {
+    let (outer, inner) = two_stages("nested").await?;
+    // Both allowed for inline sources and the same server, in other letters.
+    let path = format!("/srv/drop/{}", outer.namespace);
+    try_join(claim(&outer, &path), claim(&inner, &format!("{path}/site"))).await?;
+    outer
+        .session(
+            "holder",
+            json!({"sessionName": "truck", "source": {
+        "persistentVolumeClaim": {"claimName": "share"}, "incomingDir": "site/incoming"}}),
+        )
+        .await?;
+    outer.until_pod("holder", None).await?;
+    inner.session("truck-8", json!({"sessionName": "truck"})).await?;
+    waits(&inner, "truck-8", &outer).await?;
+    inner
+        .session(
+            "truck-9",
+            json!({"sessionName": "truck", "source": {
+        "nfs": {"server": "nas.example.com", "path": format!("{path}/site")}}}),
+        )
+        .await?;
+    waits(&inner, "truck-9", &outer).await?;
+    outer.change("holder", json!({"suspend": true})).await?;
+    inner.until_pod("truck-8", None).await?;
+    end(outer).await?;
+    end(inner).await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn session_whose_claim_is_not_bound_holds_nothing_and_waits_once_it_is() -> Result<()> {
+    let (early, late) = two_stages("unbound").await?;
+    early.session("holder", json!({"sessionName": "truck"})).await?;
+    let pending = early.until_pod("holder", None).await?;
+    claim(&late, &export(&early)).await?;
+    late.session("truck-8", json!({"sessionName": "truck"})).await?;
+    late.until_pod("truck-8", None).await?;
+    claim(&early, &export(&early)).await?;
+    // The scheduler would say so by now.
+    early.set_pod_status(&pending, json!({"conditions": [{"type": "PodScheduled", "status": "True"}]})).await?;
+    early.until_condition("holder", "Reconciling", "True", "SessionNameInUse").await?;
+    ensure!(early.list::<Pod>().await?.is_empty());
+    late.delete::<UploadSession>("truck-8").await?;
+    early.until_pod("holder", None).await?;
+    end(early).await?;
+    end(late).await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn of_sessions_made_in_the_same_second_one_wins_and_stays() -> Result<()> {
+    let stage = Stage::new("same-second").await?;
+    let names = ["a", "b", "c", "d"];
+    futures::future::try_join_all(names.iter().map(|name| stage.session(name, json!({"sessionName": "truck"})))).await?;
+    let mut winner = None;
+    stage
+        .until("one has a pod and the others wait", async || {
+            let mut waiting = 0;
+            for name in names {
+                let conditions = stage.status(name).await?.conditions;
+                waiting += usize::from(conditions.iter().any(|it| it.type_ == "Ready" && it.reason == "SessionNameInUse"));
+            }
+            let pods = stage.list::<Pod>().await?;
+            ensure!(pods.len() <= 1, "{pods:#?}");
+            winner = pods.first().and_then(ResourceExt::uid);
+            Ok(waiting == 3 && winner.is_some())
+        })
+        .await?;
+    // A look at each of them changes nothing.
+    for name in names {
+        stage.change(name, json!({"transfer": {"workers": 5}})).await?;
+    }
+    stage.until_quiet(crate::stage::FIRST).await?;
+    let pods = stage.list::<Pod>().await?;
+    ensure!(pods.len() == 1 && pods[0].uid() == winner, "{pods:#?}");
+    stage.end().await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn session_that_is_not_allowed_cannot_squat_a_name() -> Result<()> {
+    let stage = Stage::new("squat").await?;
+    stage.session("squatter", json!({"sessionName": "truck", "pod": {"image": "mine"}})).await?;
+    stage.until_condition("squatter", "Stalled", "True", "ImageNotAllowed").await?;
+    stage.session("truck-7", json!({"sessionName": "truck"})).await?;
+    let pod = stage.until_pod("truck-7", None).await?;
+    // Once it is allowed it comes after the one that works.
+    stage.change("squatter", json!({"pod": {"image": null}})).await?;
+    let message = stage.until_condition("squatter", "Reconciling", "True", "SessionNameInUse").await?;
+    ensure!(message.contains("truck-7"), "{message}");
+    ensure!(stage.until_pod("truck-7", None).await?.uid() == pod.uid());
+    stage.end().await
+}
