@@ -113,6 +113,7 @@ fn bad_destinations() -> Vec<Case> {
         ),
         (azure(json!({"accountUrl": "https://user:key@account.blob.core.windows.net"})), "accountUrl holds no credential"),
         (azure(json!({"accountUrl": "https://account.blob.core.windows.net/recordings/a"})), "accountUrl is the account only"),
+        (azure(json!({"accountUrl": "https://account.blob.core.windows.net/recordings"})), "accountUrl is the account only"),
         (azure(json!({"accountUrl": "https://"})), "accountUrl is the account only, like https://ACCOUNT"),
         (azure(json!({"accountUrl": null})), "spec.destination.azureBlob.accountUrl: Required value"),
         (

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use blobferry_crds::{Check, conditions::shorten};
 
-const MESSAGE: usize = 200;
+/// Long enough for what was tried and what to do about it.
+const MESSAGE: usize = 1000;
 
 /// The two ends that are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

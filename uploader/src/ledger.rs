@@ -31,6 +31,8 @@ use crate::{
 const RECENT_FAILURES: usize = 3;
 const ACTIVE_SHOWN: usize = 3;
 const MESSAGE: usize = 200;
+/// Reasons of waiting files that waiting does not help.
+const NEEDS_A_PERSON: [&str; 3] = ["BadName", "Unreadable", "ShareFailed"];
 const NAME: usize = 256;
 
 /// A file that a worker holds.
@@ -154,7 +156,7 @@ impl Ledger {
     /// What there is to say before the first pass of the collector has found what earlier processes left: their words, and the two ends
     /// as of now. Counts of ours would lack what was not found yet.
     pub fn before_recovery(&self, checks: Vec<Check>) -> Option<Progress> {
-        let last_error = self.last_error(&checks);
+        let last_error = self.last_error(&checks, &[]);
         (self.passes == 0).then(|| Progress { checks, caught_up: false, last_error, ..self.earlier.clone() })
     }
 
@@ -330,7 +332,7 @@ impl Ledger {
             counted_through: self.counted_through().and_then(|time| Timestamp::from_nanosecond(time).ok()),
             oldest_waiting_since: oldest.and_then(time),
             last_upload_time: self.last_upload.and_then(time),
-            last_error: self.last_error(&now.checks),
+            last_error: self.last_error(&now.checks, &now.held_back),
             share_free_bytes: self.share_free,
             recent_failures: self.recent_failures.iter().cloned().collect(),
             held_back: now.held_back.clone(),
@@ -344,10 +346,11 @@ impl Ledger {
         Some([oldest, now.incoming.unsure_since, self.doubts.oldest()].into_iter().flatten().fold(scan, Ord::min))
     }
 
-    fn last_error(&self, checks: &[Check]) -> Option<String> {
+    fn last_error(&self, checks: &[Check], held_back: &[FileProblem]) -> Option<String> {
         let check = checks.iter().find(|check| !check.ok).map(|check| check.message.clone());
-        let file = || self.failing().next().map(|problem| format!("{}: {}", problem.name, problem.message));
-        check.or_else(file).map(|text| shorten(&text, MESSAGE))
+        let file = || self.failing().next().map(in_words);
+        let held = || held_back.iter().find(|file| NEEDS_A_PERSON.contains(&file.reason.as_str())).map(in_words);
+        check.or_else(file).or_else(held).map(|text| shorten(&text, MESSAGE))
     }
 
     /// Bytes of active files that the service has. They are in no lasting count: after a crash they may have to be sent again.
@@ -386,6 +389,10 @@ impl Ledger {
 /// A file and what is wrong with it, cut to what the schema takes.
 pub fn problem(name: &str, reason: &str, message: &str) -> FileProblem {
     FileProblem { name: shorten(name, NAME), reason: reason.into(), message: shorten(message, MESSAGE) }
+}
+
+fn in_words(problem: &FileProblem) -> String {
+    format!("{}: {}", problem.name, problem.message)
 }
 
 /// Nanoseconds since 1970 as the status writes them; `None` for years that it cannot write.

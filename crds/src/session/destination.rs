@@ -29,7 +29,7 @@ pub struct AzureBlob {
     #[x_kube(
         validation = Rule::new(r"isURL(self) && (url(self).getScheme() == 'https' || (url(self).getScheme() == 'http' && self.matches('/devstoreaccount1/?$')))").message("accountUrl is an https URL, like https://ACCOUNT.blob.core.windows.net; http is taken only for an emulator, whose path is /devstoreaccount1"),
         validation = Rule::new(r"!self.contains('?') && !self.contains('@') && !self.contains('#')").message("accountUrl holds no credential: put a SAS token under the key sasToken into a Secret and name it in credentialsSecretRef"),
-        validation = Rule::new(r"self.matches('^https?://[^/]+(/[A-Za-z0-9-]+)?/?$')").message("accountUrl is the account only, like https://ACCOUNT.blob.core.windows.net: name the container in container and folders in prefix"),
+        validation = Rule::new(r"self.matches('^https?://[^/]+(/[A-Za-z0-9-]+)?/?$') && !self.matches('^https?://[^/]*[.]blob[.][^/]*/.')").message("accountUrl is the account only, like https://ACCOUNT.blob.core.windows.net: name the container in container and folders in prefix"),
     )]
     pub account_url: String,
 

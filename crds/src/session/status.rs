@@ -187,7 +187,7 @@ pub struct Check {
     #[schemars(length(max = 64))]
     pub reason: String,
     /// A sentence that a person can act on.
-    #[schemars(length(max = 200))]
+    #[schemars(length(max = 1000))]
     pub message: String,
 }
 

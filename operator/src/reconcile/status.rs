@@ -1,7 +1,7 @@
 //! (pure) The operator's part of the status: everything but `progress` and `activity`.
 
 use blobferry_crds::{
-    UploadSession, UploadSessionStatus,
+    Check, UploadSession, UploadSessionStatus,
     conditions::{self, Finding, Verdict},
 };
 use jiff::Timestamp;
@@ -128,7 +128,7 @@ fn reachable(case: &Case<'_>, assessment: &Assessment, type_: &'static str, end:
             type_,
             verdict: if check.ok { Verdict::True } else { Verdict::False },
             reason: if check.reason.is_empty() { "Checked".into() } else { check.reason.clone() },
-            message: check.message.clone(),
+            message: format!("{}{}", check.message, secret_of(case, check)),
         },
         None => Finding {
             type_,
@@ -139,11 +139,21 @@ fn reachable(case: &Case<'_>, assessment: &Assessment, type_: &'static str, end:
     }
 }
 
+/// The uploader sees files, not the Secret that they come from.
+fn secret_of(case: &Case<'_>, check: &Check) -> String {
+    let secret = case.session.spec.destination.azure_blob.credentials_secret_ref.as_ref();
+    secret
+        .filter(|_| check.type_ == "destination" && check.reason == "Denied")
+        .map_or_else(String::new, |secret| format!(" (Secret {})", secret.name))
+}
+
 /// What is said where no uploader looks.
 fn unheard(type_: &'static str, assessment: &Assessment) -> Finding {
     let message = "Nobody looks, because no uploader reports: see the condition Ready.".into();
     Finding { type_, verdict: Verdict::Unknown, reason: assessment.reason.clone(), message }
 }
+
+const FILES_WAIT: &str = "Files wait, are being uploaded or have failed: status.progress counts them, and heldBack says of the oldest why they are still there.";
 
 /// Counters do not wake the operator, so the message has only the one that a person must know: what stays behind.
 fn caught_up(case: &Case<'_>, assessment: &Assessment) -> Finding {
@@ -152,16 +162,21 @@ fn caught_up(case: &Case<'_>, assessment: &Assessment) -> Finding {
     let Some(progress) = progress.filter(|_| assessment.hearing == Hearing::Heard) else {
         return unheard(type_, assessment);
     };
+    let known = progress.files_waiting + progress.files_active + progress.files_retrying + progress.files_failed;
+    if let Some(check) = progress.checks.iter().find(|check| !check.ok && known == 0 && !progress.caught_up) {
+        let message = format!("Nobody knows what is on the share while the {} does not work.", check.type_);
+        return Finding { type_, verdict: Verdict::Unknown, reason: check.reason.clone(), message };
+    }
     let ignored = match progress.files_ignored {
         0 => String::new(),
-        1 => " One file is ignored by spec.watch and stays on the share.".into(),
-        count => format!(" {count} files are ignored by spec.watch and stay on the share."),
+        1 => " One name (a file that spec.watch leaves out, a folder or a link) is left alone and stays on the share.".into(),
+        count => format!(" {count} names (files that spec.watch leaves out, folders, links) are left alone and stay on the share."),
     };
     if progress.caught_up {
         let message = format!("Everything that the last scan saw is uploaded.{ignored}");
         return Finding { type_, verdict: Verdict::True, reason: "NothingWaits".into(), message };
     }
-    Finding { type_, verdict: Verdict::False, reason: "FilesWait".into(), message: "Files wait or are being uploaded.".into() }
+    Finding { type_, verdict: Verdict::False, reason: "FilesWait".into(), message: FILES_WAIT.into() }
 }
 
 #[cfg(test)]
@@ -203,7 +218,30 @@ mod tests {
                 ("CaughtUp", "True", "NothingWaits")
             ]
         );
-        assert!(status.conditions[3].message.contains("2 files are ignored"), "{}", status.conditions[3].message);
+        assert!(
+            status.conditions[3].message.contains("2 names (files that spec.watch leaves out, folders, links) are left alone"),
+            "{}",
+            status.conditions[3].message
+        );
+    }
+
+    #[test]
+    fn before_the_share_was_seen_nobody_knows_whether_files_wait_and_a_denied_secret_is_named() {
+        let mut session = reporting();
+        let secret = blobferry_crds::SecretReference { name: "azurit".into() };
+        session.spec.destination.azure_blob.credentials_secret_ref = Some(secret);
+        let progress = session.status.as_mut().unwrap().progress.as_mut().unwrap();
+        progress.caught_up = false;
+        let denied = Check { type_: "destination".into(), ok: false, reason: "Denied".into(), message: "no key".into() };
+        progress.checks = vec![denied];
+        let status = computed(&session, Some(&fixtures::running("2026-11-21T08:10:00Z")));
+        let told = |type_: &str| {
+            let condition = status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
+            (condition.status.clone(), condition.reason.clone(), condition.message.clone())
+        };
+        assert_eq!(told("DestinationReachable"), ("False".into(), "Denied".into(), "no key (Secret azurit)".into()));
+        let (verdict, reason, _) = told("CaughtUp");
+        assert_eq!((verdict.as_str(), reason.as_str()), ("Unknown", "Denied"));
     }
 
     #[test]
