@@ -1,7 +1,7 @@
 # The only entry point. What takes more than a line is a script in testbed/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test unit lint e2e kill kill-operator resume bench images generate sim mutants long clean
+.PHONY: help demo demo-down test unit lint e2e kill kill-operator resume bench images generate sim pairs mutants long clean
 
 # The first comment after a target's colon is its help.
 help: ## this list
@@ -51,6 +51,10 @@ sim: ## searches for a history that breaks the uploader's invariant; HISTORIES=N
 	@testbed/prerequisites
 	@testbed/sim-search $(if $(SEED),--seed $(SEED),--histories $(or $(HISTORIES),100000))
 
+pairs: ## crashes at every place of short sessions of the uploader, and at every pair of places
+	@testbed/prerequisites
+	@testbed/sim-search --pairs
+
 mutants: ## breaks the uploader on purpose, and expects the search to see it
 	@testbed/prerequisites
 	@testbed/mutants
@@ -60,7 +64,8 @@ long: ## lists the searches that take longer than a test may
 	@echo "make kill-operator       30 min"
 	@echo "make resume              5 min"
 	@echo "make bench               10 min"
-	@echo "make sim HISTORIES=1000000  2 h, with a crash at every pair of places after it"
+	@echo "make sim HISTORIES=1000000  hours"
+	@echo "make pairs               1 h"
 	@echo "make mutants             1 h"
 
 clean: ## removes build results and cached tools; ends the beds of demo and test

@@ -92,7 +92,10 @@ pub(crate) async fn review<E: Edges>(session: &Session<E>, failed: Vec<Found>, r
         session.books().shelf.put(file.name.claim, aside(&file.producer(), reason));
         all.push(file);
     }
-    session.books().shelf.retain(all.iter().map(|file| file.name.claim));
+    let gone = session.books().shelf.retain(all.iter().map(|file| file.name.claim));
+    if let Some(since) = gone {
+        session.books().ledger.doubts.add(since);
+    }
     remove_leftovers(session, reasons).await;
     let due = |file: &Found| session.books().shelf.is_due(file.name.claim, token.as_deref());
     let due: Vec<Found> = all.into_iter().filter(due).collect();
@@ -130,7 +133,7 @@ async fn take_back<E: Edges>(session: &Session<E>, mut file: Found) -> ShareResu
     let from = file.path();
     file.name.state = State::Claimed;
     let moved = rename_and_look(&session.share, &from, &file.path()).await?;
-    session.books().shelf.take(file.name.claim);
+    session.books().taken_back(file.name.claim);
     if moved == Moved::Gone {
         return Ok(None);
     }

@@ -15,7 +15,7 @@ use crate::{
     ends::{End, Ends},
     formats::{BlobName, ClaimId, OrderKey},
     ledger::{Ledger, Now, problem},
-    scan::{Believed, Gone, Held, StableFile, Table},
+    scan::{Believed, Counts, Gone, Held, StableFile, Table},
     schedule::{Delay, Schedule, Task},
     session::Folders,
     share::Attributes,
@@ -50,6 +50,16 @@ pub struct Books {
     pub stays: BTreeMap<ClaimId, FileProblem>,
     /// Greatest order keys.
     pub keys: OrderKeys,
+    scans: Scans,
+}
+
+/// When scans began, on our own clock.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scans {
+    /// The one that is under way, or the last.
+    latest: Option<Instant>,
+    /// The last that was complete.
+    complete: Option<Instant>,
 }
 
 /// Books that several parts hold.
@@ -81,11 +91,13 @@ impl Books {
             believed: Believed::default(),
             stays: BTreeMap::new(),
             keys: OrderKeys::default(),
+            scans: Scans::default(),
         }
     }
 
     /// A scan begins.
-    pub fn scan_begins(&mut self, quiet: std::time::Duration) {
+    pub fn scan_begins(&mut self, quiet: std::time::Duration, now: Instant) {
+        self.scans.latest = Some(now);
         self.table.begin_scan(quiet);
         self.ledger.doubts.scan_begins();
     }
@@ -98,6 +110,7 @@ impl Books {
             self.ledger.doubts.add(since);
         }
         self.ledger.last_scan = Some(started);
+        self.scans.complete = self.scans.latest;
     }
 
     /// A look at a name found this. If another file has taken the name, another uploader may have claimed the one before.
@@ -118,6 +131,12 @@ impl Books {
         if self.table.claimed(name) {
             self.ledger.doubts.add(ctime);
         }
+    }
+
+    /// A file that was set aside is claimed again. Until it is taken up, nobody holds it.
+    pub fn taken_back(&mut self, claim: ClaimId) {
+        self.shelf.take(claim);
+        self.ledger.doubts.add(claim.waits_since());
     }
 
     /// Moves stable files to the schedule while it has room; those with impossible names are held back, and those whose name is busy wait
@@ -187,9 +206,15 @@ impl Books {
         Standing {
             incoming: counts.waiting.saturating_sub(counts.held),
             claimed: claimed.waiting + claimed.retrying + self.ledger.active() + self.ledger.left.files + self.shelf.due(run_token),
-            known: self.ledger.adopted && (!scanned || self.ledger.last_scan.is_some()),
+            known: self.ledger.adopted && (!scanned || self.is_incoming_known(&counts)),
             passes: self.ledger.passes,
+            scan_began: self.scans.complete,
         }
+    }
+
+    /// True if no file can be in the incoming folder that was there at the last complete scan and is not counted.
+    fn is_incoming_known(&self, counts: &Counts) -> bool {
+        self.ledger.last_scan.is_some() && counts.unsure_since.is_none() && !self.ledger.doubts.wait_for_scan()
     }
 
     /// The ledger as the status shows it.

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use crate::{
     file::ClaimedFile,
-    formats::{BlobName, ClaimId, ProcessingName},
+    formats::{BlobName, ProcessingName},
     moves::{Moved, rename_and_look},
     scan::{Held, StableFile},
     session::{Edges, Session},
@@ -35,7 +35,7 @@ pub async fn claim<E: Edges>(
         Ok(open) => open,
         Err(error) if error.is_absent() || error.kind() == io::ErrorKind::NotADirectory => return Ok(Claim::Gone),
         Err(error) if is_the_files_own(&error) => {
-            return Ok(Claim::Held(Held { reason: "Unreadable", message: error.full().to_string() }));
+            return Ok(Claim::Held(Held::lasting("Unreadable", error.full().to_string())));
         }
         Err(error) => return Err(error),
     };
@@ -44,7 +44,7 @@ pub async fn claim<E: Edges>(
     }
     let key = session.books().keys.next(&stable.name, stable.sample.ctime);
     let (folder, producer) = place(session.claims_today(), &stable.name);
-    let name = ProcessingName::claimed(producer, ClaimId::new(key, session.process, session.random()));
+    let name = ProcessingName::claimed(producer, session.claim_id(key, stable.sample.ctime));
     let file = ClaimedFile::claimed(folder, name, blob.clone(), stable.sample);
     if rename_and_look(&session.share, &from, &file.path()).await? == Moved::Gone {
         return Ok(Claim::Gone);

@@ -104,21 +104,23 @@ impl Collector {
         let (others, free): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|file| beats(file.name.claim.process));
         let mut left = Left::default();
         for file in &others {
-            left.add(file.name.claim.key);
+            left.add(&file.name.claim);
         }
         let mut adopting = stream::iter(free)
             .map(|file| async move {
-                let key = file.name.claim.key;
-                (key, adopt(session, file).await)
+                let claim = file.name.claim;
+                (claim, adopt(session, file).await)
             })
             .buffer_unordered(CALLS);
         let mut adopted = 0;
-        while let Some((key, result)) = adopting.next().await {
+        while let Some((claim, result)) = adopting.next().await {
             match result {
-                Ok(taken) => adopted += u64::from(taken),
+                Ok(Taken::Up) => adopted += 1,
+                Ok(Taken::Not) => {}
+                Ok(Taken::Unseen) => left.add(&claim),
                 Err(error) => {
                     tracing::warn!(error = %error.full(), "cannot take up a claimed file");
-                    left.add(key);
+                    left.add(&claim);
                 }
             }
         }
@@ -178,10 +180,21 @@ fn logged<T>(result: ShareResult<T>) -> Option<T> {
     result.inspect_err(|error| tracing::warn!(error = %error.full(), "cannot look at a completed file")).ok()
 }
 
+/// Whether a claimed file was taken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// It was.
+    Up,
+    /// There is nothing to take up: it is held already, or was given back.
+    Not,
+    /// It was listed and did not answer: it is gone since, or the client remembers that its name was absent once. The next pass tells.
+    Unseen,
+}
+
 /// Takes up a claimed file unless a worker or the schedule holds it.
-async fn adopt<E: Edges>(session: &Session<E>, file: Found) -> ShareResult<bool> {
+async fn adopt<E: Edges>(session: &Session<E>, file: Found) -> ShareResult<Taken> {
     // A claimed name was a blob name once; only a change of the prefix could make it too long.
-    let Ok(blob) = session.folders.blob(&file.date, &file.producer()) else { return Ok(false) };
+    let Ok(blob) = session.folders.blob(&file.date, &file.producer()) else { return Ok(Taken::Not) };
     let is_held = || {
         let books = session.books();
         books.ledger.is_active(&blob, &file.name.claim)
@@ -189,23 +202,23 @@ async fn adopt<E: Edges>(session: &Session<E>, file: Found) -> ShareResult<bool>
             || books.stays.contains_key(&file.name.claim)
     };
     if is_held() {
-        return Ok(false);
+        return Ok(Taken::Not);
     }
     let attributes = match session.share.attributes(&file.path()).await {
-        Err(error) if error.is_absent() => return Ok(false),
+        Err(error) if error.is_absent() => return Ok(Taken::Unseen),
         attributes => attributes?,
     };
     if is_held() {
-        return Ok(false);
+        return Ok(Taken::Not);
     }
     let mut file = ClaimedFile::adopted(file.folder, file.name, blob.clone());
     if attributes.links > 1 && release::finish_earlier(session, &file, &attributes.identity).await? {
-        return Ok(false);
+        return Ok(Taken::Not);
     }
     file.observe(attributes.identity, Instant::now());
     tracing::info!(file_name = %file.display_name(), claim = %file.name.claim, size = file.size, "taking up a claimed file");
     session.add(&blob, Task::Claimed(Box::new(file)), Instant::now(), Delay::Waiting);
-    Ok(true)
+    Ok(Taken::Up)
 }
 
 async fn first_sight<E: Edges>(session: &Session<E>, file: Found) -> ShareResult<Option<(Found, Kept)>> {
@@ -253,7 +266,8 @@ fn moment<E: Edges>(session: &Session<E>) -> Moment {
 async fn become_claimed<E: Edges>(session: &Session<E>, file: Found) -> ShareResult<()> {
     let Ok(blob) = session.folders.blob(&file.date, &file.producer()) else { return Ok(()) };
     let key = file.name.claim.key.next();
-    let next = next_generation(session, &blob, &file.folder, &file.name, key).await?;
+    let claim = session.claim_id(key, i128::from(key.0));
+    let next = next_generation(session, &blob, &file.folder, &file.name, claim).await?;
     let Some(next) = next else { return Ok(()) };
     let file = ClaimedFile::adopted(file.folder, next, blob.clone());
     tracing::warn!(file_name = %file.display_name(), "the file changed after it was uploaded and is uploaded again");

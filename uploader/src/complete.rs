@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     file::ClaimedFile,
-    formats::{BlobName, ClaimId, OrderKey, ProcessingName, Stamp, State},
+    formats::{BlobName, ClaimId, ProcessingName, Stamp, State},
     moves::{Moved, rename_and_look},
     session::{Edges, Session},
     share::{Identity, Share, ShareError, join},
@@ -55,17 +55,17 @@ pub async fn supersede<E: Edges>(session: &Session<E>, file: &ClaimedFile) -> Re
     }
 }
 
-/// Makes the file `from` of `blob` in `folder` a later generation of its name, with this key. Returns its new name, or `None` if it is
-/// gone.
+/// Makes the file `from` of `blob` in `folder` a later generation of its name, with this claim. Returns its new name, or `None` if it
+/// is gone.
 pub async fn next_generation<E: Edges>(
     session: &Session<E>,
     blob: &BlobName,
     folder: &Path,
     from: &ProcessingName,
-    key: OrderKey,
+    claim: ClaimId,
 ) -> Result<Option<ProcessingName>, ShareError> {
-    session.books().keys.saw(blob.file().as_bytes(), key);
-    let name = ProcessingName::claimed(&from.producer, ClaimId::new(key, session.process, session.random()));
+    session.books().keys.saw(blob.file().as_bytes(), claim.key);
+    let name = ProcessingName::claimed(&from.producer, claim);
     let moved = rename_and_look(&session.share, &join(folder, &from.to_bytes()), &join(folder, &name.to_bytes())).await?;
     Ok((moved == Moved::Yes).then_some(name))
 }

@@ -41,6 +41,8 @@ pub struct Standing {
     pub known: bool,
     /// Passes of the collector so far.
     pub passes: u64,
+    /// When the last complete scan began, on our own clock.
+    pub scan_began: Option<Instant>,
 }
 
 /// Since when there has been nothing to do.
@@ -48,7 +50,8 @@ pub struct Standing {
 struct Rest(Option<(Instant, u64)>);
 
 impl Rest {
-    /// True if there has been nothing to do for long enough.
+    /// True if there has been nothing to do for long enough. While the share does not answer nobody knows what comes: only a scan that
+    /// began when the idle timeout was over can end the run.
     fn observe(&mut self, mode: Mode, standing: &Standing, idle: Option<Duration>, now: Instant) -> bool {
         let incoming = if mode == Mode::Watch { standing.incoming } else { 0 };
         if !standing.known || standing.claimed + incoming > 0 {
@@ -57,7 +60,7 @@ impl Rest {
         }
         let (since, passes) = *self.0.get_or_insert((now, standing.passes));
         match mode {
-            Mode::Watch => idle.is_some_and(|idle| now.duration_since(since) >= idle),
+            Mode::Watch => idle.is_some_and(|idle| standing.scan_began.is_some_and(|began| began >= since + idle)),
             Mode::Drain | Mode::Release => standing.passes >= passes + PASSES,
         }
     }
@@ -130,8 +133,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn watching_ends_when_nothing_came_for_the_idle_timeout_and_never_without_one() {
         let (mut rest, start) = (Rest::default(), Instant::now());
-        let mut observe =
-            |standing: &Standing, idle, seconds| rest.observe(Mode::Watch, standing, idle, start + Duration::from_secs(seconds));
+        let mut observe = |standing: &Standing, idle, seconds| {
+            let now = start + Duration::from_secs(seconds);
+            rest.observe(Mode::Watch, &Standing { scan_began: Some(now), ..*standing }, idle, now)
+        };
         assert!(!observe(&Standing::default(), Some(IDLE), 0), "nothing is known yet");
         assert!(!observe(&nothing(), Some(IDLE), 1));
         assert!(!observe(&nothing(), Some(IDLE), 60));
@@ -142,11 +147,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn watching_does_not_end_while_the_share_does_not_answer() {
+        let (mut rest, start) = (Rest::default(), Instant::now());
+        let mut observe = |began, seconds| {
+            let standing = Standing { scan_began: Some(start + Duration::from_secs(began)), ..nothing() };
+            rest.observe(Mode::Watch, &standing, Some(IDLE), start + Duration::from_secs(seconds))
+        };
+        assert_eq!([(0, 1), (2, 500), (60, 501), (61, 502)].map(|(began, now)| observe(began, now)), [false, false, false, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn draining_ends_when_two_passes_found_no_claimed_file_whatever_is_incoming() {
         for mode in [Mode::Drain, Mode::Release] {
             let (mut rest, now) = (Rest::default(), Instant::now());
             let mut observe = |claimed, passes| {
-                rest.observe(mode, &Standing { incoming: 7, claimed, known: true, passes }, Some(Duration::ZERO), now)
+                rest.observe(
+                    mode,
+                    &Standing { incoming: 7, claimed, known: true, passes, scan_began: None },
+                    Some(Duration::ZERO),
+                    now,
+                )
             };
             assert_eq!(
                 [(1, 1), (0, 1), (0, 2), (0, 3)].map(|(claimed, passes)| observe(claimed, passes)),

@@ -51,7 +51,7 @@ pub struct ClaimedFile {
 impl ClaimedFile {
     /// A claim found on the share, of which nothing is known but its name.
     pub fn adopted(folder: PathBuf, name: ProcessingName, blob: BlobName) -> Self {
-        let since = i128::from(name.claim.key.0);
+        let since = name.claim.waits_since();
         Self {
             folder,
             name,

@@ -23,7 +23,7 @@ use doubts::Doubts;
 
 use crate::{
     ends::End,
-    formats::{BlobName, ClaimId, OrderKey},
+    formats::{BlobName, ClaimId},
     scan::Counts,
     schedule::Claimed,
 };
@@ -123,9 +123,9 @@ pub struct Left {
 }
 
 impl Left {
-    /// One more, with this order key.
-    pub fn add(&mut self, key: OrderKey) {
-        let since = i128::from(key.0);
+    /// One more, with this claim.
+    pub fn add(&mut self, claim: &ClaimId) {
+        let since = claim.waits_since();
         self.files += 1;
         self.oldest = Some(self.oldest.map_or(since, |oldest| oldest.min(since)));
     }
@@ -403,7 +403,7 @@ pub fn time(nanoseconds: i128) -> Option<Time> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::{ProcessId, blob_name};
+    use crate::formats::{OrderKey, ProcessId, blob_name};
 
     fn blob() -> BlobName {
         blob_name("", "20261121", "s", b"a").unwrap()

@@ -28,7 +28,7 @@ const LOOKS: usize = 16;
 /// Scans once; stable files are handed to the schedule as far as its queue has room.
 pub async fn pass<E: Edges>(session: &Session<E>) -> Result<(), ShareError> {
     let started = session.server_now();
-    session.books().scan_begins(session.live().min_file_age);
+    session.books().scan_begins(session.live().min_file_age, Instant::now());
     let mut walk = Walk::new();
     while let Some(folder) = walk.next() {
         match scan_folder(session, &folder, &mut walk).await {
@@ -37,7 +37,7 @@ pub async fn pass<E: Edges>(session: &Session<E>) -> Result<(), ShareError> {
             Err(error) if !folder.is_empty() => {
                 let message = error.full().to_string();
                 tracing::warn!(message, "a folder is left out");
-                session.books().table.close(&folder, Held { reason: "Unreadable", message });
+                session.books().table.close(&folder, unreadable(&error));
             }
             scanned => scanned?,
         }
@@ -50,6 +50,16 @@ pub async fn pass<E: Edges>(session: &Session<E>) -> Result<(), ShareError> {
 /// True if a name, or a folder above it, is not there any more.
 fn is_gone(error: &ShareError) -> bool {
     error.is_absent() || error.kind() == io::ErrorKind::NotADirectory
+}
+
+/// Why a file or folder cannot be taken that could not be looked at: a person must let us, or the share did not answer.
+fn unreadable(error: &ShareError) -> Held {
+    let message = error.full().to_string();
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        Held::lasting("Unreadable", message)
+    } else {
+        Held::unanswered("Unreadable", message)
+    }
 }
 
 async fn scan_folder<E: Edges>(session: &Session<E>, folder: &[u8], walk: &mut Walk) -> Result<(), ShareError> {
@@ -105,8 +115,7 @@ async fn look_at<E: Edges>(session: &Session<E>, names: Vec<Box<[u8]>>) -> Vec<B
             Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle => {}
             // One bad file stops no other.
             Err(error) => {
-                let held = Held { reason: "Unreadable", message: error.full().to_string() };
-                session.books().table.hold(&name, held);
+                session.books().table.hold(&name, unreadable(&error));
             }
         }
     }

@@ -22,7 +22,7 @@ use crate::{
     args::Mode,
     blob::{BlobStore, Properties},
     books::{Books, SharedBooks},
-    formats::{BlobName, BlobNameError, ProcessId, SourceId, blob_name},
+    formats::{BlobName, BlobNameError, ClaimId, OrderKey, ProcessId, SourceId, blob_name},
     live::Live,
     metrics::Metrics,
     schedule::{Delay, Task},
@@ -181,6 +181,11 @@ impl<E: Edges> Session<E> {
     /// Random bits.
     pub fn random(&self) -> u64 {
         self.random.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+    }
+
+    /// A claim of this process for a file that has waited since this time (server clock).
+    pub fn claim_id(&self, key: OrderKey, since: i128) -> ClaimId {
+        ClaimId::new(key, self.process, self.random()).waiting_since(since)
     }
 
     /// A random number in `0.0..1.0`.

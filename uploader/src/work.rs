@@ -43,7 +43,8 @@ pub async fn worker<E: Edges>(session: Arc<Session<E>>, number: usize) {
             Ok(_) = live.wait_for(|live| live.workers <= number) => continue,
             task = session.next_task() => task,
         };
-        pass(&session, &blob, task).await;
+        // On the heap while there is one: most workers only wait to be asked for.
+        Box::pin(pass(&session, &blob, task)).await;
         session.finished(&blob);
     }
 }
@@ -93,7 +94,7 @@ async fn take<E: Edges>(
         Err(error) => {
             books.not_claimed(stable);
             if stays_so(&error) {
-                books.table.hold(&stable.name, Held { reason: "ShareFailed", message: error.full().to_string() });
+                books.table.hold(&stable.name, Held::unanswered("ShareFailed", error.full().to_string()));
             }
             // Until then nobody can say that everything is uploaded.
             books.ledger.adopted = false;

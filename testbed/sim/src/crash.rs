@@ -76,6 +76,8 @@ impl Crashes {
 pub struct Life {
     /// Its number in the history.
     pub number: u32,
+    /// Which uploader's it is.
+    pub slot: usize,
     /// What it is called in the history.
     pub name: String,
     dead: AtomicBool,
@@ -85,9 +87,9 @@ pub struct Life {
 
 impl Life {
     /// A process that has done nothing yet.
-    pub fn new(number: u32, uploader: usize) -> Self {
-        let name = format!("up{uploader}/{number}");
-        Self { number, name, dead: AtomicBool::new(false), paused_until: Mutex::new(None), death: Notify::new() }
+    pub fn new(number: u32, slot: usize) -> Self {
+        let name = format!("up{slot}/{number}");
+        Self { number, slot, name, dead: AtomicBool::new(false), paused_until: Mutex::new(None), death: Notify::new() }
     }
 
     /// Resolves when it has died.

@@ -3,6 +3,8 @@
 //! The sessions are short and nothing else goes wrong in them, so that a crash can be put everywhere. After each the process starts
 //! again, in the same pod or in another, sometimes beside a second uploader.
 
+use blobferry_uploader::args::Mode;
+
 use crate::{
     crash::{Point, Side},
     faults::{ApiRates, StageRates},
@@ -10,6 +12,9 @@ use crate::{
     random::Random,
     settings::Settings,
 };
+
+/// Milliseconds after which the file is claimed.
+const CLAIMED: u64 = 7_000;
 
 /// A session whose life is explored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +29,37 @@ pub enum Session {
     LateWriter,
     /// Two uploaders on the folder.
     TwoUploaders,
+    /// A file in a folder.
+    Recursive,
+    /// A file that the service does not take: it is set aside, and taken back later.
+    SetAside,
+    /// A session that is deleted with a claimed file, which is uploaded first.
+    Drained,
+    /// A session that is deleted with a claimed file, which is given back and taken by the next session of the name.
+    Released,
 }
 
 /// All of them.
-pub const SESSIONS: [Session; 5] =
-    [Session::Small, Session::Large, Session::SameNameTwice, Session::LateWriter, Session::TwoUploaders];
+pub const SESSIONS: [Session; 9] = [
+    Session::Small,
+    Session::Large,
+    Session::SameNameTwice,
+    Session::LateWriter,
+    Session::TwoUploaders,
+    Session::Recursive,
+    Session::SetAside,
+    Session::Drained,
+    Session::Released,
+];
+
+/// How many crashes a history has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// One.
+    Singles,
+    /// One, and then two.
+    Pairs,
+}
 
 /// How many places were tried, and what came out.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +75,7 @@ pub struct Explored {
 impl Session {
     fn seed(self) -> u64 {
         match self {
-            Self::Small | Self::Large => 1,
+            Self::Small | Self::Large | Self::Recursive | Self::SetAside | Self::Drained | Self::Released => 1,
             Self::SameNameTwice => 2,
             Self::LateWriter => 3,
             Self::TwoUploaders => 4,
@@ -66,6 +97,22 @@ impl Session {
                 producers.actions = 2;
                 settings.uploaders = 2;
             }
+            Self::Recursive => {
+                producers.names = vec![b"d/a".to_vec()];
+                settings.rules.recursive = true;
+            }
+            Self::SetAside => {
+                (settings.rules.max_attempts, settings.faults.blob.rejected) = (1, 1_000);
+                settings.turns.tokens = 1;
+            }
+            Self::Drained => {
+                settings.faults.blob.rejected = 1_000;
+                settings.turns.ending = Some((Mode::Drain, CLAIMED));
+            }
+            Self::Released => {
+                settings.faults.blob.rejected = 1_000;
+                settings.turns.ending = Some((Mode::Release, CLAIMED));
+            }
         }
         settings
     }
@@ -76,8 +123,8 @@ impl Session {
         run_with(settings, Random::new(self.seed()), logged)
     }
 
-    /// A crash at every place; with `pairs`, another one at every place after it.
-    pub fn explore(self, pairs: bool) -> Explored {
+    /// A crash at every place; for pairs, another one at every place after it.
+    pub fn explore(self, depth: Depth) -> Explored {
         let mut explored = Explored::default();
         let whole = self.live(&[], false);
         if let Some(violation) = whole.violation {
@@ -90,7 +137,7 @@ impl Session {
             if explored.note(self, &[first], &verdict) {
                 return explored;
             }
-            for second in places(first.0 + 1, if pairs { verdict.effects } else { 0 }) {
+            for second in places(first.0 + 1, if depth == Depth::Pairs { verdict.effects } else { 0 }) {
                 let verdict = self.live(&[first, second], false);
                 explored.pairs += 1;
                 if explored.note(self, &[first, second], &verdict) {

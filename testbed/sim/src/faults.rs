@@ -78,6 +78,8 @@ pub struct BlobRates {
     pub latency: u64,
     /// Uncommitted blocks vanish before the request.
     pub expired: u64,
+    /// Is refused for the file's own sake.
+    pub rejected: u64,
 }
 
 /// Faults of the local disk.

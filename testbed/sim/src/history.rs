@@ -2,6 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
+use blobferry_uploader::{
+    args::Mode,
+    formats::{MARKERS, Marker},
+};
 use tokio::{runtime::Builder, task::JoinSet, time::sleep};
 
 use crate::{
@@ -10,8 +14,9 @@ use crate::{
     process::uploader,
     producer::producer,
     random::Random,
-    server::{Body, Errno, Owner, ROOT},
+    server::{Body, Errno, Owner, ROOT, Server},
     settings::{DATE, SESSION, Settings},
+    turns,
     world::{Sim, after},
 };
 
@@ -63,6 +68,12 @@ async fn history(settings: Settings, mut random: Random, logged: bool) -> Verdic
     for _ in 0..settings.outages {
         tasks.spawn(outage(sim.clone(), random.fork(), settings.busy));
     }
+    for _ in 0..settings.turns.tokens {
+        tasks.spawn(turns::change_token(sim.clone(), random.fork(), settings.busy));
+    }
+    if let Some((mode, at)) = settings.turns.ending {
+        tasks.spawn(turns::end_session(sim.clone(), random.fork(), mode, at));
+    }
     if settings.clock_steps {
         tasks.spawn(step_clock(sim.clone(), random.fork(), settings.busy));
     }
@@ -99,6 +110,26 @@ fn lay_out(sim: &Sim, random: &mut Random) {
         }
         let _ = server.create(path, Body::File(b"theirs".to_vec()), Owner::Stranger);
     }
+    if world.settings.rules.recursive && random.chance(300) {
+        lay_out_session_within(&mut world.server, &incoming, &processing);
+    }
+}
+
+/// Another session drains a folder in ours.
+fn lay_out_session_within(server: &mut Server, incoming: &Path, processing: &Path) {
+    let (folder, markers) = (incoming.join("other"), processing.join(MARKERS));
+    let marker = Marker {
+        version: 1,
+        session_uid: "another".into(),
+        incoming_dir: incoming.display().to_string(),
+        destination: "container".into(),
+    };
+    let content = serde_json::to_vec(&marker).unwrap_or_default();
+    for folder in [&folder, &markers] {
+        let _ = server.make_folders(folder, Owner::Stranger);
+    }
+    let _ = server.create(&folder.join("a"), Body::File(b"theirs".to_vec()), Owner::Stranger);
+    let _ = server.create(&markers.join("other"), Body::File(content), Owner::Stranger);
 }
 
 /// An end is in trouble for a while.
@@ -138,6 +169,14 @@ fn calm_down(sim: &Sim) {
     world.faults.end();
     world.crashes.end();
     world.settings.producers.disturb = 0;
+    world.calm = true;
+    world.make_readable();
+    let spec = &mut world.api.spec;
+    spec.idle = None;
+    spec.completed &= spec.mode != Mode::Watch;
+    if world.settings.turns.tokens > 0 {
+        turns::new_token(&mut world);
+    }
 }
 
 /// Waits until the session is done, or for so long that it should have been.

@@ -1,19 +1,33 @@
 //! What must hold of reports, and of a session that had time to finish.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use blobferry_crds::Progress;
 use blobferry_uploader::{
-    formats::{ProcessingName, State, blob_name, longest_producer_name},
+    args::Mode,
+    formats::{FailedReason, ProcessingName, State, blob_name, longest_producer_name},
     report::Report,
+    share::join,
 };
 
 use crate::{server::Node, world::World};
+
+/// A call may take so long, and a listing is old then.
+const SLOW: Duration = Duration::from_secs(200);
+/// The folder of another session in ours.
+const OTHERS: &[u8] = b"other";
 
 /// A file of a producer that is still on the share.
 #[derive(Debug)]
 struct Left {
     node: Node,
     path: PathBuf,
+    /// The producer's name with its folders.
+    name: Vec<u8>,
     claim: Option<ProcessingName>,
 }
 
@@ -25,43 +39,46 @@ fn is_taken(name: &[u8]) -> bool {
 
 /// True if a file of this name can become a blob.
 fn can_be_blob(name: &[u8]) -> bool {
-    name.len() <= longest_producer_name(255) && blob_name("", "20261121", "s", name).is_ok()
+    let last = name.rsplit(|byte| *byte == b'/').next().unwrap_or(name);
+    last.len() <= longest_producer_name(255) && blob_name("", "20261121", "s", name).is_ok()
 }
 
 fn left(world: &World) -> Vec<Left> {
     let folders = world.settings.folders();
     let mut left = Vec::new();
-    let path = |folder: &Path, names: &[Vec<u8>]| {
-        names.iter().fold(folder.to_owned(), |path, name| blobferry_uploader::share::join(&path, name))
-    };
     for (names, node) in world.server.files_below(&folders.incoming) {
-        if let [name] = names.as_slice()
-            && is_taken(name)
-        {
-            left.push(Left { node, path: path(&folders.incoming, &names), claim: None });
+        let is_entered = names.len() == 1 || world.settings.rules.recursive;
+        if is_entered && names[0] != OTHERS && names.iter().all(|name| is_taken(name)) {
+            left.push(Left { node, path: below(&folders.incoming, &names), name: names.join(&b'/'), claim: None });
         }
     }
     for (names, node) in world.server.files_below(&folders.processing) {
-        if let [_, session, name] = names.as_slice()
+        if let [_, session, above @ .., name] = names.as_slice()
             && *session == folders.session.as_bytes()
             && let Some(claim) = ProcessingName::parse(name)
         {
-            left.push(Left { node, path: path(&folders.processing, &names), claim: Some(claim) });
+            let name = [above, &[claim.producer.to_vec()]].concat().join(&b'/');
+            left.push(Left { node, path: below(&folders.processing, &names), name, claim: Some(claim) });
         }
     }
     left
 }
 
+fn below(folder: &Path, names: &[Vec<u8>]) -> PathBuf {
+    names.iter().fold(folder.to_owned(), |path, name| join(&path, name))
+}
+
 /// A report tells no lie about what is safe.
 pub fn report(world: &mut World, report: &Report) {
+    ledger_adds_up(world, &report.progress);
     let Some(safe) = report.progress.safe_through.as_ref().map(|time| time.0.as_nanosecond()) else { return };
-    if world.server.clock.stepped_back {
+    if world.server.clock.stepped_back || !world.oracle.has_open_before(&world.server, safe) {
         return;
     }
     for file in left(world) {
         let is_open = match &file.claim {
             None => true,
-            Some(name) => name.state == State::Claimed && !world.oracle.was_committed(file.node),
+            Some(name) => matches!(name.state, State::Claimed | State::Failed) && !world.oracle.was_committed(file.node),
         };
         let clock = world.oracle.clock_of(file.node);
         if is_open && clock.is_some_and(|clock| clock < safe) {
@@ -71,24 +88,70 @@ pub fn report(world: &mut World, report: &Report) {
     }
 }
 
-/// What keeps the session from being done; `None` if it is.
-pub fn unfinished(world: &World) -> Option<String> {
+/// What was seen is the sum of what became of it.
+fn ledger_adds_up(world: &mut World, progress: &Progress) {
+    let lasting = progress.files_uploaded + progress.files_failed + progress.files_superseded + progress.files_withdrawn;
+    let now = progress.files_waiting + progress.files_active + progress.files_retrying + progress.files_ignored;
+    if progress.files_seen != lasting + now {
+        world.oracle.violated(format!("the ledger does not add up: {progress:?}"));
+    }
+}
+
+/// A run that began at the moment `since` says that it is over.
+pub fn concluded(world: &mut World, mode: Mode, since: u64) {
+    let idle = world.settings.turns.idle.unwrap_or_default();
     for file in left(world) {
-        let waits = match &file.claim {
-            None => {
-                let name = file.path.file_name().unwrap_or_default().as_encoded_bytes();
-                can_be_blob(name) && world.server.inode(file.node).readable
+        let wrong = match (&file.claim, mode) {
+            (Some(name), _) if name.state != State::Claimed || !world.oracle.was_claimed_before(&name.claim, since) => None,
+            (Some(_), Mode::Drain) => Some("drained"),
+            // One whose name somebody else has or had stays, and is shown.
+            (Some(name), Mode::Release) => {
+                let incoming = world.settings.folders().incoming;
+                let is_free = world.server.lookup(&join(&incoming, &file.name)).is_err();
+                (is_free && !world.oracle.is_name_shared(&name.claim)).then_some("released")
             }
-            Some(name) => {
-                matches!(name.state, State::Completed(_))
-                    || (name.state == State::Claimed && world.server.inode(file.node).readable)
+            (Some(_), Mode::Watch) => Some("completed"),
+            (None, Mode::Watch) => {
+                let rests = world.oracle.rests_for(file.node);
+                let slow = if world.settings.faults.share.slow > 0 { SLOW } else { Duration::from_secs(2) };
+                (can_be_blob(&file.name) && world.server.inode(file.node).readable && rests > idle + slow).then_some("completed")
             }
+            (None, _) => None,
         };
-        if waits {
-            return Some(file.path.display().to_string());
+        if let Some(wrong) = wrong {
+            world.oracle.violated(format!("the session is {wrong}, and {} is still there", file.path.display()));
         }
     }
-    None
+}
+
+/// What keeps the session from being done; `None` if it is.
+pub fn unfinished(world: &World) -> Option<String> {
+    if world.api.spec.mode != Mode::Watch {
+        return Some("the pod that drains or releases".into());
+    }
+    let files = left(world);
+    let states: BTreeSet<_> =
+        files.iter().filter_map(|file| file.claim.as_ref()).map(|name| (name.claim, name.state == State::FailedReason)).collect();
+    let waits = |file: &&Left| match &file.claim {
+        None => can_be_blob(&file.name) && world.server.inode(file.node).readable,
+        Some(name) => match name.state {
+            State::Completed(_) => true,
+            State::Claimed => world.server.inode(file.node).readable,
+            State::Failed => is_to_be_tried(world, file, name),
+            // Whose file is neither claimed nor aside.
+            State::FailedReason => !states.contains(&(name.claim, false)),
+            State::Superseded => false,
+        },
+    };
+    files.iter().find(waits).map(|file| file.path.display().to_string())
+}
+
+/// True if a file was set aside before the `runToken` of now was given.
+fn is_to_be_tried(world: &World, file: &Left, name: &ProcessingName) -> bool {
+    let token = world.api.spec.token.clone();
+    let path = join(file.path.parent().unwrap_or(&file.path), &name.with(State::FailedReason).to_bytes());
+    let reason = world.server.lookup(&path).ok().and_then(|node| serde_json::from_slice(world.server.content(node)).ok());
+    token.is_some() && reason.and_then(|reason: FailedReason| reason.run_token) != token
 }
 
 /// The counters of a session that is done are those of what happened.
@@ -97,8 +160,16 @@ pub fn ledger(world: &mut World) -> Result<(), String> {
     let producers = &world.settings.producers;
     let untouched = !producers.misbehave && !producers.writes_late;
     let is_one = world.settings.uploaders == 1 && world.settings.faults.api.is_there;
-    let is_exact = is_one && untouched && !world.server.clock.stepped_back;
-    let Some(progress) = world.api.progress.clone().filter(|_| is_exact) else { return Ok(()) };
+    let is_one = is_one && world.api.spec.object == 1;
+    let Some(progress) = world.api.progress.clone().filter(|_| is_one) else { return Ok(()) };
+    let is_failed = |file: &&Left| file.claim.as_ref().is_some_and(|name| name.state == State::Failed);
+    let failed = left(world).iter().filter(is_failed).count() as u64;
+    if progress.files_failed != failed {
+        return Err(format!("the status counts {} files that are set aside, but {failed} are", progress.files_failed));
+    }
+    if !untouched || world.server.clock.stepped_back {
+        return Ok(());
+    }
     let (files, bytes) = world.oracle.completed;
     if (progress.files_uploaded, progress.bytes_uploaded) != (files, bytes) {
         return Err(format!(

@@ -1,7 +1,5 @@
 //! What happened, for people: written only when somebody will read it, because a search runs thousands of histories.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 /// The lines of a history.
@@ -17,15 +15,11 @@ impl Log {
         Self { start: Instant::now(), lines: kept.then(Vec::new) }
     }
 
-    /// Time since the history began.
-    pub fn elapsed(&self) -> Duration {
-        self.start.elapsed()
-    }
-
     /// Adds a line.
     pub fn say(&mut self, who: &str, what: impl FnOnce() -> String) {
-        let elapsed = self.elapsed();
+        let start = self.start;
         if let Some(lines) = &mut self.lines {
+            let elapsed = start.elapsed();
             lines.push(format!("{:>9.3} {who:<10} {}", elapsed.as_secs_f64(), what()));
         }
     }

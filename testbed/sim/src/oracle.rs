@@ -8,13 +8,18 @@
 mod commits;
 mod moves;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use blobferry_uploader::{
     formats::{BlobName, ClaimId},
     session::Folders,
 };
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::{
     server::{Node, Server},
@@ -35,6 +40,14 @@ struct Truth {
     arrived: u64,
     /// The server's clock when a producer changed anything of it last, attributes and links too: its ctime but for our renames.
     clock: i128,
+    /// Whether any content of it was committed.
+    committed: bool,
+    /// The names that it ever had in the incoming folder.
+    names: BTreeSet<Vec<u8>>,
+    /// When its producer did anything with it last.
+    moved: Instant,
+    /// Whether it came to its name with the folder that it is in, which leaves its own times as they were.
+    came_with_folder: bool,
 }
 
 /// What a process saw of a file when it looked at it last.
@@ -52,6 +65,8 @@ struct Claim {
     at: u64,
     arrived: u64,
     proven: bool,
+    /// Whether an uploader gave the file its producer's name again.
+    released: bool,
 }
 
 /// A version of a blob.
@@ -92,6 +107,8 @@ pub struct Oracle {
     pub completed: (u64, u64),
     /// Files that were renamed to superseded.
     pub superseded: u64,
+    /// Whether somebody asked for files that were set aside to be tried again.
+    pub may_take_back: bool,
     /// Commits of ours.
     pub commits: u64,
 }
@@ -110,6 +127,7 @@ impl Oracle {
             clock_stepped: false,
             completed: (0, 0),
             superseded: 0,
+            may_take_back: false,
             commits: 0,
         }
     }
@@ -135,20 +153,50 @@ impl Oracle {
     pub fn changed(&mut self, server: &Server, node: Node) {
         let now = self.tick();
         let content = server.content(node);
-        let truth = self.files.entry(node).or_insert_with(|| Truth { contents: Vec::new(), changed: now, arrived: now, clock: 0 });
+        let truth = self.files.entry(node).or_insert_with(|| Truth {
+            contents: Vec::new(),
+            changed: now,
+            arrived: now,
+            clock: 0,
+            committed: false,
+            names: BTreeSet::new(),
+            moved: Instant::now(),
+            came_with_folder: false,
+        });
         if truth.contents.last().is_none_or(|(_, last)| last != content) {
             truth.contents.push((now, Bytes::copy_from_slice(content)));
         }
         truth.changed = now;
         truth.clock = server.inode(node).ctime;
+        truth.moved = Instant::now();
     }
 
-    /// A producer gave a file a name in the incoming folder.
-    pub fn arrived(&mut self, server: &Server, node: Node) {
+    /// A new file has this path.
+    pub fn named(&mut self, node: Node, path: &Path) {
+        let name = self.place(path).producer();
+        if let Some(truth) = self.files.get_mut(&node) {
+            truth.names.extend(name);
+        }
+    }
+
+    /// A producer gave a file this path in the incoming folder.
+    pub fn arrived(&mut self, server: &Server, node: Node, path: &Path) {
         let now = self.tick();
+        let name = self.place(path).producer();
         if let Some(truth) = self.files.get_mut(&node) {
             truth.arrived = now;
             truth.clock = server.inode(node).ctime;
+            truth.moved = Instant::now();
+            truth.names.extend(name);
+        }
+    }
+
+    /// A producer gave a folder another name: all files below came to theirs, at this time of the server's clock.
+    pub fn came_with_folder(&mut self, server: &Server, node: Node, path: &Path, clock: i128) {
+        self.arrived(server, node, path);
+        if let Some(truth) = self.files.get_mut(&node) {
+            truth.clock = clock;
+            truth.came_with_folder = true;
         }
     }
 
@@ -157,7 +205,29 @@ impl Oracle {
         self.tick();
         if let Some(truth) = self.files.get_mut(&node) {
             truth.clock = server.inode(node).ctime;
+            truth.moved = Instant::now();
         }
+    }
+
+    /// The moment of now, in effects and changes.
+    pub fn moment(&self) -> u64 {
+        self.now
+    }
+
+    /// True if the claim was made before that moment.
+    pub fn was_claimed_before(&self, claim: &ClaimId, moment: u64) -> bool {
+        self.claims.get(claim).is_some_and(|claim| claim.at < moment)
+    }
+
+    /// For how long its producer has left a file alone.
+    pub fn rests_for(&self, node: Node) -> Duration {
+        self.files.get(&node).map_or(Duration::ZERO, |truth| truth.moved.elapsed())
+    }
+
+    /// True if another file than that of this claim ever had its producer's name.
+    pub fn is_name_shared(&self, claim: &ClaimId) -> bool {
+        let Some(claim) = self.claims.get(claim) else { return true };
+        self.files.iter().any(|(node, truth)| *node != claim.node && truth.names.contains(&claim.producer))
     }
 
     /// Process `life` looked at a file, by name or by descriptor.
@@ -181,7 +251,13 @@ impl Oracle {
 
     /// True if the file was committed once, in whatever state: what is written to it afterwards is found by the collector.
     pub fn was_committed(&self, node: Node) -> bool {
-        self.blobs.values().flat_map(|blob| &blob.versions).any(|version| version.node == node)
+        self.files.get(&node).is_some_and(|truth| truth.committed)
+    }
+
+    /// True if a producer's file was never committed that its producer left before this time of the server's clock, wherever it is.
+    pub fn has_open_before(&self, server: &Server, time: i128) -> bool {
+        let is_there = |node: &Node| server.inode(*node).links > 0;
+        self.files.iter().any(|(node, truth)| !truth.committed && truth.clock < time && is_there(node))
     }
 
     /// The ctime of a producer's file as its producer left it: what `safeThrough` goes by.

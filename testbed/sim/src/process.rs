@@ -1,12 +1,14 @@
 //! One uploader after another on one node: the loops of production, started as the program starts them, until they die.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{future::pending, path::Path, sync::Arc, time::Duration};
 
 use blobferry_crds::Progress;
 use blobferry_uploader::{
+    args::Mode,
     blob::BlobStore,
     books::{Books, SharedBooks},
     collect::Collector,
+    ending,
     formats::{Marker, ProcessId},
     live::Live,
     metrics::Metrics,
@@ -15,7 +17,7 @@ use blobferry_uploader::{
     run,
     scan::{Filter, Table},
     schedule::Schedule,
-    session::{Edges, Parts, Session},
+    session::{Edges, Parts, Rules, Session},
     start::check_share,
 };
 use tokio::{
@@ -25,12 +27,15 @@ use tokio::{
 };
 
 use crate::{
+    api::Spec,
     crash::Life,
     random::Random,
+    server::ROOT,
     settings::Settings,
     share::{Client, SimShare},
     stage::SimStage,
     store::SimStore,
+    turns,
     world::{Sim, World},
 };
 
@@ -48,20 +53,29 @@ impl Edges for Simulated {
 pub const IGNORED: &str = "*.tmp";
 
 const TRY_AGAIN: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(1);
 const OLD_COUNTERS: Duration = Duration::from_secs(30);
-const UID: &str = "session-uid";
 
 /// The processes of one uploader, one after another, for as long as the future lives.
 pub async fn uploader(sim: Sim, slot: usize, mut random: Random) {
     let (mut client, mut pod) = (Client::default(), format!("pod-{slot}"));
     for number in 1_u32.. {
+        let spec = turn(&sim, slot).await;
         let life = Arc::new(Life::new(number * 10 + u32::try_from(slot).unwrap_or(0), slot));
-        let start =
-            Start { sim: sim.clone(), life: Arc::clone(&life), client: client.clone(), pod: pod.clone(), seed: random.bits() };
+        sim.lock().lives.push(Arc::clone(&life));
+        let start = Start {
+            sim: sim.clone(),
+            life: Arc::clone(&life),
+            client: client.clone(),
+            pod: pod.clone(),
+            seed: random.bits(),
+            spec,
+        };
         let mut tasks = JoinSet::new();
         tasks.spawn(start.live(slot == 0));
         life.ended().await;
         drop(tasks);
+        sim.lock().lives.retain(|other| !Arc::ptr_eq(other, &life));
         sleep(Duration::from_millis(random.between(0, 15_000))).await;
         if random.chance(500) {
             // Another pod, on another node.
@@ -70,8 +84,33 @@ pub async fn uploader(sim: Sim, slot: usize, mut random: Random) {
     }
 }
 
-/// The settings that may change while a process runs; here they stay.
-fn live_settings(settings: &Settings) -> Live {
+/// Waits until an uploader may run, and says as what: a session is drained or released by one pod, and a completed one has none.
+async fn turn(sim: &Sim, slot: usize) -> Spec {
+    loop {
+        let spec = sim.lock().api.spec.clone();
+        if !spec.completed && (slot == 0 || spec.mode == Mode::Watch) {
+            return spec;
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Follows what the session's object says, as long as it is the same. Nobody is woken, because those who wait are woken in any order.
+async fn follow(sim: Sim, object: u32, live: watch::Sender<Live>) {
+    loop {
+        let spec = sim.lock().api.spec.clone();
+        live.send_if_modified(|live| {
+            if spec.object == object {
+                (live.run_token, live.idle_timeout) = (spec.token, spec.idle);
+            }
+            false
+        });
+        sleep(LOOK).await;
+    }
+}
+
+/// The settings that may change while a process runs.
+fn live_settings(settings: &Settings, spec: &Spec) -> Live {
     Live {
         generation: None,
         poll_interval: Duration::from_millis(settings.poll),
@@ -80,8 +119,8 @@ fn live_settings(settings: &Settings) -> Live {
         bandwidth_limit: None,
         collect_interval: Duration::from_millis(settings.collect),
         keep_completed_for: settings.keep,
-        idle_timeout: None,
-        run_token: None,
+        idle_timeout: spec.idle,
+        run_token: spec.token.clone(),
     }
 }
 
@@ -91,6 +130,7 @@ struct Start {
     client: Client,
     pod: String,
     seed: u64,
+    spec: Spec,
 }
 
 impl Start {
@@ -99,7 +139,7 @@ impl Start {
         let filter = Filter::new(&[], &[IGNORED.to_owned()]).unwrap_or_else(|_| unreachable!("the glob is good"));
         let books = SharedBooks::new(Books::new(Table::new(filter, settings.rules.recursive), Schedule::new(settings.queue)));
         let (reports, shown) = watch::channel(Report::default());
-        let (live, lives) = watch::channel(live_settings(&settings));
+        let (live, lives) = watch::channel(live_settings(&settings, &self.spec));
         let publisher = Publisher::new(reports, lives.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(judge_reports(self.sim.clone(), Arc::clone(&self.life), shown.clone()));
@@ -114,13 +154,23 @@ impl Start {
         }
         let mut collector = Collector::default();
         let session = self.session(books, lives).await;
-        let mut running = run::attend(&session, UID, publisher);
-        while run::recover(&session, &mut collector, UID).await.is_err() {
+        tasks.spawn(follow(self.sim.clone(), self.spec.object, live));
+        let (uid, since) = (self.spec.uid(), self.sim.lock().oracle.moment());
+        let mut running = run::attend(&session, &uid, publisher);
+        while run::recover(&session, &mut collector, &uid).await.is_err() {
             sleep(TRY_AGAIN).await;
         }
         run::start(&session, collector, &mut running);
+        if self.spec.mode == Mode::Watch && self.spec.idle.is_none() {
+            pending::<()>().await;
+        }
+        let conclusion = ending::conclusion(&session).await;
+        self.life.turn().await;
+        self.sim.say(&self.life.name, || format!("concludes: {conclusion:?}"));
+        crate::judge::concluded(&mut self.sim.lock(), self.spec.mode, since);
+        turns::concluded(&self.sim, &self.spec);
+        self.life.kill();
         pending::<()>().await;
-        drop(live);
     }
 
     /// Checks both ends until they work.
@@ -130,8 +180,12 @@ impl Start {
         let process = ProcessId::new(self.seed);
         let share = SimShare::new(self.sim.clone(), Arc::clone(&self.life), self.client.clone());
         let store = SimStore::new(self.sim.clone(), Arc::clone(&self.life));
-        let marker =
-            Marker { version: 1, session_uid: UID.into(), incoming_dir: "incoming".into(), destination: "container".into() };
+        let marker = Marker {
+            version: 1,
+            session_uid: self.spec.uid(),
+            incoming_dir: Path::new(ROOT).join("incoming").display().to_string(),
+            destination: "container".into(),
+        };
         let ground = loop {
             let ground = check_share(&share, &folders, &marker, process).await;
             let prepared = store.prepare().await;
@@ -148,7 +202,7 @@ impl Start {
             store,
             stage: SimStage::new(self.sim.clone()),
             folders,
-            rules: settings.rules,
+            rules: Rules { mode: self.spec.mode, ..settings.rules },
             live,
             source: ground.source,
             process,

@@ -130,6 +130,12 @@ impl Server {
         Ok(names.iter().map(|(name, node)| Entry { name: name.clone().into(), kind: kind(node) }).collect())
     }
 
+    /// Files that the uploader may not read.
+    pub fn unreadable(&self) -> Vec<Node> {
+        let unreadable = |(index, inode): (usize, &Inode)| (!inode.readable && inode.links > 0).then_some(Node(index));
+        self.inodes.iter().enumerate().filter_map(unreadable).collect()
+    }
+
     /// Every regular file below a folder, with its path's names.
     pub fn files_below(&self, path: &Path) -> Vec<(Vec<Vec<u8>>, Node)> {
         let mut found = Vec::new();

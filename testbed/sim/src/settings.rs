@@ -65,6 +65,19 @@ pub struct Settings {
     pub busy: u64,
     /// What producers do.
     pub producers: Producers,
+    /// What people do to the session.
+    pub turns: Turns,
+}
+
+/// What people do to the session.
+#[derive(Clone, Debug, Default)]
+pub struct Turns {
+    /// It is drained or released after so many milliseconds; then one of the same name comes.
+    pub ending: Option<(Mode, u64)>,
+    /// How often it gets another `runToken`.
+    pub tokens: u64,
+    /// It is completed when nothing new came for so long, and started again.
+    pub idle: Option<Duration>,
 }
 
 /// What producers do.
@@ -147,6 +160,7 @@ impl Settings {
                 odd_names: false,
                 disturb: 0,
             },
+            turns: Turns::default(),
         }
     }
 
@@ -184,7 +198,32 @@ impl Settings {
             outages: if random.chance(300) { random.between(1, 3) } else { 0 },
             busy,
             producers: draw_producers(random, busy),
+            turns: Turns::default(),
         }
+        .with_turns(random)
+    }
+
+    /// Adds what people do to the session, and what is rare.
+    fn with_turns(mut self, random: &mut Random) -> Self {
+        if random.chance(250) {
+            self.rules.recursive = true;
+            let all: [&[u8]; 5] = [b"d/a", b"d/e/a", b"g/a", b"d/x.completed", b"d"];
+            self.producers.names.extend((0..2).map(|_| random.pick(&all).to_vec()));
+        }
+        if random.chance(300) {
+            self.rules.max_attempts = *random.pick(&[1, 2, 4]);
+            self.faults.blob.rejected = *random.pick(&[0, 30, 200]);
+        }
+        if random.chance(300) {
+            self.turns.tokens = random.between(1, 3);
+        }
+        if random.chance(250) {
+            let mode = *random.pick(&[Mode::Drain, Mode::Release, Mode::Release]);
+            self.turns.ending = Some((mode, random.below(self.busy)));
+        } else if self.uploaders == 1 && random.chance(150) {
+            self.turns.idle = Some(Duration::from_millis(random.between(1_000, 40_000)));
+        }
+        self
     }
 }
 
@@ -210,6 +249,7 @@ fn draw_faults(random: &mut Random) -> Faults {
         slow: if random.chance(150) { 10 } else { 0 },
         latency: *random.pick(&[0, 5, 50, 2_000]),
         expired: rate(random) / 3,
+        rejected: 0,
     };
     let stage = StageRates { is_there: random.chance(700), full: rate(random), unkept: rate(random), spoilt: rate(random) };
     let api =

@@ -133,11 +133,13 @@ impl SimShare {
         let fate = self.fate(true);
         let path = change.source().to_owned();
         let made = change.made().map(Path::to_owned);
+        let keeps_source = matches!(change, Change::Link(..));
         let done = if self.is_remembered_absent(&change) {
             Err(Errno::Absent.into())
         } else {
             let result = self.send(fate, change).await;
             match &result {
+                Ok(()) if keeps_source => made.iter().for_each(|made| self.client.forget(made)),
                 Ok(()) => self.remember(&path, made.as_deref()),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => made.iter().for_each(|made| self.client.forget(made)),
                 Err(_) => {}
@@ -236,7 +238,9 @@ impl Share for SimShare {
             match inode.body {
                 Body::File(_) if !inode.readable => Err(Errno::Denied.into()),
                 Body::File(_) => Ok(node),
-                Body::Folder(_) | Body::Special => {
+                // One that has just taken the name; nothing comes of it.
+                Body::Folder(_) => Err(Errno::Invalid.into()),
+                Body::Special => {
                     world.oracle.violated(format!("{} was opened and is no regular file", path.display()));
                     Err(Errno::Invalid.into())
                 }

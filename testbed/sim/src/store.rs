@@ -41,6 +41,7 @@ enum Write {
 enum Fate {
     Normal,
     Refused(Refusal),
+    Rejected,
     Lost,
     Late(u64),
     Twice(u64),
@@ -67,7 +68,7 @@ impl SimStore {
         Self { sim, life, service }
     }
 
-    fn fate(&self, is_write: bool) -> (Fate, u64, u64) {
+    fn fate(&self, is_write: bool, is_of_a_file: bool) -> (Fate, u64, u64) {
         let mut world = self.sim.lock();
         let World { faults, random, .. } = &mut *world;
         let (before, after) = faults.delays_of_blob(random);
@@ -77,6 +78,7 @@ impl SimStore {
             Some((until, refusal)) if until > Instant::now() => Fate::Refused(refusal),
             _ if random.chance(rates.error) => Fate::Refused(Refusal::Unreachable),
             _ if random.chance(rates.busy) => Fate::Refused(Refusal::Busy),
+            _ if is_of_a_file && random.chance(rates.rejected) => Fate::Rejected,
             _ if is_write && random.chance(rates.lost) => Fate::Lost,
             _ if is_write && random.chance(rates.late) => Fate::Late(later),
             _ if is_write && random.chance(rates.twice) => Fate::Twice(later),
@@ -95,7 +97,7 @@ impl SimStore {
         read: impl Future<Output = Result<T, BlobError>> + Send,
     ) -> Result<T, BlobError> {
         self.life.turn().await;
-        let (fate, before, after) = self.fate(false);
+        let (fate, before, after) = self.fate(false, false);
         pass(before).await;
         self.life.turn().await;
         let found = match fate {
@@ -110,12 +112,16 @@ impl SimStore {
 
     async fn write(&self, what: &str, write: Write) -> Result<ETag, BlobError> {
         let effect = self.life.before(&self.sim).await;
-        let (fate, before, after) = self.fate(true);
+        let (fate, before, after) = self.fate(true, !matches!(write, Write::Prepare));
         self.say(|| format!("{what}, {fate:?}"));
         let result = match fate {
             Fate::Refused(refusal) => {
                 pass(before).await;
                 Err(refused(refusal, before))
+            }
+            Fate::Rejected => {
+                pass(before).await;
+                Err(BlobError::Rejected { code: "InvalidInput".into(), message: "the service does not take it".into() })
             }
             Fate::Normal => self.send(before, write).await,
             Fate::Lost => self.send(before, write).await.and_then(|_| Err(lost())),

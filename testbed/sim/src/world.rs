@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::Api,
-    crash::Crashes,
+    crash::{Crashes, Life},
     faults::Faults,
     log::Log,
     oracle::Oracle,
@@ -31,12 +31,27 @@ pub struct World {
     pub faults: Faults,
     /// When uploaders die.
     pub crashes: Crashes,
+    /// The processes that run.
+    pub lives: Vec<Arc<Life>>,
+    /// Whether everybody behaves from now on.
+    pub calm: bool,
     /// What must hold.
     pub oracle: Oracle,
     /// What happened.
     pub log: Log,
     /// What it is made of.
     pub settings: Settings,
+}
+
+impl World {
+    /// Somebody lets the uploader read all files.
+    pub fn make_readable(&mut self) {
+        let Self { server, oracle, .. } = self;
+        for node in server.unreadable() {
+            server.chmod(node, true);
+            oracle.touched(server, node);
+        }
+    }
 }
 
 /// A handle on a world.
@@ -50,9 +65,11 @@ impl Sim {
         let world = World {
             server: Server::new(clock, settings.inode_numbers_are_reused),
             store: MemoryStore::new(),
-            api: Api::default(),
+            api: Api::new(settings.turns.idle),
             faults: settings.faults.clone(),
             crashes: Crashes::new(&settings, random.fork()),
+            lives: Vec::new(),
+            calm: false,
             oracle: Oracle::new(&settings),
             log: Log::new(logged),
             random,

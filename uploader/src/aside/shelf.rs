@@ -39,12 +39,15 @@ impl Shelf {
         self.files.remove(&claim);
     }
 
-    /// The look ended and saw these, and no others that were there when it began.
-    pub fn retain(&mut self, seen: impl Iterator<Item = ClaimId>) {
+    /// The look ended and saw these, and no others that were there when it began. Returns the least time (server clock) from which on
+    /// one of those that are gone waited: another uploader may have taken it back.
+    pub fn retain(&mut self, seen: impl Iterator<Item = ClaimId>) -> Option<i128> {
         let seen: BTreeSet<ClaimId> = seen.collect();
         let look = self.look;
-        self.files.retain(|claim, (_, put)| *put == look || seen.contains(claim));
+        let gone = self.files.extract_if(.., |claim, (_, put)| *put != look && !seen.contains(claim));
+        let oldest = gone.map(|(claim, _)| claim.waits_since()).min();
         self.looked = true;
+        oldest
     }
 
     /// The claims of all.
@@ -68,9 +71,9 @@ impl Shelf {
         self.looked.then_some(self.files.len() as u64)
     }
 
-    /// The least order key of all, which is a time of the server's clock: what was not uploaded since then may be among them.
+    /// The least time (server clock) from which on one of them was not uploaded.
     pub fn oldest(&self) -> Option<i128> {
-        self.files.keys().next().map(|claim| i128::from(claim.key.0))
+        self.files.keys().map(ClaimId::waits_since).min()
     }
 
     /// The oldest, for the status.
@@ -102,10 +105,10 @@ mod tests {
         shelf.put(claim(1), aside(None));
         shelf.begin();
         shelf.put(claim(2), aside(None));
-        shelf.retain([].into_iter());
+        assert_eq!(shelf.retain([].into_iter()), Some(1));
         assert_eq!((shelf.files(), shelf.oldest()), (Some(1), Some(2)));
         shelf.begin();
-        shelf.retain([].into_iter());
+        assert_eq!(shelf.retain([].into_iter()), Some(2));
         assert_eq!((shelf.files(), shelf.oldest()), (Some(0), None));
     }
 

@@ -8,6 +8,9 @@ const VERSION: &str = "b1";
 const KEY_DIGITS: u32 = 13;
 const PROCESS_DIGITS: u32 = 8;
 const RANDOM_DIGITS: u32 = 8;
+/// Random bits.
+const RANDOM_BITS: u32 = 24;
+const SECOND: i128 = 1_000_000_000;
 
 /// Orders the generations of one name: nanoseconds since 1970 of the file's ctime on the server's clock, raised where needed so that
 /// a later claim of a name has a greater key.
@@ -53,25 +56,51 @@ impl fmt::Display for ProcessId {
     }
 }
 
-/// The name of one claim: version, order key, process id and forty random bits, in 31 characters of `[0-9a-v]`.
+/// The name of one claim: version, order key, process id and forty bits more, in 31 characters of `[0-9a-v]`. Those are the lag, in
+/// sixteen bits, and randomness.
 ///
-/// Claim ids of one name sort as text in the order of their generations.
+/// Claim ids of one name sort as text in the order of their generations. A key is raised now and then above the time from which on its
+/// file has waited; the lag says by how many seconds at most, so that whoever finds the claim knows since when it waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimId {
     /// The generation's place among those of its name.
     pub key: OrderKey,
     /// The process that claimed.
     pub process: ProcessId,
-    random: u64,
+    /// Seconds, rounded up; the greatest number stands for any.
+    lag: u16,
+    random: u32,
 }
 
 impl ClaimId {
     /// Characters of a claim id.
     pub const LENGTH: usize = VERSION.len() + (KEY_DIGITS + PROCESS_DIGITS + RANDOM_DIGITS) as usize;
 
-    /// The claim id with the low forty bits of `random`.
+    /// The claim id with bits of `random`, of a file that has waited since its key's time.
     pub fn new(key: OrderKey, process: ProcessId, random: u64) -> Self {
-        Self { key, process, random: random & ((1 << 40) - 1) }
+        Self::with_tail(key, process, random & ((1 << RANDOM_BITS) - 1))
+    }
+
+    fn with_tail(key: OrderKey, process: ProcessId, tail: u64) -> Self {
+        let bytes = tail.to_be_bytes();
+        let lag = u16::from_be_bytes([bytes[3], bytes[4]]);
+        Self { key, process, lag, random: u32::from_be_bytes([0, bytes[5], bytes[6], bytes[7]]) }
+    }
+
+    fn tail(self) -> u64 {
+        u64::from(self.lag) << RANDOM_BITS | u64::from(self.random)
+    }
+
+    /// The same for a file that has waited since this time of the server's clock, in nanoseconds since 1970.
+    #[must_use]
+    pub fn waiting_since(self, time: i128) -> Self {
+        let seconds = ((i128::from(self.key.0) - time).max(0) + SECOND - 1) / SECOND;
+        Self { lag: u16::try_from(seconds).unwrap_or(u16::MAX), ..self }
+    }
+
+    /// A time of the server's clock before which the file did not wait, in nanoseconds since 1970; zero if that is not known.
+    pub fn waits_since(&self) -> i128 {
+        if self.lag == u16::MAX { 0 } else { i128::from(self.key.0) - i128::from(self.lag) * SECOND }
     }
 
     /// Reads what [`fmt::Display`] wrote, and nothing else.
@@ -82,11 +111,8 @@ impl ClaimId {
         }
         let (key, rest) = digits.split_at(KEY_DIGITS as usize);
         let (process, random) = rest.split_at(PROCESS_DIGITS as usize);
-        Some(Self {
-            key: OrderKey(u64::try_from(base32::decode(key)?).ok()?),
-            process: ProcessId::parse(process)?,
-            random: u64::try_from(base32::decode(random)?).ok()?,
-        })
+        let key = OrderKey(u64::try_from(base32::decode(key)?).ok()?);
+        Some(Self::with_tail(key, ProcessId::parse(process)?, u64::try_from(base32::decode(random)?).ok()?))
     }
 }
 
@@ -97,7 +123,7 @@ impl fmt::Display for ClaimId {
             "{VERSION}{}{}{}",
             base32::encode(self.key.0.into(), KEY_DIGITS),
             self.process,
-            base32::encode(self.random.into(), RANDOM_DIGITS)
+            base32::encode(self.tail().into(), RANDOM_DIGITS)
         )
     }
 }
@@ -112,6 +138,23 @@ mod tests {
             let id = ClaimId::new(OrderKey(key), ProcessId::new(process), random);
             assert_eq!(id.to_string().len(), ClaimId::LENGTH);
             assert_eq!(ClaimId::parse(id.to_string().as_bytes()), Some(id));
+        }
+    }
+
+    #[test]
+    fn claim_id_says_since_when_its_file_waits_and_never_too_late() {
+        let key = 1_763_712_000_123_456_789_i128;
+        for (since, expected) in [
+            (key, key),
+            (key + 5, key),
+            (key - 1, key - SECOND),
+            (key - 90 * SECOND, key - 90 * SECOND),
+            (key - 65_535 * SECOND, 0),
+            (0, 0),
+        ] {
+            let id = ClaimId::new(OrderKey::at(key), ProcessId::new(1), u64::MAX).waiting_since(since);
+            assert_eq!(ClaimId::parse(id.to_string().as_bytes()).unwrap().waits_since(), expected, "{since}");
+            assert_eq!(id.to_string().len(), ClaimId::LENGTH);
         }
     }
 

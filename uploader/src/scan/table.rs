@@ -27,12 +27,26 @@ pub struct Held {
     pub reason: &'static str,
     /// A sentence for people.
     pub message: String,
+    /// True if it can be taken when a person has done something about it; false if the share may answer at any time.
+    pub lasting: bool,
+}
+
+impl Held {
+    /// For a reason that somebody has to do something about.
+    pub fn lasting(reason: &'static str, message: String) -> Self {
+        Self { reason, message, lasting: true }
+    }
+
+    /// Because the share failed.
+    pub fn unanswered(reason: &'static str, message: String) -> Self {
+        Self { reason, message, lasting: false }
+    }
 }
 
 impl Held {
     /// The name is the trouble. Only another name helps, so the file is not looked at again.
     pub fn bad_name(message: String) -> Self {
-        Self { reason: BAD_NAME, message }
+        Self::lasting(BAD_NAME, message)
     }
 }
 
@@ -335,7 +349,7 @@ impl Table {
     fn counts(&self) -> Counts {
         let mut counts = Counts { waiting: self.untracked, unknown: self.untracked > 0, ..Counts::default() };
         for candidate in self.names.values() {
-            counts.held += u64::from(matches!(candidate.phase, Phase::Held(_)));
+            counts.held += u64::from(matches!(&candidate.phase, Phase::Held(held) if held.lasting));
             match (&candidate.phase, candidate.sample) {
                 (Phase::Ignored | Phase::NoFile(..), _) => counts.ignored += 1,
                 (Phase::Absent, None) => {
@@ -403,8 +417,8 @@ impl Candidate {
         match (&self.phase, self.sample) {
             (Phase::Ignored | Phase::NoFile(..) | Phase::Queued(_), _) => false,
             (Phase::Held(held), Some(_)) if held.reason == BAD_NAME => false,
-            (Phase::Held(_), Some(sample)) => now.duration_since(sample.looked) >= HELD_LOOK,
-            (Phase::Absent, _) | (_, None) => true,
+            (Phase::Held(held), Some(sample)) if held.lasting => now.duration_since(sample.looked) >= HELD_LOOK,
+            (Phase::Absent | Phase::Held(_), _) | (_, None) => true,
             (Phase::Watching, Some(sample)) => {
                 sample.looks < 2 || (!self.is_stable(quiet) && now.duration_since(sample.since) >= self.quiet_period(quiet))
             }
@@ -432,7 +446,7 @@ impl Candidate {
     }
 
     fn held(&self) -> Option<Held> {
-        let held = |reason, message: &str| Some(Held { reason, message: message.to_owned() });
+        let held = |reason, message: &str| Some(Held::lasting(reason, message.to_owned()));
         match (&self.phase, self.sample) {
             (Phase::Held(known), _) => Some(known.clone()),
             (Phase::Ignored, _) => held("Ignored", "left alone by watch.ignore or watch.fileExtensions"),
@@ -583,7 +597,7 @@ mod tests {
         let (mut table, start) = (table(), Instant::now());
         scan(&mut table, b"a", &file(1, 1), start);
         scan(&mut table, b"a", &file(1, 1), start + QUIET);
-        table.hold(b"a", Held { reason: "Unreadable", message: String::new() });
+        table.hold(b"a", Held::lasting("Unreadable", String::new()));
         scan(&mut table, b"a", &file(1, 1), start + QUIET * 2);
         assert!(table.stable().is_empty());
         scan(&mut table, b"a", &file(1, 1), start + QUIET + HELD_LOOK);
@@ -639,6 +653,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn file_of_which_the_share_said_nothing_is_shown_looked_at_again_at_once_and_not_left_for_a_person() {
+        let (mut table, start) = (table(), Instant::now());
+        scan(&mut table, b"a", &file(1, 1), start);
+        table.hold(b"a", Held::unanswered("Unreadable", "input/output error".into()));
+        assert_eq!(table.summary().held_back[0].1.reason, "Unreadable");
+        assert_eq!((table.summary().counts.waiting, table.summary().counts.held), (1, 0));
+        table.begin_scan(QUIET);
+        assert!(table.observe(b"a", Kind::File, start));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn links_and_ignored_names_are_counted_as_ignored() {
         let (mut table, start) = (table(), Instant::now());
         table.begin_scan(QUIET);
@@ -655,7 +680,7 @@ mod tests {
         scan(&mut table, b"a/x", &file(1, 1), start);
         for _ in 0..3 {
             table.begin_scan(QUIET);
-            table.close(b"a", Held { reason: "Unreadable", message: String::new() });
+            table.close(b"a", Held::lasting("Unreadable", String::new()));
             assert!(table.end_scan(SCANNED).is_empty());
         }
         let counts = table.summary().counts;

@@ -12,6 +12,7 @@ use crate::{
     args::Mode,
     blob::{BlobError, memory::Operation},
     ending::conclusion,
+    scan,
     share::{Share, ShareError},
 };
 
@@ -50,6 +51,9 @@ async fn concluded(bench: &mut Bench) -> Option<(TerminationResult, String)> {
     let passes = async {
         for _ in 0..3 {
             tokio::time::sleep(Duration::from_secs(2)).await;
+            if bench.session.rules.mode == Mode::Watch {
+                scan::pass(&bench.session).await.unwrap();
+            }
             bench.collector.pass(&bench.session).await.unwrap();
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -216,7 +220,7 @@ async fn idle_session_is_completed_and_names_what_is_left() {
     bench.drop_file("a", b"content");
     bench.drop_file("b.tmp", b"1");
     bench.drop_file("c\\d", b"1");
-    assert_eq!(concluded(&mut bench).await, None, "nothing was seen yet");
+    assert_eq!(concluded(&mut bench).await, None, "a file waits");
     bench.settle().await;
     let (result, message) = concluded(&mut bench).await.unwrap();
     assert_eq!(result, TerminationResult::Completed);

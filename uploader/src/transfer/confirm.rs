@@ -33,7 +33,8 @@ pub(super) async fn become_next_generation<E: Edges>(
     identity: &Identity,
     key: OrderKey,
 ) -> Result<Finish, Setback> {
-    let Some(name) = next_generation(session, &file.blob, &file.folder, &file.name, key).await? else {
+    let claim = session.claim_id(key, file.since);
+    let Some(name) = next_generation(session, &file.blob, &file.folder, &file.name, claim).await? else {
         return Ok(Finish::Gone);
     };
     // Something of it may have waited since before its new key.

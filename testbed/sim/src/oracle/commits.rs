@@ -43,6 +43,9 @@ impl Oracle {
         let version = Version { at, claim: *claim, node, producer, content, generation, changed: look.changed };
         self.judge(blob, &version);
         self.blobs.entry(blob.clone()).or_default().versions.push(version);
+        if let Some(truth) = self.files.get_mut(&node) {
+            truth.committed = true;
+        }
     }
 
     /// Since when the claimed file has had this content: the whole of it at one moment after the claim, or it is mixed.
@@ -70,7 +73,7 @@ impl Oracle {
         for earlier in earlier {
             if earlier.claim == version.claim {
                 wrong = Some(format!("{blob} was committed twice for {}", version.claim));
-            } else if earlier.node == version.node && earlier.changed == version.changed {
+            } else if earlier.node == version.node && earlier.changed == version.changed && !self.was_released(&earlier.claim) {
                 wrong = Some(format!("{blob}: one generation was committed under {} and {}", earlier.claim, version.claim));
             } else if earlier.generation > version.generation {
                 wrong = Some(format!("{blob} went back from {} to the earlier {}", earlier.claim, version.claim));

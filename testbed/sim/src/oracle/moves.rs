@@ -1,8 +1,9 @@
 //! What an uploader may do on the share, and what each of its renames and removals says.
 
 use std::{
+    ffi::OsStr,
     io,
-    os::unix::ffi::OsStrExt,
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
 };
 
@@ -57,10 +58,22 @@ impl Change {
 
 /// What a path is to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
+    /// A producer's name with its folders.
     Incoming(Vec<u8>),
-    Processing(ProcessingName),
+    /// A producer's name with its folders, in the folder of a date and session, with what was made of its last part.
+    Processing(Vec<u8>, ProcessingName),
     Elsewhere,
+}
+
+impl Place {
+    /// The producer's name with its folders.
+    pub(super) fn producer(self) -> Option<Vec<u8>> {
+        match self {
+            Self::Incoming(producer) | Self::Processing(producer, _) => Some(producer),
+            Self::Elsewhere => None,
+        }
+    }
 }
 
 impl Oracle {
@@ -69,9 +82,9 @@ impl Oracle {
         match change {
             Change::Rename(from, to) => self.rename(server, life, from, to),
             Change::Remove(path) => self.remove(server, life, path),
-            Change::Link(from, to) => server.link(from, to).map(drop),
+            Change::Link(from, to) => self.link(server, from, to),
             Change::MakeFolder(path) => server.make_folders(path, Owner::Uploader),
-            Change::RemoveFolder(path) => server.remove_folder(path),
+            Change::RemoveFolder(path) => self.remove_folder(server, path),
             Change::Create(path, content) => server.create(path, Body::File(content.clone()), Owner::Uploader).map(drop),
             Change::Touch(path) => {
                 let node = server.lookup(path)?;
@@ -84,56 +97,61 @@ impl Oracle {
         }
     }
 
-    fn place(&self, path: &Path) -> Place {
-        let name = path.file_name().unwrap_or_default().as_bytes();
-        let Some(folder) = path.parent() else { return Place::Elsewhere };
-        if folder == self.folders.incoming {
-            return Place::Incoming(name.to_vec());
+    pub(super) fn place(&self, path: &Path) -> Place {
+        if let Ok(below) = path.strip_prefix(&self.folders.incoming) {
+            return Place::Incoming(below.as_os_str().as_bytes().to_vec());
         }
-        let is_ours = folder.file_name().is_some_and(|name| name.as_bytes() == self.folders.session.as_bytes());
-        let above = folder.parent().and_then(Path::parent);
-        match ProcessingName::parse(name) {
-            Some(name) if is_ours && above == Some(&self.folders.processing) => Place::Processing(name),
-            _ => Place::Elsewhere,
-        }
+        self.claimed_place(path).unwrap_or(Place::Elsewhere)
     }
 
-    fn rename(&mut self, server: &mut Server, life: u32, from: &Path, to: &Path) -> io::Result<()> {
-        let renamed = server.rename(from, to)?;
+    fn claimed_place(&self, path: &Path) -> Option<Place> {
+        let mut below = path.strip_prefix(&self.folders.processing).ok()?.components();
+        below.next()?;
+        let is_ours = below.next()?.as_os_str().as_bytes() == self.folders.session.as_bytes();
+        let name = ProcessingName::parse(path.file_name()?.as_bytes())?;
+        let producer = below.as_path().with_file_name(OsStr::from_bytes(&name.producer));
+        is_ours.then(|| Place::Processing(producer.into_os_string().into_vec(), name))
+    }
+
+    fn rename(&mut self, server: &mut Server, life: u32, from: &Path, to_path: &Path) -> io::Result<()> {
+        let renamed = server.rename(from, to_path)?;
         self.tick();
-        let shown = || format!("{} -> {}", from.display(), to.display());
+        let shown = || format!("{} -> {}", from.display(), to_path.display());
         if renamed.replaced.is_some_and(|replaced| server.inode(replaced).owner != Owner::Uploader) {
             self.violated(format!("a rename replaced another file: {}", shown()));
         }
         if server.inode(renamed.node).owner == Owner::Uploader {
             return Ok(());
         }
-        match (self.place(from), self.place(to)) {
-            (Place::Incoming(name), Place::Processing(to)) if to.state == State::Claimed && *to.producer == *name => {
-                self.claimed(renamed.node, &to);
+        match (self.place(from), self.place(to_path)) {
+            (Place::Incoming(name), Place::Processing(producer, to)) if to.state == State::Claimed && producer == name => {
+                self.claimed(renamed.node, producer, &to);
             }
-            (Place::Processing(from), Place::Processing(to)) if from.producer == to.producer => {
-                self.moved(life, renamed.node, &from, &to);
+            (Place::Processing(producer, from), Place::Processing(same, to)) if producer == same => {
+                self.moved(life, renamed.node, producer, &from, &to);
+                self.judge_aside(server, to_path, &to);
             }
             _ => self.violated(format!("a rename that no rule allows: {}", shown())),
         }
         Ok(())
     }
 
-    fn claimed(&mut self, node: Node, name: &ProcessingName) {
+    fn claimed(&mut self, node: Node, producer: Vec<u8>, name: &ProcessingName) {
         let arrived = self.files.get(&node).map_or(0, |truth| truth.arrived);
-        let claim = Claim { node, producer: name.producer.to_vec(), at: self.now, arrived, proven: false };
+        let claim = Claim { node, producer, at: self.now, arrived, proven: false, released: false };
         if self.claims.insert(name.claim, claim).is_some() {
             self.violated(format!("two claims have one id: {}", name.claim));
         }
     }
 
-    fn moved(&mut self, life: u32, node: Node, from: &ProcessingName, to: &ProcessingName) {
+    fn moved(&mut self, life: u32, node: Node, producer: Vec<u8>, from: &ProcessingName, to: &ProcessingName) {
         match (from.state, to.state) {
             (State::Claimed, State::Completed(_)) if from.claim == to.claim => self.proven(node, &from.claim),
-            (State::Claimed, State::Superseded) if from.claim == to.claim => self.overtaken(from),
+            (State::Claimed, State::Superseded) if from.claim == to.claim => self.overtaken(node, &producer, from),
+            (State::Claimed, State::Failed) if from.claim == to.claim => {}
+            (State::Failed, State::Claimed) if from.claim == to.claim && self.may_take_back => {}
             (State::Claimed | State::Completed(_), State::Claimed) if from.claim != to.claim => {
-                self.claimed(node, to);
+                self.claimed(node, producer, to);
                 if let (Some(old), Some(truth)) = (self.claims.get(&from.claim), self.files.get(&node)) {
                     let arrived = old.arrived.min(truth.arrived);
                     if let Some(new) = self.claims.get_mut(&to.claim) {
@@ -156,18 +174,62 @@ impl Oracle {
         self.completed = (self.completed.0 + 1, self.completed.1 + size);
     }
 
+    /// No file is set aside without its reason.
+    fn judge_aside(&mut self, server: &Server, path: &Path, name: &ProcessingName) {
+        let reason = name.with(State::FailedReason).to_bytes();
+        if name.state == State::Failed && server.lookup(&path.with_file_name(OsStr::from_bytes(&reason))).is_err() {
+            self.violated(format!("{} was set aside without a reason", path.display()));
+        }
+    }
+
     /// A superseded file was provably followed: a file that came later to its name was committed under a greater claim.
-    fn overtaken(&mut self, name: &ProcessingName) {
+    fn overtaken(&mut self, node: Node, producer: &[u8], name: &ProcessingName) {
         self.superseded += 1;
         let arrived = self.claims.get(&name.claim).map_or(0, |known| known.arrived);
         let versions = self.blobs.values().flat_map(|blob| &blob.versions);
-        let mut later = versions.filter(|version| version.producer == *name.producer && version.claim > name.claim).peekable();
+        let mut later = versions.filter(|version| version.producer == *producer && version.claim > name.claim).peekable();
         if later.peek().is_none() {
             return self.violated(format!("{} was called superseded and nothing followed it", name.claim));
         }
-        if !self.clock_stepped && later.all(|version| version.generation.0 < arrived) {
+        let is_known = !self.clock_stepped && self.files.get(&node).is_none_or(|truth| !truth.came_with_folder);
+        if is_known && later.all(|version| version.generation.0 < arrived) {
             self.violated(format!("{} was called superseded and came last to its name", name.claim));
         }
+    }
+
+    /// A claimed file gets its producer's name again, and no other.
+    fn link(&mut self, server: &mut Server, from: &Path, to: &Path) -> io::Result<()> {
+        let node = server.link(from, to)?;
+        let now = self.tick();
+        if server.inode(node).owner == Owner::Uploader {
+            return Ok(());
+        }
+        match (self.place(from), self.place(to)) {
+            (Place::Processing(producer, name), Place::Incoming(same)) if producer == same && name.state == State::Claimed => {
+                if let Some(claim) = self.claims.get_mut(&name.claim) {
+                    claim.released = true;
+                }
+                if let Some(truth) = self.files.get_mut(&node) {
+                    // It comes to its name anew, for a session that knows nothing of before.
+                    truth.arrived = now;
+                    truth.clock = server.inode(node).ctime;
+                }
+            }
+            _ => self.violated(format!("a link that no rule allows: {} -> {}", from.display(), to.display())),
+        }
+        Ok(())
+    }
+
+    /// True if the claimed file was given back, by whichever process.
+    pub(super) fn was_released(&self, claim: &ClaimId) -> bool {
+        self.claims.get(claim).is_some_and(|claim| claim.released)
+    }
+
+    fn remove_folder(&mut self, server: &mut Server, path: &Path) -> io::Result<()> {
+        if !path.starts_with(&self.folders.processing) {
+            self.violated(format!("an uploader removed {}, which is not its own", path.display()));
+        }
+        server.remove_folder(path)
     }
 
     fn remove(&mut self, server: &mut Server, life: u32, path: &Path) -> io::Result<()> {
@@ -176,10 +238,16 @@ impl Oracle {
         if server.inode(node).owner == Owner::Uploader {
             return Ok(());
         }
-        let Place::Processing(name) = self.place(path) else {
+        let Place::Processing(_, name) = self.place(path) else {
             self.violated(format!("{} was deleted and is no completed file", path.display()));
             return Ok(());
         };
+        if name.state == State::Claimed && self.was_released(&name.claim) {
+            if let Some(truth) = self.files.get_mut(&node) {
+                truth.clock = server.inode(node).ctime;
+            }
+            return Ok(());
+        }
         let State::Completed(_) = name.state else {
             self.violated(format!("{} was deleted before it was completed", path.display()));
             return Ok(());

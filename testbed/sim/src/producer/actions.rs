@@ -16,6 +16,7 @@ use crate::{
 /// Does one thing.
 pub(super) fn act(sim: &Sim, random: &mut Random, plan: &Producers, known: &mut Known, number: u64) {
     let name = random.pick(&plan.names).clone();
+    let recursive = sim.lock().settings.rules.recursive;
     let folders = sim.lock().settings.folders();
     let path = join(&folders.incoming, &name);
     if random.chance(plan.disturb)
@@ -26,6 +27,12 @@ pub(super) fn act(sim: &Sim, random: &mut Random, plan: &Producers, known: &mut 
     }
     if plan.odd_names && random.chance(400) {
         return odd(&mut sim.lock(), random, &folders.incoming);
+    }
+    if let (true, Some(folder)) = (recursive, path.parent()) {
+        let _ = sim.lock().server.make_folders(folder, Owner::Stranger);
+        if plan.misbehave && random.chance(150) {
+            return move_folder(&mut sim.lock(), random, &folders.incoming);
+        }
     }
     if !plan.misbehave {
         return drop_whole(&mut sim.lock(), random, plan, known, &path, number);
@@ -61,12 +68,13 @@ fn content(random: &mut Random, plan: &Producers) -> Vec<u8> {
 fn create(world: &mut World, path: &Path, content: Vec<u8>) -> Option<Node> {
     let node = world.server.create(path, Body::File(content), Owner::Producer).ok()?;
     changed(world, node, &format!("makes {} as", path.display()));
+    world.oracle.named(node, path);
     Some(node)
 }
 
 fn arrived(world: &mut World, node: Node, path: &Path) {
     let World { oracle, server, log, .. } = world;
-    oracle.arrived(server, node);
+    oracle.arrived(server, node, path);
     log.say("producer", || describe(server, node, &format!("names {}:", path.display())));
 }
 
@@ -113,6 +121,26 @@ fn move_to(world: &mut World, from: &Path, to: &Path) {
     }
 }
 
+/// Gives a folder another name, with all that is in it, or removes it if it is empty.
+fn move_folder(world: &mut World, random: &mut Random, incoming: &Path) {
+    let [from, to] = [(); 2].map(|()| incoming.join(random.pick(&["d", "g", "d/e"])));
+    if random.chance(300) {
+        let removed = world.server.remove_folder(&from);
+        return world.log.say("producer", || format!("removes the folder {}: {removed:?}", from.display()));
+    }
+    let is_folder = world.server.lookup(&from).is_ok_and(|node| matches!(world.server.inode(node).body, Body::Folder(_)));
+    if !is_folder || to.starts_with(&from) || world.server.rename(&from, &to).is_err() {
+        return;
+    }
+    world.log.say("producer", || format!("renames the folder {} to {}", from.display(), to.display()));
+    let clock = world.server.clock.now();
+    for (names, node) in world.server.files_below(&to) {
+        let path = names.iter().fold(to.clone(), |path, name| join(&path, name));
+        let World { oracle, server, .. } = &mut *world;
+        oracle.came_with_folder(server, node, &path, clock);
+    }
+}
+
 fn link(world: &mut World, random: &mut Random, path: &Path, number: u64) {
     let to = outside(random, number);
     if world.server.lookup(path).is_ok_and(|node| matches!(world.server.inode(node).body, Body::File(_))) {
@@ -136,7 +164,8 @@ fn meddle(world: &mut World, random: &mut Random, known: &Known, path: &Path) {
     match random.below(6) {
         0 => set_mtime(world, node, random),
         1 => {
-            world.server.chmod(node, true);
+            let readable = random.chance(700) || world.calm;
+            world.server.chmod(node, readable);
             let World { oracle, server, log, .. } = world;
             oracle.touched(server, node);
             log.say("producer", || describe(server, node, "chmods"));
@@ -183,7 +212,7 @@ fn odd(world: &mut World, random: &mut Random, incoming: &Path) {
         1 => {
             let folder = join(incoming, b"folder");
             let _ = world.server.make_folders(&folder, Owner::Stranger);
-            let _ = world.server.create(&folder.join("inside"), Body::File(vec![1]), Owner::Stranger);
+            create(world, &folder.join("inside"), vec![1]);
         }
         _ => {
             create(world, &path, b"odd".to_vec());
