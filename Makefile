@@ -1,7 +1,7 @@
 # The only entry point. What takes more than a line is a script in testbed/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test unit lint e2e kill kill-operator resume bench images generate sim pairs mutants long clean
+.PHONY: help demo demo-down test unit lint e2e kill kill-operator resume bench scale images generate sim pairs mutants long clean
 
 # The first comment after a target's colon is its help.
 help: ## this list
@@ -39,6 +39,9 @@ resume: ## kills an uploader at 90 % of 10 GiB; counts what is sent and read aga
 bench: ## speed, processor time and memory against the ceiling, AzCopy and rclone
 	@testbed/bench
 
+scale: ## the operator with many sessions: memory, processor time, requests, latency: SIZE=1000
+	@testbed/scale $(or $(SIZE),1000)
+
 images: ## both images as docker archives; prints where they are
 	@testbed/prerequisites root
 	@testbed/images
@@ -64,6 +67,7 @@ long: ## lists the searches that take longer than a test may
 	@echo "make kill-operator       30 min"
 	@echo "make resume              5 min"
 	@echo "make bench               10 min"
+	@echo "make scale               5 min, SIZE=10000 1 h"
 	@echo "make sim HISTORIES=1000000  hours"
 	@echo "make pairs               1 h"
 	@echo "make mutants             1 h"
