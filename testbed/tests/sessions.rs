@@ -6,10 +6,10 @@ use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::UploadSession;
 use blobferry_testbed::{Delivery, Stage, figures, processes, scenario, wait};
 use futures::future::try_join_all;
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, ListParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use rustix::process::Signal;
 use serde_json::json;
@@ -37,12 +37,15 @@ async fn three_sessions_of_mixed_sizes_arrive_byte_for_byte_whatever_is_killed()
         await_some_progress(stage, "truck-7").await?;
         stage.api::<Pod>().delete("truck-7-uploader", &DeleteParams::default()).await?;
         kill_uploader(stage, "truck-8").await?;
-        restart_operator(stage).await?;
+        let undisturbed = stage.uploader_pod("truck-9").await?.context("the session has no pod")?.uid();
+        depose_operator(stage).await?;
 
         let all = delivered.iter().map(|(session, deliveries)| stage.await_uploaded(session, deliveries.len(), LATER));
         for session in try_join_all(all).await? {
             assert_adds_up(&session)?;
         }
+        let after = stage.uploader_pod("truck-9").await?.context("the session has no pod")?.uid();
+        ensure!(after == undisturbed, "an uploader was restarted because its operator was");
         for (session, deliveries) in &delivered {
             stage.compare(session, deliveries).await?;
         }
@@ -96,13 +99,34 @@ async fn print_figures(stage: &Stage, session: &str) -> Result<()> {
     Ok(())
 }
 
-async fn restart_operator(stage: &Stage) -> Result<()> {
+/// Two operators; the one that leads loses its pod, and another one leads. Then all of them are replaced, one after the other.
+async fn depose_operator(stage: &Stage) -> Result<()> {
     let everywhere: Api<Deployment> = Api::all(stage.client());
     let found = everywhere.list(&ListParams::default().labels(OPERATOR)).await?;
     let operator = found.items.into_iter().next().context("the chart is not installed")?;
-    let namespaced: Api<Deployment> = Api::namespaced(stage.client(), &operator.namespace().unwrap_or_default());
-    namespaced.restart(&operator.name_any()).await?;
+    let (namespace, name) = (operator.namespace().unwrap_or_default(), operator.name_any());
+    let deployments: Api<Deployment> = Api::namespaced(stage.client(), &namespace);
+    deployments.patch(&name, &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 2}}))).await?;
+    let both_ready = |deployment: &Deployment| deployment.status.as_ref().and_then(|status| status.ready_replicas) >= Some(2);
+    wait::until(SOON, "two operators are ready", async || Ok(both_ready(&deployments.get(&name).await?).then_some(()))).await?;
+    let leader = leader(stage, &namespace, None).await?;
+    Api::<Pod>::namespaced(stage.client(), &namespace).delete(&leader, &DeleteParams::default()).await?;
+    self::leader(stage, &namespace, Some(&leader)).await?;
+    deployments.restart(&name).await?;
     Ok(())
+}
+
+/// The pod that holds the lease and runs, once it is not `but`.
+async fn leader(stage: &Stage, namespace: &str, but: Option<&str>) -> Result<String> {
+    let leases: Api<Lease> = Api::namespaced(stage.client(), namespace);
+    let pods: Api<Pod> = Api::namespaced(stage.client(), namespace);
+    wait::until(SOON, "an operator leads", async || {
+        let lease = leases.get("blobferry-operator").await?;
+        let holder = lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty());
+        let Some(holder) = holder.filter(|holder| Some(holder.as_str()) != but) else { return Ok(None) };
+        Ok(pods.get_opt(&holder).await?.map(|_| holder))
+    })
+    .await
 }
 
 /// The ledger of DESIGN 2.2.
