@@ -185,6 +185,7 @@ impl Uploader {
             process: self.process,
             pod_uid: self.settings.report.pod_uid.clone(),
             longest_name: ground.longest_name,
+            since: ground.since,
             books: self.books,
             metrics: self.metrics,
             seed: self.seed,

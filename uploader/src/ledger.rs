@@ -160,9 +160,10 @@ impl Ledger {
         (self.passes == 0).then(|| Progress { checks, caught_up: false, last_error, ..self.earlier.clone() })
     }
 
-    /// Without counts of earlier processes, counting begins at this time of the server's clock.
-    pub fn count_from(&mut self, server_now: i128) {
-        self.counted.begin(server_now);
+    /// Without counts of earlier processes, counting begins at this time of the server's clock: that of the session's beginning, because
+    /// an earlier process may have died before its first report.
+    pub fn count_from(&mut self, since: i128) {
+        self.counted.begin(since);
     }
 
     /// A pass of the collector begins.

@@ -35,7 +35,7 @@ const HANG: Duration = Duration::from_secs(10);
 /// Takes up what earlier processes left; before this nothing is claimed.
 pub async fn recover<E: Edges>(session: &Session<E>, collector: &mut Collector, session_uid: &str) -> Result<(), ShareError> {
     heartbeat::beat(session, session_uid).await?;
-    session.books().ledger.count_from(session.server_now());
+    session.books().ledger.count_from(session.since);
     collector.pass(session).await?;
     Ok(())
 }

@@ -114,6 +114,8 @@ pub struct Parts<E: Edges> {
     pub pod_uid: String,
     /// Most bytes of a producer's name.
     pub longest_name: usize,
+    /// When the session came to the share (server clock).
+    pub since: i128,
     /// The books, which others may hold too.
     pub books: SharedBooks,
     /// The instruments.

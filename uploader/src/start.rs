@@ -1,7 +1,11 @@
 //! What must hold before a session runs: the folders are there and belong together, the share has an identity, and nobody else drains
 //! the same folder.
 
-use std::{io, path::Path, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use uuid::Uuid;
 
@@ -26,6 +30,8 @@ pub struct Ground {
     pub source: SourceId,
     /// Most bytes of a producer's name.
     pub longest_name: usize,
+    /// When the session came to the share (server clock): what was completed there before is none of its own.
+    pub since: i128,
 }
 
 /// Why a session cannot start now.
@@ -70,7 +76,12 @@ pub async fn check_share<S: Share>(share: &S, folders: &Folders, marker: &Marker
     let id = share_id(share, folders, process).await.map_err(|error| Obstacle::share(&error))?;
     take_marker(share, folders, marker, process, server_now).await?;
     let name_max = share.name_max(&claims).await.map_err(|error| Obstacle::share(&error))?;
-    Ok(Ground { source: SourceId::new(id, &folders.session), longest_name: longest_producer_name(name_max) })
+    let marked = share.attributes(&marker_path(folders)).await.map_err(|error| Obstacle::share(&error))?;
+    Ok(Ground {
+        source: SourceId::new(id, &folders.session),
+        longest_name: longest_producer_name(name_max),
+        since: marked.identity.ctime,
+    })
 }
 
 /// The folder above the session's must exist: else this is the wrong share, or nothing is mounted.
@@ -145,6 +156,10 @@ async fn read_id<S: Share>(share: &S, path: &Path) -> ShareResult<Uuid> {
     text.trim().parse().map_err(invalid)
 }
 
+fn marker_path(folders: &Folders) -> PathBuf {
+    folders.processing.join(MARKERS).join(&folders.session)
+}
+
 /// Makes the session's marker ours, unless a session that is alive has it or its files were meant for another destination.
 async fn take_marker<S: Share>(
     share: &S,
@@ -153,7 +168,7 @@ async fn take_marker<S: Share>(
     process: ProcessId,
     server_now: i128,
 ) -> Result<(), Obstacle> {
-    let path = folders.processing.join(MARKERS).join(&folders.session);
+    let path = marker_path(folders);
     let content = serde_json::to_vec(marker).map_err(|error| Obstacle::new("ShareFailed", error.to_string()))?;
     match share.create_small(&path, &content).await {
         Ok(()) => return Ok(()),

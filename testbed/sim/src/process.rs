@@ -208,6 +208,7 @@ impl Start {
             process,
             pod_uid: self.pod.clone(),
             longest_name: ground.longest_name,
+            since: ground.since,
             books,
             metrics: Metrics::new(&opentelemetry::global::meter("sim")),
             seed: self.seed,

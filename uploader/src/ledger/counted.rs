@@ -89,11 +89,11 @@ impl Counted {
         matches!(self.earlier, Earlier::CountedThrough(_))
     }
 
-    /// Without counts of earlier processes, counting begins now.
-    pub(super) fn begin(&mut self, server_now: i128) {
-        self.greatest.get_or_insert(server_now);
+    /// Without counts of earlier processes, counting begins at this time.
+    pub(super) fn begin(&mut self, since: i128) {
+        self.greatest.get_or_insert(since);
         if let Earlier::CountedThrough(floor) = &mut self.earlier {
-            *floor = server_now.min(self.greatest.unwrap_or(server_now)).max(*floor);
+            *floor = since.min(self.greatest.unwrap_or(since)).max(*floor);
         }
     }
 

@@ -213,6 +213,7 @@ async fn process(
         process,
         pod_uid: "pod".into(),
         longest_name: ground.longest_name,
+        since: ground.since,
         books: SharedBooks::new(Books::new(
             Table::new(Filter::new(&[], &["*.tmp".to_owned()]).unwrap(), rules.recursive),
             Schedule::new(100),
