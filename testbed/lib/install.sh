@@ -15,8 +15,8 @@ install_blobferry() {
     --wait --timeout 5m "${@:4}"
 }
 
-# load_and_install BED: builds the images, gives them to the bed's node and
-# installs them. The images keep their name, so pods of older ones are restarted.
+# load_and_install BED [OPTION...]: builds the images, gives them to the bed's node
+# and installs them; options are Helm's. The images keep their name, so pods of older ones are restarted.
 load_and_install() {
   local bed=$1 archives loaded
   archives=$("$TESTBED/images")
@@ -25,7 +25,7 @@ load_and_install() {
   [[ -e $loaded && $(<"$loaded") == "$archives" ]] || "$TESTBED/bed" load $archives "$bed"
   # Tests run servers of their own on this machine; a namespace has their authority in a ConfigMap, or has not.
   step "install the chart" install_blobferry localhost/blobferry-operator:dev localhost/blobferry-uploader:dev \
-    "$BED_ADDRESS,$BED_HOST_ADDRESS" --set uploaders.authoritiesConfigMap=authorities
+    "$BED_ADDRESS,$BED_HOST_ADDRESS" --set uploaders.authoritiesConfigMap=authorities "${@:2}"
   if [[ -e $loaded && $(<"$loaded") != "$archives" ]]; then step "restart with the new images" restart_everything; fi
   printf '%s\n' "$archives" >"$loaded"
 }

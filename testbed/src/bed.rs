@@ -11,6 +11,8 @@ use crate::blobs::Account;
 /// A running cluster with a node, a share that its pods see, and a storage account.
 #[derive(Clone)]
 pub struct Bed {
+    /// Name of the bed.
+    pub name: String,
     /// Administrator of the cluster.
     pub client: Client,
     /// Folder of this machine that pods see through volumes of the node.
@@ -39,6 +41,7 @@ impl Bed {
         let kubeconfig = Kubeconfig::read_from(variable("BLOBFERRY_BED_KUBECONFIG")?)?;
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         Ok(Self {
+            name: variable("BLOBFERRY_BED")?,
             client: Client::try_from(config)?,
             share: variable("BED_SHARE")?.into(),
             host: variable("BED_HOST_ADDRESS")?.parse().context("BED_HOST_ADDRESS is no address")?,

@@ -58,7 +58,7 @@ pub struct Contents {
 
 impl Contents {
     /// Writes all of them, and says what they are.
-    fn write_to(self, mut target: impl std::io::Write) -> Result<Fingerprint> {
+    pub(crate) fn write_to(self, mut target: impl std::io::Write) -> Result<Fingerprint> {
         let mut generator = SplitMix(self.seed ^ self.size.rotate_left(32));
         let (mut hash, mut chunk) = (Sha256::new(), vec![0; CHUNK]);
         let mut left = self.size;

@@ -16,6 +16,7 @@ pub mod line;
 pub mod processes;
 mod shared_key;
 pub mod stage;
+pub mod vm;
 pub mod wait;
 
 pub use bed::Bed;
@@ -23,3 +24,4 @@ pub use blobs::Blobs;
 pub use files::{Contents, Delivery};
 pub use line::Line;
 pub use stage::{Stage, scenario};
+pub use vm::Machine;
