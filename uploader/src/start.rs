@@ -76,11 +76,11 @@ pub async fn check_share<S: Share>(share: &S, folders: &Folders, marker: &Marker
     let id = share_id(share, folders, process).await.map_err(|error| Obstacle::share(&error))?;
     take_marker(share, folders, marker, process, server_now).await?;
     let name_max = share.name_max(&claims).await.map_err(|error| Obstacle::share(&error))?;
-    let marked = share.attributes(&marker_path(folders)).await.map_err(|error| Obstacle::share(&error))?;
+    let came = share.attributes(&marker_path(folders)).await.map_err(|error| Obstacle::share(&error))?;
     Ok(Ground {
         source: SourceId::new(id, &folders.session),
         longest_name: longest_producer_name(name_max),
-        since: marked.identity.ctime,
+        since: came.identity.ctime,
     })
 }
 
