@@ -22,6 +22,7 @@ async fn what_the_uploader_finds_is_in_the_conditions() -> Result<()> {
     progress.checks[1] =
         Check { type_: "destination".into(), ok: false, reason: "KeyRefused".into(), message: "The key is refused.".into() };
     progress.caught_up = false;
+    progress.files_waiting = 1;
     stage.report("truck-7", &progress).await?;
     let message = stage.until_condition("truck-7", "Ready", "False", "KeyRefused").await?;
     assert_eq!(message, "The key is refused.");
