@@ -243,8 +243,8 @@ fn bad_rules() -> Vec<Case> {
             "spec.suspend: Invalid value: \"string\": spec.suspend in body must be of type boolean",
         ),
         (
-            json!({"spec": {"deletionPolicy": "Drain"}}),
-            "spec.deletionPolicy: Unsupported value: \"Drain\": supported values: \"Stop\"",
+            json!({"spec": {"deletionPolicy": "Later"}}),
+            "spec.deletionPolicy: Unsupported value: \"Later\": supported values: \"Stop\", \"Drain\", \"Release\"",
         ),
     ]
 }

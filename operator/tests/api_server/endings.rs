@@ -174,6 +174,8 @@ async fn suspended_session_is_drained_and_a_completed_one_goes_at_once() -> Resu
     delete(&stage, "suspended").await?;
     let last = stage.until_pod("suspended", None).await?;
     assert_eq!(mode(&last), Some("drain"));
+    // No uploader ends before its operator has heard of it.
+    stage.until_condition("suspended", "Ready", "False", "Scheduling").await?;
     end(&stage, &last, "Drained", "drain", None).await?;
     until_gone(&stage, "suspended").await?;
 
