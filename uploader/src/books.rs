@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use blobferry_crds::{FileProblem, Progress};
@@ -25,6 +26,8 @@ use crate::{
 /// Most names of which the last order key is remembered.
 const REMEMBERED: usize = 100_000;
 const HELD_BACK: usize = 5;
+/// Least time between two looks through all names for stable files.
+const REFILL: Duration = Duration::from_secs(1);
 /// Keys that stay free after each, for files that are changed after they were completed. More than an inode is ever changed; less than
 /// any quiet period.
 const ROOM: u64 = 1_000_000;
@@ -51,6 +54,8 @@ pub struct Books {
     /// Greatest order keys.
     pub keys: OrderKeys,
     scans: Scans,
+    /// When stable files were last offered to the schedule.
+    offered: Option<Instant>,
 }
 
 /// When scans began, on our own clock.
@@ -92,11 +97,12 @@ impl Books {
             stays: BTreeMap::new(),
             keys: OrderKeys::default(),
             scans: Scans::default(),
+            offered: None,
         }
     }
 
     /// A scan begins.
-    pub fn scan_begins(&mut self, quiet: std::time::Duration, now: Instant) {
+    pub fn scan_begins(&mut self, quiet: Duration, now: Instant) {
         self.scans.latest = Some(now);
         self.table.begin_scan(quiet);
         self.ledger.doubts.scan_begins();
@@ -142,6 +148,7 @@ impl Books {
     /// Moves stable files to the schedule while it has room; those with impossible names are held back, and those whose name is busy wait
     /// where they are.
     pub fn offer_stable(&mut self, folders: &Folders, longest_name: usize, now: Instant) {
+        self.offered = Some(now);
         if !self.schedule.has_room() {
             return;
         }
@@ -161,6 +168,14 @@ impl Books {
                 }
                 Ok(_) => return,
             }
+        }
+    }
+
+    /// Does the same between two scans, when few are left in the schedule and not too often, because it looks at all names.
+    pub fn refill(&mut self, folders: &Folders, longest_name: usize, now: Instant) {
+        let is_due = self.offered.is_some_and(|offered| now.duration_since(offered) >= REFILL);
+        if is_due && self.schedule.runs_low() {
+            self.offer_stable(folders, longest_name, now);
         }
     }
 
@@ -280,6 +295,43 @@ impl OrderKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        scan::Filter,
+        share::{Identity, Kind},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn queue_is_filled_again_between_two_scans_when_few_are_left_and_not_all_the_time() {
+        let folders = Folders {
+            incoming: "/incoming/s".into(),
+            processing: "/processing".into(),
+            session: "s".into(),
+            date: "20261121".into(),
+            prefix: String::new(),
+        };
+        let table = Table::new(Filter::new(&[], &[]).unwrap(), false);
+        let mut books = Books::new(table, Schedule::new(2));
+        let (quiet, start) = (Duration::from_secs(5), Instant::now());
+        let stable = start + quiet;
+        for now in [start, stable] {
+            books.scan_begins(quiet, now);
+            for inode in 1..=3 {
+                let name = inode.to_string().into_bytes();
+                assert!(books.table.observe(&name, Kind::File, now));
+                let identity = Identity { inode, size: 1, mtime: 0, ctime: 0 };
+                books.looked(&name, &Attributes { kind: Kind::File, identity, links: 1 }, now);
+            }
+            books.scanned(0);
+        }
+        books.offer_stable(&folders, 255, stable);
+        assert_eq!(books.schedule.queued(), 2);
+        let (blob, _) = books.take(stable).unwrap();
+        books.schedule.finished(&blob);
+        for (later, queued) in [(Duration::ZERO, 1), (REFILL, 2)] {
+            books.refill(&folders, 255, stable + later);
+            assert_eq!(books.schedule.queued(), queued);
+        }
+    }
 
     #[test]
     fn order_keys_of_a_name_only_grow_even_when_the_servers_clock_steps_back() {

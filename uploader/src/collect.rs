@@ -275,7 +275,7 @@ async fn become_claimed<E: Edges>(session: &Session<E>, file: Found) -> ShareRes
     Ok(())
 }
 
-/// Removes empty folders, those that go: the session's of an earlier date with the date's, if that is empty then, and those in it of any date. A claim
+/// Removes empty folders: the session's of an earlier date with the date's, if that is empty then, and those in it of any date. A claim
 /// that comes meanwhile makes its folder again.
 async fn prune<E: Edges>(session: &Session<E>, empty: Vec<(String, PathBuf, bool)>) {
     for (date, folder, whole) in empty {

@@ -32,7 +32,7 @@ const RECENT_FAILURES: usize = 3;
 const ACTIVE_SHOWN: usize = 3;
 const MESSAGE: usize = 200;
 /// Reasons of waiting files that waiting does not help.
-const NEEDS_A_PERSON: [&str; 3] = ["BadName", "Unreadable", "ShareFailed"];
+const NEEDS_A_PERSON: [&str; 2] = ["BadName", "Unreadable"];
 const NAME: usize = 256;
 
 /// A file that a worker holds.

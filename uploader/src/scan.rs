@@ -35,8 +35,7 @@ pub async fn pass<E: Edges>(session: &Session<E>) -> Result<(), ShareError> {
             Err(error) if !folder.is_empty() && is_gone(&error) => {}
             // One folder that cannot be read stops no other.
             Err(error) if !folder.is_empty() => {
-                let message = error.full().to_string();
-                tracing::warn!(message, "a folder is left out");
+                tracing::warn!(error = %error.full(), "a folder is left out");
                 session.books().table.close(&folder, unreadable(&error));
             }
             scanned => scanned?,

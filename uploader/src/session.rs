@@ -124,9 +124,6 @@ pub struct Parts<E: Edges> {
     pub seed: u64,
 }
 
-/// Least time between two looks through all names for stable files.
-const REFILL: std::time::Duration = std::time::Duration::from_secs(1);
-
 /// A running session: its parts and what comes to be while it runs.
 pub struct Session<E: Edges> {
     parts: Parts<E>,
@@ -138,8 +135,6 @@ pub struct Session<E: Edges> {
     /// What the server's clock said last, in nanoseconds since 1970.
     server_time: AtomicU64,
     wake: Notify,
-    /// When stable files were last handed to the schedule.
-    offered: Mutex<Option<Instant>>,
 }
 
 impl<E: Edges> fmt::Debug for Session<E> {
@@ -165,7 +160,6 @@ impl<E: Edges> Session<E> {
             random: Mutex::new(StdRng::seed_from_u64(parts.seed)),
             server_time: AtomicU64::new(0),
             wake: Notify::new(),
-            offered: Mutex::new(None),
             parts,
         }
     }
@@ -212,18 +206,8 @@ impl<E: Edges> Session<E> {
 
     /// Hands stable files to the schedule as far as its queue has room.
     pub fn offer_stable(&self) {
-        *self.offered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.books().offer_stable(&self.folders, self.longest_name, Instant::now());
         self.wake.notify_waiters();
-    }
-
-    /// Does the same between two scans, when few are left there and not too often, because it looks at all names.
-    fn refill(&self) {
-        let offered = *self.offered.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = offered.is_some_and(|offered| offered.elapsed() >= REFILL);
-        if is_due && self.books().schedule.runs_low() {
-            self.offer_stable();
-        }
     }
 
     /// Wakes workers: what they may take has changed.
@@ -239,8 +223,10 @@ impl<E: Edges> Session<E> {
 
     /// Notes that no worker holds a task of `blob` any more.
     pub fn finished(&self, blob: &BlobName) {
-        self.books().schedule.finished(blob);
-        self.refill();
+        let mut books = self.books();
+        books.schedule.finished(blob);
+        books.refill(&self.folders, self.longest_name, Instant::now());
+        drop(books);
         self.wake.notify_waiters();
     }
 

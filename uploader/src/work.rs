@@ -17,7 +17,7 @@ use crate::{
     metrics::Method,
     release::release,
     retry::backoff,
-    scan::{Held, StableFile},
+    scan::StableFile,
     schedule::{Delay, Task},
     session::{Edges, Session},
     share::{Share, ShareError},
@@ -93,24 +93,12 @@ async fn take<E: Edges>(
         // If it was claimed all the same, the collector's next pass finds it.
         Err(error) => {
             books.not_claimed(stable);
-            if stays_so(&error) {
-                books.table.hold(&stable.name, Held::unanswered("ShareFailed", error.full().to_string()));
-            }
             // Until then nobody can say that everything is uploaded.
             books.ledger.adopted = false;
             share_failed(&mut books.ends, &error);
         }
     }
     None
-}
-
-/// True if the next try will most likely end the same way: not every scan needs to see it.
-fn stays_so(error: &ShareError) -> bool {
-    use std::io::ErrorKind;
-    matches!(
-        error.kind(),
-        ErrorKind::PermissionDenied | ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem
-    )
 }
 
 fn share_failed(ends: &mut Ends, error: &ShareError) {

@@ -43,7 +43,7 @@ impl Walk {
     pub(super) async fn enter<E: Edges>(&mut self, session: &Session<E>, folder: Box<[u8]>) -> ShareResult<()> {
         if folder.split(|byte| *byte == b'/').count() > DEPTH {
             let message = format!("the folder is more than {DEPTH} folders deep and is not entered");
-            session.books().table.close(&folder, Held::lasting("BadName", message));
+            session.books().table.close(&folder, Held::bad_name(message));
         } else if self.entered >= FOLDERS {
             session.books().table.leave_out();
         } else if !belongs_to_another(session, &folder).await? {

@@ -41,9 +41,7 @@ impl Held {
     pub fn unanswered(reason: &'static str, message: String) -> Self {
         Self { reason, message, lasting: false }
     }
-}
 
-impl Held {
     /// The name is the trouble. Only another name helps, so the file is not looked at again.
     pub fn bad_name(message: String) -> Self {
         Self::lasting(BAD_NAME, message)

@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use rustix::io::Errno;
 use tokio::time::Instant;
 
 use crate::{blob::BlobError, ends::End, file::ClaimedFile, metrics::Cause, share::ShareError};
@@ -100,8 +101,7 @@ fn is_the_networks(kind: io::ErrorKind) -> bool {
 
 /// `EMFILE`, `ENFILE` of open(2).
 fn is_short_of_descriptors(error: &ShareError) -> bool {
-    use rustix::io::Errno;
-    [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error).into_iter().any(|code| error.raw_os_error() == Some(code))
+    matches!(error.raw_os_error().map(Errno::from_raw_os_error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 impl From<ShareError> for Setback {
