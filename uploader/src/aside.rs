@@ -60,7 +60,7 @@ pub async fn set_aside<E: Edges>(
     let aside = aside(file.producer().as_bytes(), Some(reason));
     let mut books = session.books();
     books.shelf.put(file.name.claim, aside);
-    books.ledger.recovered(&file.blob);
+    books.ledger.failures.recovered(&file.blob);
     Ok(Some(Finish::SetAside))
 }
 

@@ -201,7 +201,7 @@ impl Books {
 
     /// The container answered. Whether it takes files is for those to say that it did not take.
     pub fn destination_answers(&mut self) {
-        if self.ledger.waits_for(End::Destination) {
+        if self.ledger.failures.wait_for(End::Destination) {
             self.brake.answers();
         } else {
             self.destination_works();
@@ -240,7 +240,7 @@ impl Books {
         let summary = self.table.summary();
         let mut claimed = self.schedule.claimed();
         claimed.waiting += self.stays.len() as u64;
-        let failing = self.ledger.failing().cloned();
+        let failing = self.ledger.failures.failing().cloned();
         let aside = self.stays.values().chain(self.shelf.problems()).cloned();
         let waiting = summary.held_back.iter();
         let waiting = waiting.map(|(name, held)| problem(&String::from_utf8_lossy(name), held.reason, &held.message));

@@ -49,7 +49,7 @@ async fn put_back<E: Edges>(session: &Session<E>, file: &ClaimedFile) -> Result<
     }
     let mut books = session.books();
     books.ledger.withdrawn(1);
-    books.ledger.recovered(&file.blob);
+    books.ledger.failures.recovered(&file.blob);
     tracing::info!(file_name = %file.display_name(), "the file is given back");
     Ok(Finish::Released)
 }
@@ -96,7 +96,7 @@ fn stays<E: Edges>(session: &Session<E>, file: &ClaimedFile, why: &str) -> Finis
     tracing::warn!(file_name = %file.display_name(), message, "the file is not given back");
     let mut books = session.books();
     books.stays.insert(file.name.claim, problem(&file.display_name(), "LaterFile", &message));
-    books.ledger.recovered(&file.blob);
+    books.ledger.failures.recovered(&file.blob);
     Finish::Stays
 }
 

@@ -141,7 +141,7 @@ async fn upload<E: Edges>(session: &Session<E>, mut file: Box<ClaimedFile>, open
         Ok(finish) => {
             let seconds = started.elapsed().as_secs_f64();
             tracing::info!(?finish, size = file.size, seconds, blob = %blob, "the file is done");
-            books.ledger.recovered(&blob);
+            books.ledger.failures.recovered(&blob);
             if finish == Finish::Gone {
                 // Another uploader has it, or the client is wrong about its absence.
                 books.ledger.doubts.add(file.since);
@@ -191,7 +191,7 @@ fn put_down<E: Edges>(session: &Session<E>, books: &mut Books, file: &mut Claime
                 session.metrics.file_failed(cause);
             }
             session.metrics.retried(cause);
-            books.ledger.failure(&file.blob, &file.display_name(), &reason, &message, end);
+            books.ledger.failures.add(&file.blob, &file.display_name(), &reason, &message, end);
             if end == Some(End::Destination) {
                 books.brake.fails();
             }

@@ -3,84 +3,24 @@
 //! A file is stable when size, mtime, ctime and inode were equal in two looks and have been for the quiet period on our own monotonic
 //! clock: the age of an mtime lies (`cp -p`, clock skew, a write-back 30 s late).
 
+mod candidate;
+mod summary;
+#[cfg(test)]
+mod tests;
+
 use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
 use super::Filter;
 use crate::share::{Attributes, Identity, Kind};
+use candidate::{Candidate, Phase, Sample};
 
-/// Time between two tries of a file that is held back.
-const HELD_LOOK: Duration = Duration::from_mins(1);
-const BAD_NAME: &str = "BadName";
-/// Files whose reason is shown.
-const HELD_BACK: usize = 5;
+pub use candidate::Held;
+pub use summary::{Counts, Summary};
+
 /// Most names that are tracked; further ones wait in their folder and are counted.
 const TRACKED: usize = 1_000_000;
-/// An empty file may be a placeholder of a producer that has not flushed yet.
-const EMPTY_QUIET: Duration = Duration::from_mins(1);
-
-/// Why a file is still on the share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// `CamelCase` reason.
-    pub reason: &'static str,
-    /// A sentence for people.
-    pub message: String,
-    /// True if it can be taken when a person has done something about it; false if the share may answer at any time.
-    pub lasting: bool,
-}
-
-impl Held {
-    /// For a reason that somebody has to do something about.
-    pub fn lasting(reason: &'static str, message: String) -> Self {
-        Self { reason, message, lasting: true }
-    }
-
-    /// Because the share failed.
-    pub fn unanswered(reason: &'static str, message: String) -> Self {
-        Self { reason, message, lasting: false }
-    }
-
-    /// The name is the trouble. Only another name helps, so the file is not looked at again.
-    pub fn bad_name(message: String) -> Self {
-        Self::lasting(BAD_NAME, message)
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Phase {
-    /// Looked at until it is stable.
-    Watching,
-    /// Stable and handed to the schedule, in the scan of this number.
-    Queued(u64),
-    /// Listed, but absent when it was looked at: gone since, or the client is wrong, which it may be for a while. The next listing tells.
-    Absent,
-    /// Not taken for a reason of its own; looked at again at each scan that is due.
-    Held(Held),
-    /// Left alone because of its name.
-    Ignored,
-    /// Left alone because it is this and no regular file, at this time; another file may take its name.
-    NoFile(Kind, Instant),
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Sample {
-    identity: Identity,
-    since: Instant,
-    looked: Instant,
-    looks: u32,
-}
-
-#[derive(Debug)]
-struct Candidate {
-    phase: Phase,
-    sample: Option<Sample>,
-    /// Without a sample: what has the name came to it at this time (server clock) or later.
-    since: i128,
-    /// Number of the last scan that saw the name.
-    seen: u64,
-}
 
 /// A stable file that can be claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,25 +38,6 @@ pub struct Gone {
     pub since: i128,
     /// True if it was seen and waited for us; otherwise only its name was.
     pub was_seen: bool,
-}
-
-/// Counts of the table as of now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Files that wait.
-    pub waiting: u64,
-    /// Their bytes, as far as known.
-    pub waiting_bytes: u64,
-    /// Files that are left alone.
-    pub ignored: u64,
-    /// Of the files that wait, those that a person has to do something about.
-    pub held: u64,
-    /// The least ctime of a waiting file; `None` if none waits or one has not been looked at.
-    pub oldest_ctime: Option<i128>,
-    /// True if a file waits of which nothing is known yet.
-    pub unknown: bool,
-    /// Since when (server clock) a file may be there that was absent when it was looked at.
-    pub unsure_since: Option<i128>,
 }
 
 /// The names of one incoming folder.
@@ -137,15 +58,6 @@ pub struct Table {
     watching: usize,
     /// What was worked out since the last change, so that a folder of idle files costs nothing.
     summary: Option<Summary>,
-}
-
-/// What the table says as a whole.
-#[derive(Clone, Debug, Default)]
-pub struct Summary {
-    /// Counts.
-    pub counts: Counts,
-    /// The oldest files that are held back, waiting ones before ignored ones.
-    pub held_back: Vec<(Box<[u8]>, Held)>,
 }
 
 impl Table {
@@ -343,351 +255,9 @@ impl Table {
         }
         self.summary.get_or_insert_default()
     }
-
-    fn counts(&self) -> Counts {
-        let mut counts = Counts { waiting: self.untracked, unknown: self.untracked > 0, ..Counts::default() };
-        for candidate in self.names.values() {
-            counts.held += u64::from(matches!(&candidate.phase, Phase::Held(held) if held.lasting));
-            match (&candidate.phase, candidate.sample) {
-                (Phase::Ignored | Phase::NoFile(..), _) => counts.ignored += 1,
-                (Phase::Absent, None) => {
-                    let since = candidate.since;
-                    counts.unsure_since = Some(counts.unsure_since.map_or(since, |least| least.min(since)));
-                }
-                (_, None) => {
-                    counts.waiting += 1;
-                    counts.unknown = true;
-                }
-                (_, Some(sample)) => {
-                    counts.waiting += 1;
-                    counts.waiting_bytes += sample.identity.size;
-                    let ctime = sample.identity.ctime;
-                    counts.oldest_ctime = Some(counts.oldest_ctime.map_or(ctime, |oldest| oldest.min(ctime)));
-                }
-            }
-        }
-        counts
-    }
-
-    fn held_back(&self) -> Vec<(Box<[u8]>, Held)> {
-        let mut oldest = Vec::with_capacity(HELD_BACK + 1);
-        for (name, candidate) in self.names.iter().filter(|(_, candidate)| candidate.is_held(self.quiet)) {
-            let ctime = candidate.sample.map_or(i128::MAX, |sample| sample.identity.ctime);
-            let key = (matches!(candidate.phase, Phase::Ignored | Phase::NoFile(..)), ctime, name);
-            let place = oldest.partition_point(|(other, _)| *other <= key);
-            if place < HELD_BACK {
-                oldest.insert(place, (key, candidate));
-                oldest.truncate(HELD_BACK);
-            }
-        }
-        oldest.into_iter().filter_map(|((.., name), candidate)| Some((name.clone(), candidate.held()?))).collect()
-    }
 }
 
 /// The last part of a path.
 fn last(name: &[u8]) -> &[u8] {
     name.rsplit(|byte| *byte == b'/').next().unwrap_or(name)
-}
-
-impl Candidate {
-    /// True if a look must tell, now and then: some servers never say of what kind a name is (`DT_UNKNOWN` of readdir(3)).
-    fn may_be_a_file_now(&self, kind: Kind, now: Instant) -> bool {
-        matches!(self.phase, Phase::NoFile(_, looked) if kind == Kind::Unknown && now.duration_since(looked) >= HELD_LOOK)
-    }
-
-    fn quiet_period(&self, quiet: Duration) -> Duration {
-        match self.sample {
-            Some(Sample { identity: Identity { size: 0, .. }, .. }) => quiet.max(EMPTY_QUIET),
-            _ => quiet,
-        }
-    }
-
-    /// True if the last look came after the quiet period and found what the first one had.
-    fn is_stable(&self, quiet: Duration) -> bool {
-        self.sample
-            .is_some_and(|sample| sample.looks >= 2 && sample.looked.duration_since(sample.since) >= self.quiet_period(quiet))
-    }
-
-    /// True if a look is due: nothing or one look is known, or the quiet period may just have passed. Looks in between would tell
-    /// nothing, because any change moves the ctime; nor would looks at a stable file that waits for room in the queue, because the
-    /// claim looks again.
-    fn due(&self, quiet: Duration, now: Instant) -> bool {
-        match (&self.phase, self.sample) {
-            (Phase::Ignored | Phase::NoFile(..) | Phase::Queued(_), _) => false,
-            (Phase::Held(held), Some(_)) if held.reason == BAD_NAME => false,
-            (Phase::Held(held), Some(sample)) if held.lasting => now.duration_since(sample.looked) >= HELD_LOOK,
-            (Phase::Absent | Phase::Held(_), _) | (_, None) => true,
-            (Phase::Watching, Some(sample)) => {
-                sample.looks < 2 || (!self.is_stable(quiet) && now.duration_since(sample.since) >= self.quiet_period(quiet))
-            }
-        }
-    }
-
-    /// What has the name came to it at this time (server clock) or later.
-    fn since(&self) -> i128 {
-        self.sample.map_or(self.since, |sample| sample.identity.ctime)
-    }
-
-    /// What is gone with the name, unless it was none of ours.
-    fn when_gone(&self) -> Option<Gone> {
-        let is_ours = !matches!(self.phase, Phase::Ignored | Phase::NoFile(..));
-        is_ours.then(|| Gone { since: self.since(), was_seen: self.sample.is_some() })
-    }
-
-    /// False for what only waits for its turn.
-    fn is_held(&self, quiet: Duration) -> bool {
-        match self.phase {
-            Phase::Queued(_) | Phase::Absent => false,
-            Phase::Watching => self.sample.is_some() && !self.is_stable(quiet),
-            Phase::Held(_) | Phase::Ignored | Phase::NoFile(..) => true,
-        }
-    }
-
-    fn held(&self) -> Option<Held> {
-        let held = |reason, message: &str| Some(Held::lasting(reason, message.to_owned()));
-        match (&self.phase, self.sample) {
-            (Phase::Held(known), _) => Some(known.clone()),
-            (Phase::Ignored, _) => held("Ignored", "left alone by watch.ignore or watch.fileExtensions"),
-            (Phase::NoFile(Kind::Folder, _), _) => held("Ignored", "a folder; its files are taken only with watch.recursive: true"),
-            (Phase::NoFile(..), _) => held("Ignored", "left alone because it is no regular file"),
-            (Phase::Watching, Some(sample)) if sample.looks < 2 => {
-                held("StillGrowing", "it is new or has changed since the look before")
-            }
-            (Phase::Watching, Some(_)) => held("TooYoung", "unchanged for less than watch.minFileAge (60 s for an empty file)"),
-            (Phase::Watching, None) | (Phase::Queued(_) | Phase::Absent, _) => None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const QUIET: Duration = Duration::from_secs(5);
-    const SCANNED: i128 = 100;
-
-    fn table() -> Table {
-        Table::new(Filter::new(&[], &["*.tmp".to_owned()]).unwrap(), false)
-    }
-
-    fn file(size: u64, ctime: i128) -> Attributes {
-        Attributes { kind: Kind::File, identity: Identity { inode: 1, size, mtime: 0, ctime }, links: 1 }
-    }
-
-    /// One scan that sees `name` with `attributes` at `now`.
-    fn scan(table: &mut Table, name: &[u8], attributes: &Attributes, now: Instant) {
-        table.begin_scan(QUIET);
-        if table.observe(name, Kind::File, now) {
-            table.sample(name, attributes, now);
-        }
-        table.end_scan(SCANNED);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn listed_name_that_does_not_answer_is_in_doubt_since_the_scan_before_it_came_and_gone_when_no_listing_shows_it() {
-        let (mut table, start) = (table(), Instant::now());
-        table.begin_scan(QUIET);
-        assert!(table.end_scan(10).is_empty());
-        for started in [20, 30] {
-            table.begin_scan(QUIET);
-            assert!(table.observe(b"a", Kind::File, start), "it is looked at in each scan");
-            table.absent(b"a");
-            assert!(table.end_scan(started).is_empty());
-        }
-        assert_eq!(table.summary().counts, Counts { unsure_since: Some(10), ..Counts::default() });
-        table.begin_scan(QUIET);
-        assert_eq!(table.end_scan(40), [Gone { since: 10, was_seen: false }], "another uploader may have claimed it");
-        assert_eq!(table.summary().counts, Counts::default());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn file_whose_name_another_one_took_is_told_and_one_that_changed_is_not() {
-        let (mut table, start) = (table(), Instant::now());
-        scan(&mut table, b"a", &file(1, 7), start);
-        assert_eq!(table.sample(b"a", &file(2, 8), start), None);
-        let other = Attributes { identity: Identity { inode: 2, ..file(2, 9).identity }, ..file(2, 9) };
-        assert_eq!(table.sample(b"a", &other, start), Some(8));
-        assert_eq!(table.sample(b"a", &Attributes { kind: Kind::Special, ..other }, start), Some(9));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn file_that_changed_before_its_claim_has_waited_since_its_sample() {
-        let (mut table, start) = (table(), Instant::now());
-        scan(&mut table, b"a", &file(1, 7), start);
-        table.watch_again(b"a");
-        for gone in [None, Some(Gone { since: 7, was_seen: false })] {
-            table.begin_scan(QUIET);
-            assert_eq!(table.end_scan(SCANNED).pop(), gone);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn file_is_stable_after_two_equal_looks_and_the_quiet_period() {
-        let (mut table, start) = (table(), Instant::now());
-        scan(&mut table, b"a", &file(1, 1), start);
-        assert!(table.stable().is_empty(), "one look is not enough");
-        scan(&mut table, b"a", &file(1, 1), start + Duration::from_secs(2));
-        assert!(table.stable().is_empty(), "too young");
-        scan(&mut table, b"a", &file(1, 1), start + QUIET);
-        assert_eq!(table.stable().len(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn change_seen_at_the_last_look_starts_the_quiet_period_again() {
-        let (mut table, start) = (table(), Instant::now());
-        scan(&mut table, b"a", &file(1, 1), start);
-        scan(&mut table, b"a", &file(1, 1), start + Duration::from_secs(2));
-        scan(&mut table, b"a", &file(2, 2), start + QUIET);
-        assert!(table.stable().is_empty());
-        scan(&mut table, b"a", &file(2, 2), start + QUIET * 2);
-        assert_eq!(table.stable()[0].sample.size, 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn empty_file_waits_a_minute() {
-        let (mut table, start) = (table(), Instant::now());
-        for seconds in [0, 2, 59] {
-            scan(&mut table, b"a", &file(0, 1), start + Duration::from_secs(seconds));
-            assert!(table.stable().is_empty());
-        }
-        scan(&mut table, b"a", &file(0, 1), start + EMPTY_QUIET);
-        assert_eq!(table.stable().len(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn name_missed_by_one_scan_stays_and_by_two_is_withdrawn() {
-        let (mut table, start) = (table(), Instant::now());
-        scan(&mut table, b"a", &file(1, 1), start);
-        table.begin_scan(QUIET);
-        assert!(table.end_scan(SCANNED).is_empty());
-        table.begin_scan(QUIET);
-        assert_eq!(table.end_scan(SCANNED).len(), 1);
-        assert_eq!(table.summary().counts, Counts::default());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn known_quiet_names_are_not_looked_at() {
-        let (mut table, start) = (table(), Instant::now());
-        scan(&mut table, b"a", &file(1, 1), start);
-        scan(&mut table, b"a", &file(1, 1), start + QUIET);
-        table.queued(b"a");
-        table.begin_scan(QUIET);
-        assert!(!table.observe(b"a", Kind::File, start + QUIET * 9));
-        assert!(!table.observe(b"x.tmp", Kind::File, start));
-        assert!(!table.observe(b"x.tmp", Kind::File, start + QUIET));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn stable_file_that_waits_for_room_is_not_looked_at_again_and_nothing_holds_it_back() {
-        let (mut table, start) = (table(), Instant::now());
-        scan(&mut table, b"a", &file(1, 1), start);
-        scan(&mut table, b"a", &file(1, 1), start + QUIET);
-        table.begin_scan(QUIET);
-        assert!(!table.observe(b"a", Kind::File, start + QUIET * 9));
-        assert_eq!((table.stable().len(), table.summary().held_back.len()), (1, 0));
-        table.begin_scan(QUIET * 2);
-        assert!(table.observe(b"a", Kind::File, start + QUIET * 2), "the quiet period was made longer");
-        assert_eq!((table.stable().len(), table.summary().counts.waiting), (0, 1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn held_file_is_tried_again_after_a_minute_and_a_link_that_became_a_file_at_once() {
-        let (mut table, start) = (table(), Instant::now());
-        scan(&mut table, b"a", &file(1, 1), start);
-        scan(&mut table, b"a", &file(1, 1), start + QUIET);
-        table.hold(b"a", Held::lasting("Unreadable", String::new()));
-        scan(&mut table, b"a", &file(1, 1), start + QUIET * 2);
-        assert!(table.stable().is_empty());
-        scan(&mut table, b"a", &file(1, 1), start + QUIET + HELD_LOOK);
-        assert_eq!(table.stable().len(), 1);
-        table.begin_scan(QUIET);
-        assert!(!table.observe(b"link", Kind::Special, start));
-        assert!(table.observe(b"link", Kind::File, start));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn name_of_unknown_kind_is_looked_at_again_now_and_then_because_a_file_may_have_taken_it() {
-        let (mut table, start) = (table(), Instant::now());
-        let link = Attributes { kind: Kind::Special, ..file(1, 1) };
-        let observe = |table: &mut Table, now| {
-            table.begin_scan(QUIET);
-            table.observe(b"a", Kind::Unknown, now)
-        };
-        assert!(observe(&mut table, start));
-        table.sample(b"a", &link, start);
-        assert!(!observe(&mut table, start + QUIET));
-        assert_eq!(table.summary().counts.ignored, 1);
-        assert!(observe(&mut table, start + HELD_LOOK));
-        table.sample(b"a", &link, start + HELD_LOOK);
-        assert!(!observe(&mut table, start + HELD_LOOK + QUIET));
-        assert!(observe(&mut table, start + HELD_LOOK * 2));
-        table.sample(b"a", &file(1, 1), start + HELD_LOOK * 2);
-        assert_eq!(table.summary().counts.waiting, 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn folder_of_unknown_kind_is_looked_at_when_folders_are_entered_whatever_files_are_taken() {
-        let filter = || Filter::new(&[".bin".to_owned()], &["*.tmp".to_owned()]).unwrap();
-        let start = Instant::now();
-        for (recursive, name, expected) in [(true, "folder", true), (true, "x.tmp", false), (false, "folder", false)] {
-            let mut table = Table::new(filter(), recursive);
-            table.begin_scan(QUIET);
-            assert_eq!(table.observe(name.as_bytes(), Kind::Unknown, start), expected, "{name}");
-            if expected {
-                table.sample(name.as_bytes(), &file(1, 1), start);
-                assert_eq!(table.summary().counts, Counts { ignored: 1, ..Counts::default() }, "it was a file and is not wanted");
-            }
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn bad_name_is_not_looked_at_again() {
-        let (mut table, start) = (table(), Instant::now());
-        scan(&mut table, b"a", &file(1, 1), start);
-        table.hold(b"a", Held::bad_name("shorten it".into()));
-        table.begin_scan(QUIET);
-        assert!(!table.observe(b"a", Kind::File, start + HELD_LOOK * 9));
-        assert_eq!(table.summary().counts.held, 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn file_of_which_the_share_said_nothing_is_shown_looked_at_again_at_once_and_not_left_for_a_person() {
-        let (mut table, start) = (table(), Instant::now());
-        scan(&mut table, b"a", &file(1, 1), start);
-        table.hold(b"a", Held::unanswered("Unreadable", "input/output error".into()));
-        assert_eq!(table.summary().held_back[0].1.reason, "Unreadable");
-        assert_eq!((table.summary().counts.waiting, table.summary().counts.held), (1, 0));
-        table.begin_scan(QUIET);
-        assert!(table.observe(b"a", Kind::File, start));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn links_and_ignored_names_are_counted_as_ignored() {
-        let (mut table, start) = (table(), Instant::now());
-        table.begin_scan(QUIET);
-        assert!(!table.observe(b"link", Kind::Special, start));
-        assert!(!table.observe(b"x.tmp", Kind::File, start));
-        assert!(table.observe(b"a", Kind::Unknown, start));
-        table.sample(b"a", &Attributes { kind: Kind::Special, ..file(1, 1) }, start);
-        assert_eq!(table.summary().counts, Counts { ignored: 3, ..Counts::default() });
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn folder_that_is_closed_is_shown_and_its_files_are_not_taken_for_withdrawn() {
-        let (mut table, start) = (table(), Instant::now());
-        scan(&mut table, b"a/x", &file(1, 1), start);
-        for _ in 0..3 {
-            table.begin_scan(QUIET);
-            table.close(b"a", Held::lasting("Unreadable", String::new()));
-            assert!(table.end_scan(SCANNED).is_empty());
-        }
-        let counts = table.summary().counts;
-        assert_eq!((counts.waiting, counts.held, counts.unknown), (2, 1, true));
-        for gone in [vec![], vec![(1, true), (i128::MIN, false)]] {
-            table.begin_scan(QUIET);
-            let mut found = table.end_scan(SCANNED);
-            found.sort_by_key(|gone| !gone.was_seen);
-            assert_eq!(found.iter().map(|gone| (gone.since, gone.was_seen)).collect::<Vec<_>>(), gone);
-        }
-    }
 }

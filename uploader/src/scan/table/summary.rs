@@ -1,0 +1,78 @@
+//! What a table says as a whole. (pure)
+
+use super::{
+    Table,
+    candidate::{Held, Phase},
+};
+
+/// Files whose reason is shown.
+const HELD_BACK: usize = 5;
+
+/// Counts of the table as of now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Files that wait.
+    pub waiting: u64,
+    /// Their bytes, as far as known.
+    pub waiting_bytes: u64,
+    /// Files that are left alone.
+    pub ignored: u64,
+    /// Of the files that wait, those that a person has to do something about.
+    pub held: u64,
+    /// The least ctime of a waiting file; `None` if none waits or one has not been looked at.
+    pub oldest_ctime: Option<i128>,
+    /// True if a file waits of which nothing is known yet.
+    pub unknown: bool,
+    /// Since when (server clock) a file may be there that was absent when it was looked at.
+    pub unsure_since: Option<i128>,
+}
+
+/// What the table says as a whole.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Counts.
+    pub counts: Counts,
+    /// The oldest files that are held back, waiting ones before ignored ones.
+    pub held_back: Vec<(Box<[u8]>, Held)>,
+}
+
+impl Table {
+    pub(super) fn counts(&self) -> Counts {
+        let mut counts = Counts { waiting: self.untracked, unknown: self.untracked > 0, ..Counts::default() };
+        for candidate in self.names.values() {
+            counts.held += u64::from(matches!(&candidate.phase, Phase::Held(held) if held.lasting));
+            match (&candidate.phase, candidate.sample) {
+                (Phase::Ignored | Phase::NoFile(..), _) => counts.ignored += 1,
+                (Phase::Absent, None) => {
+                    let since = candidate.since;
+                    counts.unsure_since = Some(counts.unsure_since.map_or(since, |least| least.min(since)));
+                }
+                (_, None) => {
+                    counts.waiting += 1;
+                    counts.unknown = true;
+                }
+                (_, Some(sample)) => {
+                    counts.waiting += 1;
+                    counts.waiting_bytes += sample.identity.size;
+                    let ctime = sample.identity.ctime;
+                    counts.oldest_ctime = Some(counts.oldest_ctime.map_or(ctime, |oldest| oldest.min(ctime)));
+                }
+            }
+        }
+        counts
+    }
+
+    pub(super) fn held_back(&self) -> Vec<(Box<[u8]>, Held)> {
+        let mut oldest = Vec::with_capacity(HELD_BACK + 1);
+        for (name, candidate) in self.names.iter().filter(|(_, candidate)| candidate.is_held(self.quiet)) {
+            let ctime = candidate.sample.map_or(i128::MAX, |sample| sample.identity.ctime);
+            let key = (matches!(candidate.phase, Phase::Ignored | Phase::NoFile(..)), ctime, name);
+            let place = oldest.partition_point(|(other, _)| *other <= key);
+            if place < HELD_BACK {
+                oldest.insert(place, (key, candidate));
+                oldest.truncate(HELD_BACK);
+            }
+        }
+        oldest.into_iter().filter_map(|((.., name), candidate)| Some((name.clone(), candidate.held()?))).collect()
+    }
+}
