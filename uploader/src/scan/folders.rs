@@ -46,9 +46,20 @@ impl Walk {
             session.books().table.close(&folder, Held::bad_name(message));
         } else if self.entered >= FOLDERS {
             session.books().table.leave_out();
-        } else if !belongs_to_another(session, &folder).await? {
-            self.entered += 1;
-            self.pending.push_back(folder);
+        } else {
+            match owner(session, &folder).await? {
+                Owner::Session => {
+                    self.entered += 1;
+                    self.pending.push_back(folder);
+                }
+                Owner::OtherSession(marker) => {
+                    let message = format!(
+                        "the folder belongs to another session, says {marker}: give one of the two other folders; if that session is gone for good, delete that file"
+                    );
+                    session.books().table.close(&folder, Held::lasting("OtherSession", message));
+                }
+                Owner::Claims => {}
+            }
         }
         Ok(())
     }
@@ -71,25 +82,39 @@ impl Believed {
     }
 }
 
-/// True for the processing folder, and for the folder of a session that has a marker there.
-async fn belongs_to_another<E: Edges>(session: &Session<E>, folder: &[u8]) -> ShareResult<bool> {
-    let now = Instant::now();
-    if session.books().believed.is(folder, now) {
-        return Ok(false);
-    }
-    let path = join(&session.folders.incoming, folder);
-    if path == session.folders.processing || is_marked(session, &path).await? {
-        return Ok(true);
-    }
-    session.books().believed.learn(folder, now);
-    Ok(false)
+/// Whose a folder below the incoming one is.
+enum Owner {
+    Session,
+    /// Another session's, by this marker. Its files are not ours, but nobody must think that they are cared for.
+    OtherSession(String),
+    /// It is the processing folder.
+    Claims,
 }
 
-async fn is_marked<E: Edges>(session: &Session<E>, path: &Path) -> ShareResult<bool> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(false) };
-    let content = match session.share.read_small(&session.processing(MARKERS).join(name)).await {
-        Err(error) if error.is_absent() => return Ok(false),
+async fn owner<E: Edges>(session: &Session<E>, folder: &[u8]) -> ShareResult<Owner> {
+    let now = Instant::now();
+    if session.books().believed.is(folder, now) {
+        return Ok(Owner::Session);
+    }
+    let path = join(&session.folders.incoming, folder);
+    if path == session.folders.processing {
+        return Ok(Owner::Claims);
+    }
+    if let Some(marker) = marker_of(session, &path).await? {
+        return Ok(Owner::OtherSession(marker));
+    }
+    session.books().believed.learn(folder, now);
+    Ok(Owner::Session)
+}
+
+/// The marker by which the folder is a session's.
+async fn marker_of<E: Edges>(session: &Session<E>, path: &Path) -> ShareResult<Option<String>> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
+    let marker = session.processing(MARKERS).join(name);
+    let content = match session.share.read_small(&marker).await {
+        Err(error) if error.is_absent() => return Ok(None),
         content => content?,
     };
-    Ok(serde_json::from_slice::<Marker>(&content).is_ok_and(|marker| Path::new(&marker.incoming_dir) == parent))
+    let is_its_own = |marker: Marker| Path::new(&marker.incoming_dir) == parent;
+    Ok(serde_json::from_slice(&content).is_ok_and(is_its_own).then(|| marker.display().to_string()))
 }

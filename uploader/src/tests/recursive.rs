@@ -132,7 +132,7 @@ async fn release_makes_the_folder_again_in_which_the_file_was() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn links_ignored_folders_and_folders_of_other_sessions_are_not_entered() {
+async fn links_ignored_folders_and_folders_of_other_sessions_are_not_entered_and_the_latter_are_shown() {
     let mut bench = bench().await;
     let outside = bench.incoming("../../outside");
     fs::create_dir(&outside).unwrap();
@@ -155,7 +155,10 @@ async fn links_ignored_folders_and_folders_of_other_sessions_are_not_entered() {
     bench.settle().await;
     let names: Vec<String> = bench.store.names().iter().map(|name| name.file().to_owned()).collect();
     assert_eq!(names, ["elsewhere/three"]);
-    assert_eq!(bench.progress().files_ignored, 2, "the link and the ignored folder");
+    let progress = bench.progress();
+    assert_eq!(progress.files_ignored, 2, "the link and the ignored folder");
+    assert_eq!((progress.held_back[0].name.as_str(), progress.held_back[0].reason.as_str()), ("other", "OtherSession"));
+    assert_eq!((progress.caught_up, progress.safe_through), (false, None), "nobody may be caring for what is in it");
     assert!(outside.join("secret").exists() && bench.incoming("other/two").exists());
 }
 
