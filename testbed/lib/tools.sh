@@ -8,6 +8,8 @@ HELM_VERSION=v3.22.0
 KUBECONFORM_VERSION=v0.8.0
 # The Go compiler collects garbage for a seventh of its time; with memory to spare it need not (runtime package, GOGC).
 COMPILER_GOGC=400
+# Debug information, which the linker would leave out again (-s -w), takes a sixth of its time.
+COMPILER_FLAGS=-gcflags=all=-dwarf=false
 PAUSE_IMAGE=localhost/blobferry-pause:1
 KUBERNETES_COMPONENTS=(etcd kube-apiserver kube-controller-manager kube-proxy kube-scheduler kubectl kubelet)
 
@@ -109,7 +111,7 @@ provide_go_program() {
 install_go() {
   local name=$1 module=$2 target=$3 work
   work=$(mktemp -d)
-  CGO_ENABLED=0 GOGC=$COMPILER_GOGC GOBIN=$work go install -trimpath -ldflags '-s -w' "$module"
+  CGO_ENABLED=0 GOGC=$COMPILER_GOGC GOBIN=$work go install -trimpath "$COMPILER_FLAGS" -ldflags '-s -w' "$module"
   mv "$work/$name" "$target"
   rmdir "$work"
 }
@@ -119,7 +121,7 @@ install_go() {
 build_go() {
   local folder=$1 target=$2 flags=$3
   mkdir -p "$(dirname "$target")"
-  CGO_ENABLED=0 GOGC=$COMPILER_GOGC go build -C "$folder" -trimpath -ldflags "-s -w $flags" -o "$target.new" .
+  CGO_ENABLED=0 GOGC=$COMPILER_GOGC go build -C "$folder" -trimpath "$COMPILER_FLAGS" -ldflags "-s -w $flags" -o "$target.new" .
   mv "$target.new" "$target"
 }
 
