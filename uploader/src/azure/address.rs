@@ -127,6 +127,22 @@ mod tests {
     }
 
     #[test]
+    fn every_character_that_a_name_may_have_comes_back_from_the_path_of_its_url() {
+        let container = url("http://127.0.0.1:10000/devstoreaccount1/").container_url("data").unwrap();
+        let characters = (0..=0x2ff).chain([0x20ac, 0xfffd, 0x1f4a9, 0x10_ffff]).filter_map(char::from_u32);
+        let mut taken = 0;
+        for character in characters {
+            let Ok(name) = blob_name("", "20261121", "s", format!("a{character}b").as_bytes()) else { continue };
+            let mut blob = container.clone();
+            blob.set_path(&blob_path(&container, &name));
+            let path = percent_encoding::percent_decode_str(blob.path()).decode_utf8().unwrap().into_owned();
+            assert_eq!(path, format!("/devstoreaccount1/data/{}", name.as_str()), "{character:?}");
+            taken += 1;
+        }
+        assert!(taken > 600, "only {taken} characters are taken");
+    }
+
+    #[test]
     fn container_names_that_change_the_url_are_refused() {
         for name in ["", "a", "Data", "a/b", "..%2f", "data?x", "-ab", "ab-", "a--b", "$web", &"a".repeat(64)] {
             assert!(url("https://truck.blob.core.windows.net").container_url(name).is_err(), "{name}");

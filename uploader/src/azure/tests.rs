@@ -42,13 +42,17 @@ async fn answer(mut socket: BufStream<tokio::net::TcpStream>, reply: &str, log: 
             headers.insert(name.to_lowercase(), value.to_owned());
         }
         let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-        socket.read_exact(&mut vec![0; length]).await.unwrap();
+        let mut body = vec![0; length];
+        socket.read_exact(&mut body).await.unwrap();
+        headers.insert(BODY.to_owned(), String::from_utf8_lossy(&body).into_owned());
         log.lock().unwrap().push((line.trim().to_owned(), headers));
         socket.write_all(reply.as_bytes()).await.unwrap();
         socket.flush().await.unwrap();
     }
 }
 
+/// Under which the body of a request is kept beside its headers.
+const BODY: &str = "(body)";
 const BUSY: &str = "HTTP/1.1 503 Busy\r\nx-ms-error-code: ServerBusy\r\nRetry-After: 9\r\nContent-Length: 0\r\n\r\n";
 const CREATED: &str = "HTTP/1.1 201 Created\r\nETag: \"0x1\"\r\nContent-Length: 0\r\n\r\n";
 
@@ -128,6 +132,9 @@ async fn a_block_and_a_commit_are_sent_to_their_blob() {
     assert!(seen[1].0.starts_with("PUT /devstoreaccount1/data/20261121/s/a%20b%2Bc.dat?comp=blocklist&"), "{}", seen[1].0);
     assert_eq!(seen[1].1["if-match"], "\"0x7\"");
     assert!(!seen[1].1.contains_key("x-ms-tags"), "tags need a right of their own");
+    // `Latest` would also take blocks that were committed before.
+    let committed = &seen[1].1[BODY];
+    assert!(committed.contains("<Uncommitted>AQEB") && !committed.contains("<Latest>"), "{committed}");
 }
 
 #[tokio::test]

@@ -73,9 +73,27 @@ impl Body for SlicedBody {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::{future::poll_fn, task::Waker, time::Duration};
+
+    use tokio::time::Instant;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn limited_body_is_paced_within_a_block_within_three_percent_over_ten_seconds() {
+        const RATE: usize = 100_000;
+        let content = Bytes::from(vec![7_u8; 12 * RATE]);
+        let mut body = SlicedBody::new(content, Arc::new(Progress::new(12 * RATE as u64)), Pacer::new(Some(RATE as u64)));
+        let (start, mut last, mut sent) = (Instant::now(), Instant::now(), 0);
+        while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+            assert!(last.elapsed() < Duration::from_millis(200), "a gap after {sent} bytes");
+            (last, sent) = (Instant::now(), sent + frame.into_data().unwrap().len());
+            if start.elapsed() >= Duration::from_secs(10) {
+                break;
+            }
+        }
+        assert!(sent.abs_diff(10 * RATE) * 100 <= 3 * 10 * RATE, "{sent} bytes");
+    }
 
     #[test]
     fn slices_share_the_callers_buffer_and_are_all_of_it() {
