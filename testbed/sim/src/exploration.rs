@@ -1,7 +1,7 @@
 //! Crashes at every place of a session's life: before and after each effect, then at every pair of places.
 //!
 //! The sessions are short and nothing else goes wrong in them, so that a crash can be put everywhere. After each the process starts
-//! again, in the same pod or in another, sometimes beside a second uploader.
+//! again, once in the same pod and once in another, sometimes beside a second uploader.
 
 use blobferry_uploader::args::Mode;
 
@@ -10,7 +10,7 @@ use crate::{
     faults::{ApiRates, StageRates},
     history::{Verdict, run_with},
     random::Random,
-    settings::Settings,
+    settings::{Restart, Settings},
 };
 
 /// Milliseconds after which the file is claimed.
@@ -51,6 +51,8 @@ pub const SESSIONS: [Session; 9] = [
     Session::Drained,
     Session::Released,
 ];
+
+const RESTARTS: [Restart; 2] = [Restart::SamePod, Restart::AnotherPod];
 
 /// How many crashes a history has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,29 +120,31 @@ impl Session {
     }
 
     /// The session's life with crashes at these places.
-    pub fn live(self, crashes: &[Point], logged: bool) -> Verdict {
-        let settings = Settings { crashes: crashes.to_vec(), ..self.settings() };
+    pub fn live(self, crashes: &[Point], restart: Restart, logged: bool) -> Verdict {
+        let settings = Settings { crashes: crashes.to_vec(), restarts: Some(restart), ..self.settings() };
         run_with(settings, Random::new(self.seed()), logged)
     }
 
-    /// A crash at every place; for pairs, another one at every place after it.
+    /// A crash at every place, each with both kinds of restart; for pairs, another one at every place after it.
     pub fn explore(self, depth: Depth) -> Explored {
         let mut explored = Explored::default();
-        let whole = self.live(&[], false);
+        let whole = self.live(&[], Restart::SamePod, false);
         if let Some(violation) = whole.violation {
             explored.violation = Some(format!("{self:?} without a crash: {violation}"));
             return explored;
         }
-        for first in places(1, whole.effects) {
-            let verdict = self.live(&[first], false);
+        for (first, restart) in places(1, whole.effects).flat_map(|place| RESTARTS.map(|restart| (place, restart))) {
+            let verdict = self.live(&[first], restart, false);
             explored.singles += 1;
-            if explored.note(self, &[first], &verdict) {
+            if explored.note(self, &[first], restart, &verdict) {
                 return explored;
             }
-            for second in places(first.0 + 1, if depth == Depth::Pairs { verdict.effects } else { 0 }) {
-                let verdict = self.live(&[first, second], false);
+            // One kind of restart each: both would take twice the time.
+            let has_pairs = depth == Depth::Pairs && restart == RESTARTS[usize::from(first.0 % 2 == 1)];
+            for second in places(first.0 + 1, if has_pairs { verdict.effects } else { 0 }) {
+                let verdict = self.live(&[first, second], restart, false);
                 explored.pairs += 1;
-                if explored.note(self, &[first, second], &verdict) {
+                if explored.note(self, &[first, second], restart, &verdict) {
                     return explored;
                 }
             }
@@ -150,8 +154,9 @@ impl Session {
 }
 
 impl Explored {
-    fn note(&mut self, session: Session, crashes: &[Point], verdict: &Verdict) -> bool {
-        self.violation = verdict.violation.as_ref().map(|violation| format!("{session:?} with crashes {crashes:?}: {violation}"));
+    fn note(&mut self, session: Session, crashes: &[Point], restart: Restart, verdict: &Verdict) -> bool {
+        let told = |violation| format!("{session:?} with crashes {crashes:?} and restarts in {restart:?}: {violation}");
+        self.violation = verdict.violation.as_ref().map(told);
         self.violation.is_some()
     }
 }

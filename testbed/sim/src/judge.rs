@@ -167,6 +167,10 @@ pub fn ledger(world: &mut World) -> Result<(), String> {
     if progress.files_failed != failed {
         return Err(format!("the status counts {} files that are set aside, but {failed} are", progress.files_failed));
     }
+    let stays = left(world).iter().filter(|file| file.claim.is_none()).count() as u64;
+    if stays > 0 && (progress.caught_up || progress.files_waiting < stays) {
+        return Err(format!("{stays} files stay with their producers, and the status shows {} that wait", progress.files_waiting));
+    }
     if !untouched || world.server.clock.stepped_back {
         return Ok(());
     }

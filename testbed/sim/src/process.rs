@@ -31,7 +31,7 @@ use crate::{
     crash::Life,
     random::Random,
     server::ROOT,
-    settings::Settings,
+    settings::{Restart, Settings},
     share::{Client, SimShare},
     stage::SimStage,
     store::SimStore,
@@ -59,6 +59,7 @@ const OLD_COUNTERS: Duration = Duration::from_secs(30);
 /// The processes of one uploader, one after another, for as long as the future lives.
 pub async fn uploader(sim: Sim, slot: usize, mut random: Random) {
     let (mut client, mut pod) = (Client::default(), format!("pod-{slot}"));
+    let restarts = sim.lock().settings.restarts;
     for number in 1_u32.. {
         let spec = turn(&sim, slot).await;
         let life = Arc::new(Life::new(number * 10 + u32::try_from(slot).unwrap_or(0), slot));
@@ -77,8 +78,8 @@ pub async fn uploader(sim: Sim, slot: usize, mut random: Random) {
         drop(tasks);
         sim.lock().lives.retain(|other| !Arc::ptr_eq(other, &life));
         sleep(Duration::from_millis(random.between(0, 15_000))).await;
-        if random.chance(500) {
-            // Another pod, on another node.
+        let drawn = random.chance(500);
+        if restarts.map_or(drawn, |restart| restart == Restart::AnotherPod) {
             (client, pod) = (Client::default(), format!("pod-{slot}-{number}"));
         }
     }

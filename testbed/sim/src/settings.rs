@@ -59,6 +59,8 @@ pub struct Settings {
     pub pause_rate: u64,
     /// Crashes that are planned.
     pub crashes: Vec<Point>,
+    /// Whether a process starts again in its pod or in another; drawn each time if that is not said.
+    pub restarts: Option<Restart>,
     /// Outages, of so many kinds at random instants.
     pub outages: u64,
     /// Milliseconds in which producers do things and faults happen.
@@ -67,6 +69,15 @@ pub struct Settings {
     pub producers: Producers,
     /// What people do to the session.
     pub turns: Turns,
+}
+
+/// Where a process starts again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// In its pod: claims of the one before it are taken up at once.
+    SamePod,
+    /// In another one, on another node: claims are taken up when the heartbeat of their process has ended.
+    AnotherPod,
 }
 
 /// What people do to the session.
@@ -146,6 +157,7 @@ impl Settings {
             crash_rate: 0,
             pause_rate: 0,
             crashes: Vec::new(),
+            restarts: None,
             outages: 0,
             busy: 10_000,
             producers: Producers {
@@ -195,6 +207,7 @@ impl Settings {
             crash_rate: if random.chance(600) { *random.pick(&[30, 200, 800]) } else { 0 },
             pause_rate: if random.chance(300) { *random.pick(&[20, 100]) } else { 0 },
             crashes: Vec::new(),
+            restarts: None,
             outages: if random.chance(300) { random.between(1, 3) } else { 0 },
             busy,
             producers: draw_producers(random, busy),
