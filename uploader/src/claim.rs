@@ -44,12 +44,13 @@ pub async fn claim<E: Edges>(
     }
     let key = session.books().keys.next(&stable.name, stable.sample.ctime);
     let (folder, producer) = place(session.claims_today(), &stable.name);
-    let name = ProcessingName::claimed(producer, session.claim_id(key, stable.sample.ctime));
+    let name = ProcessingName::claimed(producer, session.claim_id(key, &stable.sample, stable.sample.ctime));
     let file = ClaimedFile::claimed(folder, name, blob.clone(), stable.sample);
     if rename_and_look(&session.share, &from, &file.path()).await? == Moved::Gone {
         return Ok(Claim::Gone);
     }
-    // What was renamed may be another file than the one that was opened; the transfer sees that by comparing both.
+    // What was renamed may be another file than the one that was opened; the transfer sees that by comparing both, and whoever adopts
+    // the claim by its fingerprint.
     Ok(Claim::Ours(Box::new(file), open))
 }
 

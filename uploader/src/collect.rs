@@ -25,7 +25,7 @@ use crate::{
     release,
     schedule::{Delay, Task},
     session::{Edges, Session},
-    share::{Share, ShareResult},
+    share::{Identity, Share, ShareResult},
 };
 use retention::{Kept, Moment};
 
@@ -97,27 +97,25 @@ impl Collector {
         Ok(Pass { adopted, deleted, foreign })
     }
 
-    /// Takes up claimed files that nobody holds; returns how many. Those that are left to others, or cannot be looked at, are counted.
+    /// Takes up claimed files that nobody holds, in the order of their keys, so that no worker takes a later file of a name before an
+    /// earlier one; returns how many. Those that are left to others, or cannot be looked at, are counted.
     async fn adopt<E: Edges>(&self, session: &Session<E>, claimed: Vec<Found>) -> u64 {
         let now = Instant::now();
         let beats = |process| process != session.process && self.heartbeats.beats(process, &session.pod_uid, now);
-        let (others, free): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|file| beats(file.name.claim.process));
+        let (others, mut free): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|file| beats(file.name.claim.process));
         let mut left = Left::default();
         for file in &others {
             left.add(&file.name.claim);
         }
-        let mut adopting = stream::iter(free)
-            .map(|file| async move {
-                let claim = file.name.claim;
-                (claim, adopt(session, file).await)
-            })
-            .buffer_unordered(CALLS);
+        free.sort_unstable_by_key(|file| file.name.claim.key);
+        let look = |file: Found| async move { (file.name.claim, look(session, file).await) };
+        let mut looks = stream::iter(free).map(look).buffered(CALLS);
         let mut adopted = 0;
-        while let Some((claim, result)) = adopting.next().await {
-            match result {
-                Ok(Taken::Up) => adopted += 1,
-                Ok(Taken::Not) => {}
-                Ok(Taken::Unseen) => left.add(&claim),
+        while let Some((claim, look)) = looks.next().await {
+            match look {
+                Ok(Look::Ours(file)) => adopted += u64::from(take_up(session, file)),
+                Ok(Look::NotOurs) => {}
+                Ok(Look::Unseen) => left.add(&claim),
                 Err(error) => {
                     tracing::warn!(error = %error.full(), "cannot take up a claimed file");
                     left.add(&claim);
@@ -180,45 +178,55 @@ fn logged<T>(result: ShareResult<T>) -> Option<T> {
     result.inspect_err(|error| tracing::warn!(error = %error.full(), "cannot look at a completed file")).ok()
 }
 
-/// Whether a claimed file was taken up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Taken {
-    /// It was.
-    Up,
+/// What a look at a claimed file says.
+#[derive(Debug)]
+enum Look {
+    /// It waits for somebody to take it up.
+    Ours(Box<ClaimedFile>),
     /// There is nothing to take up: it is held already, or was given back.
-    Not,
-    /// It was listed and did not answer: it is gone since, or the client remembers that its name was absent once. The next pass tells.
+    NotOurs,
+    /// It was listed and cannot be said to be done: it did not answer, being gone since or because the client remembers that its name was
+    /// absent once. The next pass tells.
     Unseen,
 }
 
-/// Takes up a claimed file unless a worker or the schedule holds it.
-async fn adopt<E: Edges>(session: &Session<E>, file: Found) -> ShareResult<Taken> {
-    // A claimed name was a blob name once; only a change of the prefix could make it too long.
-    let Ok(blob) = session.folders.blob(&file.date, &file.producer()) else { return Ok(Taken::Not) };
-    let is_held = || {
-        let books = session.books();
-        books.ledger.is_active(&blob, &file.name.claim)
-            || books.schedule.holds(&file.name, &blob)
-            || books.stays.contains_key(&file.name.claim)
-    };
-    if is_held() {
-        return Ok(Taken::Not);
+/// Looks at a claimed file unless a worker or the schedule holds it.
+async fn look<E: Edges>(session: &Session<E>, file: Found) -> ShareResult<Look> {
+    // A claimed name was a blob name once; only a change of the prefix could make it too long. It is not forgotten then.
+    let Ok(blob) = session.folders.blob(&file.date, &file.producer()) else { return Ok(Look::Unseen) };
+    let mut file = ClaimedFile::adopted(file.folder, file.name, blob);
+    if is_held(session, &file) {
+        return Ok(Look::NotOurs);
     }
     let attributes = match session.share.attributes(&file.path()).await {
-        Err(error) if error.is_absent() => return Ok(Taken::Unseen),
+        Err(error) if error.is_absent() => return Ok(Look::Unseen),
         attributes => attributes?,
     };
-    if is_held() {
-        return Ok(Taken::Not);
+    // A worker may have taken it meanwhile, and its second name be that of a file that is being given back.
+    if is_held(session, &file) || attributes.links > 1 && release::finish_earlier(session, &file, &attributes.identity).await? {
+        return Ok(Look::NotOurs);
     }
-    let mut file = ClaimedFile::adopted(file.folder, file.name, blob.clone());
-    if attributes.links > 1 && release::finish_earlier(session, &file, &attributes.identity).await? {
-        return Ok(Taken::Not);
-    }
+    file.is_caught = !file.name.claim.is_of(&attributes.identity);
     file.observe(attributes.identity, Instant::now());
+    Ok(Look::Ours(Box::new(file)))
+}
+
+fn is_held<E: Edges>(session: &Session<E>, file: &ClaimedFile) -> bool {
+    let books = session.books();
+    books.ledger.is_active(&file.blob, &file.name.claim)
+        || books.schedule.holds(&file.name, &file.blob)
+        || books.stays.contains_key(&file.name.claim)
+}
+
+/// Hands a claimed file to the schedule unless that, or a worker, has it by now.
+fn take_up<E: Edges>(session: &Session<E>, file: Box<ClaimedFile>) -> bool {
+    if is_held(session, &file) {
+        return false;
+    }
     tracing::info!(file_name = %file.display_name(), claim = %file.name.claim, size = file.size, "taking up a claimed file");
-    session.add(&blob, Task::Claimed(Box::new(file)), Instant::now(), Delay::Waiting);
-    Ok(Taken::Up)
+    let blob = file.blob.clone();
+    session.add(&blob, Task::Claimed(file), Instant::now(), Delay::Waiting);
+    true
 }
 
 async fn first_sight<E: Edges>(session: &Session<E>, file: Found) -> ShareResult<Option<(Found, Kept)>> {
@@ -240,7 +248,7 @@ async fn end<E: Edges>(session: &Session<E>, kept: Kept, file: Found, stamp: Sta
         attributes => attributes?.identity,
     };
     if stamp != Stamp::new(&claim, &identity) {
-        become_claimed(session, file).await?;
+        become_claimed(session, file, &identity).await?;
         return Ok((claim, path, Fate::Claimed));
     }
     if identity.ctime != kept.ctime {
@@ -263,10 +271,10 @@ fn moment<E: Edges>(session: &Session<E>) -> Moment {
 
 /// A completed file that changed after its commit is a later generation of its name, but an earlier one than a file that came to the
 /// name after it.
-async fn become_claimed<E: Edges>(session: &Session<E>, file: Found) -> ShareResult<()> {
+async fn become_claimed<E: Edges>(session: &Session<E>, file: Found, identity: &Identity) -> ShareResult<()> {
     let Ok(blob) = session.folders.blob(&file.date, &file.producer()) else { return Ok(()) };
     let key = file.name.claim.key.next();
-    let claim = session.claim_id(key, i128::from(key.0));
+    let claim = session.claim_id(key, identity, i128::from(key.0));
     let next = next_generation(session, &blob, &file.folder, &file.name, claim).await?;
     let Some(next) = next else { return Ok(()) };
     let file = ClaimedFile::adopted(file.folder, next, blob.clone());

@@ -34,6 +34,8 @@ pub struct ClaimedFile {
     pub since: i128,
     /// The state in which it was sampled before this process claimed it; `None` for an adopted file.
     pub sample: Option<Identity>,
+    /// True if it was adopted and is not the file that its claim was made for: a later one took the name before the rename.
+    pub is_caught: bool,
     /// What was observed since; `None` before the first look.
     pub quiet: Option<Quiet>,
     /// What earlier attempts of this process sent.
@@ -59,6 +61,7 @@ impl ClaimedFile {
             size: 0,
             since,
             sample: None,
+            is_caught: false,
             quiet: None,
             sent: None,
             attempts: 0,

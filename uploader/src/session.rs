@@ -26,7 +26,7 @@ use crate::{
     live::Live,
     metrics::Metrics,
     schedule::{Delay, Task},
-    share::Share,
+    share::{Identity, Share},
     stage::Stage,
     transfer::{Buffers, Flight},
 };
@@ -179,9 +179,9 @@ impl<E: Edges> Session<E> {
         self.random.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
     }
 
-    /// A claim of this process for a file that has waited since this time (server clock).
-    pub fn claim_id(&self, key: OrderKey, since: i128) -> ClaimId {
-        ClaimId::new(key, self.process, self.random()).waiting_since(since)
+    /// A claim of this process for the file with this identity, which has waited since this time (server clock).
+    pub fn claim_id(&self, key: OrderKey, identity: &Identity, since: i128) -> ClaimId {
+        ClaimId::new(key, self.process, self.random()).made_for(identity).waiting_since(since)
     }
 
     /// A random number in `0.0..1.0`.

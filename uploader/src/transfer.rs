@@ -77,6 +77,10 @@ pub async fn attempt<E: Edges>(
     let verdict = if small && file.is_fresh() { Verdict::Write(Condition::Absent) } else { look(session, file).await? };
     match verdict {
         Verdict::Committed(found, origin) => confirm::confirm(session, file, &open, &found, &origin).await,
+        // Another claim may have the same key, for the file that this one was made for.
+        _ if file.is_caught => {
+            confirm::become_next_generation(session, file, &open.identity, key_of_caught(file, &open.identity)).await
+        }
         Verdict::Overtaken => Ok(supersede(session, file).await?),
         Verdict::Occupied(message) => Err(Setback::occupied(message)),
         Verdict::Write(condition) if small => put(session, file, open, &condition, progress).await,
@@ -156,7 +160,7 @@ async fn prove<E: Edges>(session: &Session<E>, file: &ClaimedFile, blocks: &[Blo
 /// The key of a file that took the name between the look and the rename. The rename set its ctime, and whatever came to the name later
 /// has at least that one; after more than one attempt the ctime may be younger, and the file is only known to follow the sampled one.
 fn key_of_caught(file: &ClaimedFile, identity: &Identity) -> OrderKey {
-    let next = file.name.claim.key.next();
+    let next = file.name.claim.key.beyond_changes();
     if file.is_fresh() { next.max(OrderKey::at(identity.ctime - 1)) } else { next }
 }
 

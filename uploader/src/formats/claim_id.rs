@@ -2,15 +2,18 @@
 
 use std::fmt;
 
+use sha2::{Digest, Sha256};
+
 use super::base32;
+use crate::share::Identity;
 
 const VERSION: &str = "b1";
 const KEY_DIGITS: u32 = 13;
 const PROCESS_DIGITS: u32 = 8;
-const RANDOM_DIGITS: u32 = 8;
-/// Random bits.
-const RANDOM_BITS: u32 = 24;
+const TAIL_DIGITS: u32 = 8;
 const SECOND: i128 = 1_000_000_000;
+/// Keys kept free after each for the changes of a file that was completed already.
+const CHANGES: u64 = 1000;
 
 /// Orders the generations of one name: nanoseconds since 1970 of the file's ctime on the server's clock, raised where needed so that
 /// a later claim of a name has a greater key.
@@ -27,6 +30,12 @@ impl OrderKey {
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
+    }
+
+    /// A key greater than those that a file of this key gets for being changed after it was completed.
+    #[must_use]
+    pub fn beyond_changes(self) -> Self {
+        Self(self.0.saturating_add(CHANGES))
     }
 }
 
@@ -56,11 +65,26 @@ impl fmt::Display for ProcessId {
     }
 }
 
+/// What tells a file from others of its name: sixteen bits of SHA-256 over its inode number. All else may change under a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Fingerprint(u16);
+
+impl Fingerprint {
+    fn of(identity: &Identity) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"blobferry claimed file 1\0");
+        hash.update(identity.inode.to_be_bytes());
+        let hash = hash.finalize();
+        Self(u16::from_be_bytes([hash[0], hash[1]]))
+    }
+}
+
 /// The name of one claim: version, order key, process id and forty bits more, in 31 characters of `[0-9a-v]`. Those are the lag, in
-/// sixteen bits, and randomness.
+/// sixteen bits, the fingerprint of the file, in sixteen, and randomness.
 ///
 /// Claim ids of one name sort as text in the order of their generations. A key is raised now and then above the time from which on its
-/// file has waited; the lag says by how many seconds at most, so that whoever finds the claim knows since when it waits.
+/// file has waited; the lag says by how many seconds at most, so that whoever finds the claim knows since when it waits. A rename takes
+/// what has the name by then; the fingerprint says for which file the claim was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimId {
     /// The generation's place among those of its name.
@@ -69,26 +93,37 @@ pub struct ClaimId {
     pub process: ProcessId,
     /// Seconds, rounded up; the greatest number stands for any.
     lag: u16,
-    random: u32,
+    file: Fingerprint,
+    random: u8,
 }
 
 impl ClaimId {
     /// Characters of a claim id.
-    pub const LENGTH: usize = VERSION.len() + (KEY_DIGITS + PROCESS_DIGITS + RANDOM_DIGITS) as usize;
+    pub const LENGTH: usize = VERSION.len() + (KEY_DIGITS + PROCESS_DIGITS + TAIL_DIGITS) as usize;
 
     /// The claim id with bits of `random`, of a file that has waited since its key's time.
     pub fn new(key: OrderKey, process: ProcessId, random: u64) -> Self {
-        Self::with_tail(key, process, random & ((1 << RANDOM_BITS) - 1))
+        Self { key, process, lag: 0, file: Fingerprint(0), random: random.to_le_bytes()[0] }
     }
 
     fn with_tail(key: OrderKey, process: ProcessId, tail: u64) -> Self {
-        let bytes = tail.to_be_bytes();
-        let lag = u16::from_be_bytes([bytes[3], bytes[4]]);
-        Self { key, process, lag, random: u32::from_be_bytes([0, bytes[5], bytes[6], bytes[7]]) }
+        let [_, _, _, lag @ .., file_high, file_low, random] = tail.to_be_bytes();
+        Self { key, process, lag: u16::from_be_bytes(lag), file: Fingerprint(u16::from_be_bytes([file_high, file_low])), random }
     }
 
     fn tail(self) -> u64 {
-        u64::from(self.lag) << RANDOM_BITS | u64::from(self.random)
+        u64::from(self.lag) << 24 | u64::from(self.file.0) << 8 | u64::from(self.random)
+    }
+
+    /// The same for the file with this identity.
+    #[must_use]
+    pub fn made_for(self, identity: &Identity) -> Self {
+        Self { file: Fingerprint::of(identity), ..self }
+    }
+
+    /// True if the claim was made for the file with this identity, as far as the fingerprint tells.
+    pub fn is_of(&self, identity: &Identity) -> bool {
+        self.file == Fingerprint::of(identity)
     }
 
     /// The same for a file that has waited since this time of the server's clock, in nanoseconds since 1970.
@@ -110,9 +145,9 @@ impl ClaimId {
             return None;
         }
         let (key, rest) = digits.split_at(KEY_DIGITS as usize);
-        let (process, random) = rest.split_at(PROCESS_DIGITS as usize);
+        let (process, tail) = rest.split_at(PROCESS_DIGITS as usize);
         let key = OrderKey(u64::try_from(base32::decode(key)?).ok()?);
-        Some(Self::with_tail(key, ProcessId::parse(process)?, u64::try_from(base32::decode(random)?).ok()?))
+        Some(Self::with_tail(key, ProcessId::parse(process)?, u64::try_from(base32::decode(tail)?).ok()?))
     }
 }
 
@@ -123,7 +158,7 @@ impl fmt::Display for ClaimId {
             "{VERSION}{}{}{}",
             base32::encode(self.key.0.into(), KEY_DIGITS),
             self.process,
-            base32::encode(self.tail().into(), RANDOM_DIGITS)
+            base32::encode(self.tail().into(), TAIL_DIGITS)
         )
     }
 }
@@ -131,6 +166,8 @@ impl fmt::Display for ClaimId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const FILE: Identity = Identity { inode: 1, size: 2, mtime: 3, ctime: 4 };
 
     #[test]
     fn claim_ids_are_read_back_and_have_one_length() {
@@ -156,6 +193,20 @@ mod tests {
             assert_eq!(ClaimId::parse(id.to_string().as_bytes()).unwrap().waits_since(), expected, "{since}");
             assert_eq!(id.to_string().len(), ClaimId::LENGTH);
         }
+    }
+
+    #[test]
+    fn claim_id_tells_the_file_it_was_made_for_whatever_is_written_to_it() {
+        let id = ClaimId::new(OrderKey(1), ProcessId::new(2), 3).made_for(&FILE).waiting_since(-9 * SECOND);
+        let id = ClaimId::parse(id.to_string().as_bytes()).unwrap();
+        assert!(id.is_of(&FILE) && id.is_of(&Identity { size: 9, mtime: 9, ctime: 9, ..FILE }));
+        assert!((2..100).all(|inode| !id.is_of(&Identity { inode, ..FILE })));
+    }
+
+    #[test]
+    fn claim_id_of_version_one_never_changes() {
+        let id = ClaimId::new(OrderKey(31), ProcessId::new(2), 3).made_for(&FILE).waiting_since(0);
+        assert_eq!(id.to_string(), "b1000000000000v00000002000lakg3");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     blob::{BlobError, memory::Operation},
+    formats::{ProcessId, ProcessingName},
     session::Rules,
 };
 
@@ -86,6 +87,42 @@ async fn blocks_that_the_service_has_are_not_sent_again_after_a_crash() {
     assert_eq!(bench.store.calls(Operation::PutBlock), 5, "nothing was sent again");
     assert_eq!(bench.progress().bytes_resumed, 300_000);
     assert_eq!(bench.content("a"), Some(large(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusal_in_the_middle_of_a_file_costs_no_block_that_the_service_has() {
+    let denied = || BlobError::Denied { message: "no right".into() };
+    for (operation, at, sent) in [(Operation::PutBlock, 3, 6), (Operation::Commit, 1, 5)] {
+        let mut bench = Bench::new().await;
+        bench.drop_file("a", &large(0));
+        bench.store.fail_before(operation, at, denied());
+        bench.settle().await;
+        assert_eq!(bench.progress().recent_failures[0].reason, "Denied");
+        bench.later(Duration::from_secs(2)).await;
+        assert_eq!(bench.states(), ["completed"]);
+        assert_eq!(bench.store.calls(Operation::PutBlock), sent, "{operation:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn file_that_was_written_to_after_its_claim_is_resumed_like_any_other() {
+    let mut bench = Bench::new().await;
+    bench.drop_file("a", &large(0));
+    bench.store.fail_before(Operation::Look, 1, transient());
+    bench.settle().await;
+    let claimed = bench.processing()[0].clone();
+    fs::write(bench.processing_path(&claimed), large(9)).unwrap();
+    bench.store.fail_before(Operation::Commit, 1, transient());
+    for _ in 0..2 {
+        bench.later(QUIET).await;
+    }
+    assert_eq!((bench.store.calls(Operation::Commit), bench.content("a")), (1, None));
+    let sent = bench.store.calls(Operation::PutBlock);
+    bench.restart().await;
+    bench.work().await;
+    assert_eq!(bench.processing(), [claimed], "a takeover renames nothing");
+    bench.later(QUIET).await;
+    assert_eq!((bench.content("a"), bench.store.calls(Operation::PutBlock)), (Some(large(9)), sent));
 }
 
 #[tokio::test(start_paused = true)]
@@ -302,6 +339,25 @@ async fn earlier_generation_never_replaces_a_later_one() {
     bench.later(QUIET).await;
     assert_eq!(bench.versions("a"), [b"later".to_vec()]);
     assert_eq!(bench.states(), ["superseded", "completed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn later_file_that_a_dead_uploader_caught_under_the_key_of_an_earlier_one_is_uploaded_after_it() {
+    let mut bench = Bench::new().await;
+    bench.drop_file("a", b"earlier");
+    bench.settle().await;
+    // Another uploader sampled the same file, was paused, and renamed what had the name then. Its id is lower than any.
+    let completed = bench.processing()[0].clone();
+    let mut caught = completed.claim;
+    caught.process = ProcessId::new(0);
+    fs::write(bench.processing_path(&ProcessingName::claimed(b"a", caught)), b"later").unwrap();
+    bench.restart().await;
+    bench.work().await;
+    for _ in 0..2 {
+        bench.later(QUIET).await;
+    }
+    assert_eq!(bench.versions("a"), [b"earlier".to_vec(), b"later".to_vec()]);
+    assert_eq!(bench.states(), ["completed", "completed"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,7 +33,7 @@ pub(super) async fn become_next_generation<E: Edges>(
     identity: &Identity,
     key: OrderKey,
 ) -> Result<Finish, Setback> {
-    let claim = session.claim_id(key, file.since);
+    let claim = session.claim_id(key, identity, file.since);
     let Some(name) = next_generation(session, &file.blob, &file.folder, &file.name, claim).await? else {
         return Ok(Finish::Gone);
     };
