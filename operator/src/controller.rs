@@ -29,7 +29,12 @@ use crate::{
     metrics::{Metrics, PassOutcome, show_sessions},
     pods::{Pods, slim},
     predicates,
-    reconcile::{apply::release_object, observe::last_report, pod_state::area_of},
+    reconcile::{
+        apply::release_object,
+        area::{Area, Occupant},
+        observe::last_report,
+        pod_state::area_of,
+    },
     report, rollout,
     sessions::{Guarded, Sessions},
     settings::Settings,
@@ -159,6 +164,7 @@ fn note_session(event: &watcher::Event<Guarded>, context: &Context) {
         watcher::Event::InitDone => {
             context.memory.retain(&context.sessions.uids());
             context.heard.retain(&context.sessions.uids());
+            context.waiters.retain(&context.sessions.uids());
             context.sweeper.mark_everything();
         }
         watcher::Event::Apply(session) | watcher::Event::InitApply(session) => {
@@ -178,7 +184,7 @@ fn watch_pods(client: Client, writer: Writer<Pod>, context: Arc<Context>) -> imp
         .reflect(writer)
         .inspect(move |event| {
             if let Ok(event) = event {
-                context.pods.note(event);
+                wake_left(&context.pods.note(event), &context);
                 wake_waiters(event, &context);
             }
         })
@@ -192,10 +198,24 @@ fn session_of(pod: &Pod) -> Option<ObjectRef<Guarded>> {
     Some(ObjectRef::new(name).within(&pod.namespace()?))
 }
 
+/// Pods that went while the watch was broken: nothing but this tells their sessions, and those that wait for their folders.
+fn wake_left(left: &[Occupant], context: &Context) {
+    for occupant in left {
+        context.wake.session(&occupant.namespace, &occupant.session);
+        wake_waiters_of(&occupant.area, context);
+    }
+}
+
 /// A pod that is gone leaves its folders to whoever waits for them.
 fn wake_waiters(event: &watcher::Event<Pod>, context: &Context) {
     let watcher::Event::Delete(pod) = event else { return };
-    for (namespace, name) in area_of(pod).map(|area| context.waiters.of(&area)).unwrap_or_default() {
+    if let Some(area) = area_of(pod) {
+        wake_waiters_of(&area, context);
+    }
+}
+
+fn wake_waiters_of(area: &Area, context: &Context) {
+    for (namespace, name) in context.waiters.of(area) {
         context.wake.session(&namespace, &name);
     }
 }

@@ -59,6 +59,8 @@ struct Fresh {
     /// UID of the pod that the watch showed before the answer to its creation came.
     shown: Option<String>,
     since: Timestamp,
+    /// Whether it was created before the listing that is under way began.
+    settled: bool,
 }
 
 impl Pods {
@@ -82,8 +84,8 @@ impl Pods {
     }
 
     /// The pod with `name` in `namespace` as far as is known; the newer one if the watch lags behind a creation for session `uid`.
-    pub fn find(&self, namespace: &str, name: &str, uid: &str) -> Option<Arc<Pod>> {
-        let created = self.lock().fresh.get(uid).and_then(|fresh| fresh.pod.clone());
+    pub fn find(&self, namespace: &str, name: &str, uid: &str, now: Timestamp) -> Option<Arc<Pod>> {
+        let created = self.lock().fresh.get(uid).filter(|fresh| fresh.counts(now)).and_then(|fresh| fresh.pod.clone());
         created.or_else(|| self.watched.get(&ObjectRef::new(name).within(namespace)))
     }
 
@@ -100,7 +102,7 @@ impl Pods {
     /// `others`, the sessions that want to run.
     pub fn reserve(&self, me: &Claimant, others: impl IntoIterator<Item = Claimant>, now: Timestamp) -> Result<(), Rival> {
         let Claims { occupied, fresh, .. } = &mut *self.lock();
-        fresh.retain(|_, entry| entry.since + PATIENCE > now);
+        fresh.retain(|_, entry| entry.counts(now));
         let occupants = occupied.values().chain(fresh.values().map(|entry| &entry.occupant));
         if let Some(rival) = rival(me, occupants, others) {
             return Err(rival);
@@ -111,7 +113,7 @@ impl Pods {
             session: me.name.clone(),
             area: me.area.clone(),
         };
-        fresh.insert(me.uid.clone(), Fresh { occupant, pod: None, shown: None, since: now });
+        fresh.insert(me.uid.clone(), Fresh { occupant, pod: None, shown: None, since: now, settled: false });
         Ok(())
     }
 
@@ -131,29 +133,49 @@ impl Pods {
         self.lock().fresh.remove(uid);
     }
 
-    /// The watch has shown something; from then on it knows better.
-    pub fn note(&self, event: &Event<Pod>) {
+    /// The watch has shown something; from then on it knows better. Returns whose pods are gone although it showed no deletion, because
+    /// it was broken then.
+    pub fn note(&self, event: &Event<Pod>) -> Vec<Occupant> {
         let claims = &mut *self.lock();
         match event {
-            Event::Init => claims.listed.clear(),
+            Event::Init => claims.begin_listing(),
             Event::InitApply(pod) => {
                 claims.listed.insert(key(pod));
                 claims.saw(pod);
             }
-            Event::InitDone => {
-                let listed = std::mem::take(&mut claims.listed);
-                claims.occupied.retain(|key, _| listed.contains(key));
-            }
+            Event::InitDone => return claims.end_listing(),
             Event::Apply(pod) => claims.saw(pod),
             Event::Delete(pod) => {
                 claims.saw(pod);
                 claims.occupied.remove(&key(pod));
             }
         }
+        Vec::new()
+    }
+}
+
+impl Fresh {
+    fn counts(&self, now: Timestamp) -> bool {
+        self.since + PATIENCE > now
     }
 }
 
 impl Claims {
+    /// What was created before a listing begins is in it, or gone.
+    fn begin_listing(&mut self) {
+        self.listed.clear();
+        for fresh in self.fresh.values_mut() {
+            fresh.settled = fresh.pod.is_some();
+        }
+    }
+
+    fn end_listing(&mut self) -> Vec<Occupant> {
+        let listed = std::mem::take(&mut self.listed);
+        let gone = self.occupied.extract_if(|key, _| !listed.contains(key)).map(|(_, occupant)| occupant);
+        let never_shown = self.fresh.extract_if(|_, fresh| fresh.settled).map(|(_, fresh)| fresh.occupant);
+        gone.chain(never_shown).collect()
+    }
+
     fn saw(&mut self, pod: &Pod) {
         let Some(occupant) = occupant(pod) else { return };
         if let Some(fresh) = self.fresh.get_mut(&occupant.session_uid) {
@@ -207,13 +229,16 @@ mod tests {
         serde_json::from_value(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata})).unwrap()
     }
 
-    #[test]
-    fn pod_that_the_watch_showed_before_the_answer_came_is_as_the_watch_shows_it() {
+    fn claimant() -> Claimant {
         let share = ShareKey::Claim("n".into(), "share".into());
         let area = Area { share, incoming: vec!["incoming".into()], processing: vec![".processing".into()], session: "s".into() };
-        let pod = pod(&area);
-        let now = Timestamp::UNIX_EPOCH;
-        let me = Claimant { created: now, uid: "session".into(), namespace: "n".into(), name: "truck-7".into(), area };
+        Claimant { created: Timestamp::UNIX_EPOCH, uid: "session".into(), namespace: "n".into(), name: "truck-7".into(), area }
+    }
+
+    #[test]
+    fn pod_that_the_watch_showed_before_the_answer_came_is_as_the_watch_shows_it() {
+        let (me, now) = (claimant(), Timestamp::UNIX_EPOCH);
+        let pod = pod(&me.area);
         for (watch_first, answer_counts) in [(true, false), (false, true)] {
             let pods = Pods::new(reflector::store().0);
             pods.reserve(&me, [], now).unwrap();
@@ -221,9 +246,49 @@ mod tests {
                 pods.note(&Event::Apply(pod.clone()));
             }
             pods.created("session", &pod);
-            assert_eq!(pods.find("n", "truck-7-uploader", "session").is_some(), answer_counts, "the store is empty here");
+            assert_eq!(pods.find("n", "truck-7-uploader", "session", now).is_some(), answer_counts, "the store is empty here");
             pods.note(&Event::Apply(pod.clone()));
-            assert!(pods.find("n", "truck-7-uploader", "session").is_none(), "the answer counts no longer");
+            assert!(pods.find("n", "truck-7-uploader", "session", now).is_none(), "the answer counts no longer");
+        }
+    }
+    fn sessions(left: &[Occupant]) -> Vec<&str> {
+        left.iter().map(|occupant| occupant.session.as_str()).collect()
+    }
+
+    #[test]
+    fn pod_that_was_made_and_removed_while_the_watch_was_broken_is_gone_with_the_next_listing() {
+        let (me, now) = (claimant(), Timestamp::UNIX_EPOCH);
+        let pods = Pods::new(reflector::store().0);
+        pods.reserve(&me, [], now).unwrap();
+        pods.created("session", &pod(&me.area));
+        pods.note(&Event::Init);
+        let left = pods.note(&Event::InitDone);
+        assert!(pods.find("n", "truck-7-uploader", "session", now).is_none());
+        assert_eq!(sessions(&left), ["truck-7"]);
+    }
+
+    #[test]
+    fn pod_whose_creation_is_under_way_when_a_listing_begins_may_be_missing_there() {
+        let (me, now) = (claimant(), Timestamp::UNIX_EPOCH);
+        let pods = Pods::new(reflector::store().0);
+        pods.reserve(&me, [], now).unwrap();
+        pods.note(&Event::Init);
+        pods.created("session", &pod(&me.area));
+        assert!(pods.note(&Event::InitDone).is_empty());
+        assert!(pods.find("n", "truck-7-uploader", "session", now).is_some());
+        assert!(pods.find("n", "truck-7-uploader", "session", now + PATIENCE).is_none(), "the watch must have shown it by then");
+    }
+
+    #[test]
+    fn pod_that_a_listing_shows_no_more_has_left_its_folders() {
+        let pods = Pods::new(reflector::store().0);
+        let pod = pod(&claimant().area);
+        for (shown, left) in [(true, vec![]), (false, vec!["truck-7"]), (false, vec![])] {
+            pods.note(&Event::Init);
+            if shown {
+                pods.note(&Event::InitApply(pod.clone()));
+            }
+            assert_eq!(sessions(&pods.note(&Event::InitDone)), left);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Sessions that wait for folders, woken when a pod leaves them.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -24,6 +24,11 @@ impl Waiters {
     /// The session `uid` does not wait any more.
     pub fn forget(&self, uid: &str) {
         self.lock().remove(uid);
+    }
+
+    /// Only sessions with `uids` may still wait.
+    pub fn retain(&self, uids: &HashSet<String>) {
+        self.lock().retain(|uid, _| uids.contains(uid));
     }
 
     /// Namespaces and names of those that wait for folders in `area`.

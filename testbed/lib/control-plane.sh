@@ -8,7 +8,7 @@ start_api() {
     --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379 \
     --listen-peer-urls http://127.0.0.1:2380 --initial-advertise-peer-urls http://127.0.0.1:2380 \
     --initial-cluster "$BED_NAME=http://127.0.0.1:2380"
-  launch kube-apiserver kube-apiserver \
+  launch kube-apiserver run_again kube-apiserver kube-apiserver \
     --etcd-servers http://127.0.0.1:2379 \
     --bind-address 0.0.0.0 --secure-port 6443 --advertise-address "$BED_ADDRESS" \
     --service-cluster-ip-range "$SERVICE_NETWORK" \

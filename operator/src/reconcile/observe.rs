@@ -60,7 +60,7 @@ pub const LOOK_AFTER: std::time::Duration = std::time::Duration::from_secs(20);
 pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp) -> Observed {
     let (namespace, name) = (session.namespace().unwrap_or_default(), session.name_any());
     let uid = session.uid().unwrap_or_default();
-    let pod = context.pods.find(&namespace, &pod_name(&name), &uid);
+    let pod = context.pods.find(&namespace, &pod_name(&name), &uid, now);
     let slot = pod.map_or(Slot::Empty, |pod| Slot::of(&pod, &name, &uid));
     let mut observed = Observed {
         slot: Slot::Empty,

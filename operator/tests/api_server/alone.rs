@@ -3,6 +3,7 @@
 mod faults;
 mod leaders;
 mod nodes;
+mod restart;
 mod rollout;
 
 use std::{

@@ -109,7 +109,7 @@ async fn play(stage: &Stage, chaos: &[Chaos]) -> Result<()> {
 }
 
 /// Once the connection is good, nobody calls any more: only what looks after watches and leases remains.
-async fn settles(stage: &Stage, chaos: &[Chaos]) -> Result<()> {
+pub(super) async fn settles(stage: &Stage, chaos: &[Chaos]) -> Result<()> {
     let count = || chaos.iter().map(|chaos| chaos.totals().0).sum::<usize>();
     let mut before = count();
     stage
