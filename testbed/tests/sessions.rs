@@ -37,15 +37,16 @@ async fn three_sessions_of_mixed_sizes_arrive_byte_for_byte_whatever_is_killed()
         await_some_progress(stage, "truck-7").await?;
         stage.api::<Pod>().delete("truck-7-uploader", &DeleteParams::default()).await?;
         kill_uploader(stage, "truck-8").await?;
-        let undisturbed = stage.uploader_pod("truck-9").await?.context("the session has no pod")?.uid();
+        let undisturbed = stage.uploader_pod("truck-9").await?.context("the session has no pod")?;
         depose_operator(stage).await?;
 
         let all = delivered.iter().map(|(session, deliveries)| stage.await_uploaded(session, deliveries.len(), LATER));
         for session in try_join_all(all).await? {
             assert_adds_up(&session)?;
         }
-        let after = stage.uploader_pod("truck-9").await?.context("the session has no pod")?.uid();
-        ensure!(after == undisturbed, "an uploader was restarted because its operator was");
+        let after = stage.uploader_pod("truck-9").await?.context("the session has no pod")?;
+        let run = |pod: &Pod| (pod.uid(), restarts(pod).unwrap_or_default());
+        ensure!(run(&after) == run(&undisturbed), "an uploader was restarted because its operator was");
         for (session, deliveries) in &delivered {
             stage.compare(session, deliveries).await?;
         }
@@ -73,7 +74,6 @@ async fn kill_uploader(stage: &Stage, session: &str) -> Result<()> {
     let uid = killed.uid().context("the pod has no UID")?;
     wait::until(SOON, "the uploader runs", async || Ok((!processes::of_pod(&uid)?.is_empty()).then_some(()))).await?;
     processes::signal_pod(&uid, Signal::KILL)?;
-    let restarts = |pod: &Pod| Some(pod.status.as_ref()?.container_statuses.as_ref()?.first()?.restart_count);
     wait::until(SOON, "the container is restarted", async || {
         let pod = stage.uploader_pod(session).await?.context("the session has no pod")?;
         ensure!(pod.uid().as_deref() == Some(uid.as_str()), "the pod was replaced");
@@ -81,6 +81,10 @@ async fn kill_uploader(stage: &Stage, session: &str) -> Result<()> {
     })
     .await
     .map(drop)
+}
+
+fn restarts(pod: &Pod) -> Option<i32> {
+    Some(pod.status.as_ref()?.container_statuses.as_ref()?.first()?.restart_count)
 }
 
 /// `session` has an uploader that was never disturbed and is at rest.
@@ -107,13 +111,22 @@ async fn depose_operator(stage: &Stage) -> Result<()> {
     let (namespace, name) = (operator.namespace().unwrap_or_default(), operator.name_any());
     let deployments: Api<Deployment> = Api::namespaced(stage.client(), &namespace);
     deployments.patch(&name, &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 2}}))).await?;
-    let both_ready = |deployment: &Deployment| deployment.status.as_ref().and_then(|status| status.ready_replicas) >= Some(2);
-    wait::until(SOON, "two operators are ready", async || Ok(both_ready(&deployments.get(&name).await?).then_some(()))).await?;
+    let two = async || {
+        wait::until(SOON, "two operators are ready", async || Ok(has_two(&deployments.get(&name).await?).then_some(()))).await
+    };
+    two().await?;
     let leader = leader(stage, &namespace, None).await?;
     Api::<Pod>::namespaced(stage.client(), &namespace).delete(&leader, &DeleteParams::default()).await?;
     self::leader(stage, &namespace, Some(&leader)).await?;
     deployments.restart(&name).await?;
-    Ok(())
+    two().await
+}
+
+/// Whether exactly two pods are there, as the spec wants them now, and both are ready.
+fn has_two(deployment: &Deployment) -> bool {
+    let Some(status) = &deployment.status else { return false };
+    status.observed_generation == deployment.metadata.generation
+        && [status.replicas, status.updated_replicas, status.ready_replicas] == [Some(2); 3]
 }
 
 /// The pod that holds the lease and runs, once it is not `but`.
