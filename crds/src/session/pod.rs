@@ -54,10 +54,12 @@ pub struct PodTemplate {
     #[x_kube(validation = Rule::new(r"self.all(key, !key.matches('^(blobferry[.]io|app[.]kubernetes[.]io|azure[.]workload[.]identity)/'))").message("pod.labels takes no label of blobferry.io/, app.kubernetes.io/ and azure.workload.identity/: choose another prefix"))]
     pub labels: BTreeMap<String, String>,
 
-    /// More annotations for the pod; those of blobferry.io and azure.workload.identity are ours.
+    /// More annotations for the pod; those of blobferry.io and azure.workload.identity are ours, and AppArmor and seccomp profiles are
+    /// refused.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "long_text_map")]
     #[x_kube(validation = Rule::new(r"self.all(key, !key.matches('^(blobferry[.]io|azure[.]workload[.]identity)/'))").message("pod.annotations takes no annotation of blobferry.io/ and azure.workload.identity/: choose another prefix"))]
+    #[x_kube(validation = Rule::new(r"self.all(key, !key.matches('^([a-z]+[.])?(apparmor[.]security[.]beta|seccomp[.]security[.]alpha)[.]kubernetes[.]io/'))").message("pod.annotations takes no AppArmor or seccomp profile: the uploader runs under those of the container runtime"))]
     pub annotations: BTreeMap<String, String>,
 
     /// Secrets of the session's namespace with which the image is pulled.

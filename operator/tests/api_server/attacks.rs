@@ -75,6 +75,9 @@ fn refused() -> Vec<Value> {
         pod("labels", json!({"app.kubernetes.io/managed-by": "x"})),
         pod("labels", json!({"azure.workload.identity/use": "true"})),
         pod("annotations", json!({"blobferry.io/area": "x"})),
+        pod("annotations", json!({"container.apparmor.security.beta.kubernetes.io/uploader": "unconfined"})),
+        pod("annotations", json!({"container.seccomp.security.alpha.kubernetes.io/uploader": "unconfined"})),
+        pod("annotations", json!({"seccomp.security.alpha.kubernetes.io/pod": "unconfined"})),
     ]
 }
 
