@@ -151,6 +151,8 @@ pub(crate) fn observed(session: &UploadSession, pod: Option<&Pod>) -> Observed {
         patience: patience(session),
         sessions: 1,
         rights_due: false,
+        warned: false,
+        step_written: None,
         upgrade: Upgrade::None,
     }
 }

@@ -30,6 +30,10 @@ pub struct Recollection {
     pub settling: u32,
     /// When the rights of a silent uploader may be looked at again.
     pub rights_due: Option<Timestamp>,
+    /// Whether people were warned, and not yet told that all is well again.
+    pub warned: bool,
+    /// When a step of the start was written to the status last.
+    pub step_written: Option<Timestamp>,
 }
 
 /// A run of the uploader's container, between two starts of it.

@@ -1,7 +1,8 @@
 //! The driver: one pass over one session, as a list of named steps.
 //!
 //! `observe` reads what is there, `validate` parses what a person wrote, `locate` finds the export behind a claim, `plan` decides one step, `build` makes objects, `apply`
-//! sends them, `assess` and `status` say what is true now, `publish` writes it if it differs, `notices` tells people. Everything
+//! sends them, `assess` and `status` say what is true now, `publish` writes it if it differs (`start` lets it
+//! wait a little), `notices` tells people. Everything
 //! between `observe` and `apply` is pure, and so is everything between `apply` and `publish`.
 
 pub mod apply;
@@ -22,12 +23,19 @@ pub mod pod_state;
 pub mod publish;
 #[cfg(test)]
 mod scenarios;
+pub mod start;
 pub mod status;
 pub mod validate;
 
 use blobferry_crds::UploadSession;
 use jiff::Timestamp;
-use kube::{ResourceExt, runtime::controller::Action};
+use kube::{
+    ResourceExt,
+    runtime::{
+        controller::Action,
+        events::{Event, EventType},
+    },
+};
 
 use crate::{api::CallError, context::Context};
 pub use observe::Observed;
@@ -63,16 +71,29 @@ pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestam
     let plan = apply::reserve(plan::plan(&valid, &observed, now), &valid, context, now);
     let outcome = apply::apply(&plan, session, &valid, &observed, context, now).await?;
     let case = assess::Case { session, valid: &valid, observed: &observed, plan: &plan, outcome: &outcome, now };
-    context.tell(session, notices::of_action(&case)).await;
+    tell(notices::of_action(&case), &case, context).await;
     if outcome == apply::Outcome::Gone {
         return Ok(Action::await_change());
     }
     apply::remember_blocked(&case, context);
     let assessment = assess::assess(&case);
     let status = status::compute(&case, &assessment);
+    if let Some(wait) = start::hold(&case, &status) {
+        return Ok(Action::requeue(wait));
+    }
     publish::publish(&case, &status, context).await?;
-    context.tell(session, notices::of_change(&case, &status)).await;
+    tell(notices::of_change(&case, &status), &case, context).await;
     Ok(assessment.next_look.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// Tells people of `event`, and remembers whether they wait to hear that all is well again.
+async fn tell(event: Option<Event>, case: &assess::Case<'_>, context: &Context) {
+    let Some(event) = event else { return };
+    let is_warning = event.type_ == EventType::Warning;
+    if is_warning || notices::is_relief(&event) {
+        context.memory.update(&case.session.uid().unwrap_or_default(), |it| it.warned = is_warning);
+    }
+    context.tell(case.session, Some(event)).await;
 }
 
 fn uid(session: &UploadSession) -> Result<&str, Refusal> {

@@ -18,6 +18,8 @@ use super::{
 };
 
 const NOTE_LIMIT: usize = 1000;
+/// The action of an event that says what was found.
+const REPORT: &str = "Report";
 
 /// What was done in this pass.
 pub fn of_action(case: &Case<'_>) -> Option<Event> {
@@ -97,11 +99,21 @@ pub fn of_change(case: &Case<'_>, status: &UploadSessionStatus) -> Option<Event>
         return None;
     }
     match new.status.as_str() {
-        "True" if new.reason != "Suspended" => Some(event(EventType::Normal, &new.reason, "Report", &new.message)),
-        "True" => None,
+        "True" if new.reason == "Suspended" || (new.reason == "Running" && !is_awaited(case, old)) => None,
+        "True" => Some(event(EventType::Normal, &new.reason, REPORT, &new.message)),
         _ if is_passage(&new.reason) => None,
-        _ => Some(event(EventType::Warning, &new.reason, "Report", &new.message)),
+        _ => Some(event(EventType::Warning, &new.reason, REPORT, &new.message)),
     }
+}
+
+/// Whether people were warned, so that they wait to hear that all is well. A start that goes well was told when its pod was made.
+fn is_awaited(case: &Case<'_>, old: Option<&Condition>) -> bool {
+    case.observed.warned || old.is_some_and(|old| old.status != "True" && !is_passage(&old.reason))
+}
+
+/// Whether `event` says that all is well.
+pub fn is_relief(event: &Event) -> bool {
+    event.type_ == EventType::Normal && event.action == REPORT
 }
 
 /// Reasons that every healthy session passes through, or that an action has already told.

@@ -48,6 +48,10 @@ pub struct Observed {
     pub sessions: usize,
     /// Whether the rights of a silent uploader may be looked at again.
     pub rights_due: bool,
+    /// Whether people were warned, and not yet told that all is well again.
+    pub warned: bool,
+    /// When a step of the start was written to the status last.
+    pub step_written: Option<Timestamp>,
     /// What the pod has to do with a new image.
     pub upgrade: Upgrade,
 }
@@ -74,6 +78,8 @@ pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp)
         patience: patience(session),
         sessions: context.sessions.count(),
         rights_due: false,
+        warned: false,
+        step_written: None,
         upgrade: Upgrade::None,
     };
     if let Slot::Ours(pod) = &slot {
@@ -83,6 +89,7 @@ pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp)
     observed.ending = ending::of(session, &slot, recollection.blocked_since);
     observed.completed = completed(session, &slot).filter(|_| observed.ending.is_none());
     observed.creations = recollection.creations;
+    (observed.warned, observed.step_written) = (recollection.warned, recollection.step_written);
     observed.rights_due = recollection.rights_due.is_none_or(|due| due <= now);
     Observed { slot, ..observed }
 }

@@ -11,6 +11,7 @@ use super::{
     assess::Case,
     identity::Identity,
     pod_state::Slot,
+    start::is_step,
     status::{current, is_same},
 };
 use crate::{
@@ -32,6 +33,8 @@ pub async fn publish(case: &Case<'_>, status: &UploadSessionStatus, context: &Co
     }
     if !is_same(&current(session), status) {
         version = writer.apply(status, version).await?;
+        let uid = session.metadata.uid.as_deref().unwrap_or_default();
+        context.memory.update(uid, |it| it.step_written = is_step(status).then_some(case.now));
     }
     if is_stale(case) {
         writer.remove_activity(version).await?;

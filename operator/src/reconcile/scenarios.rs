@@ -5,6 +5,7 @@ mod endings;
 mod looks;
 mod rivals;
 mod settling;
+mod starts;
 
 use blobferry_crds::{UploadSession, UploadSessionStatus, names};
 use kube::ResourceExt;
