@@ -1,7 +1,7 @@
 # The only entry point. What takes more than a line is a script in testbed/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test unit lint e2e kill kill-operator resume bench scale images generate sim pairs mutants long clean
+.PHONY: help demo demo-down test unit lint e2e faults kill kill-operator resume bench scale images generate sim pairs mutants long clean
 
 # The first comment after a target's colon is its help.
 help: ## this list
@@ -26,6 +26,9 @@ lint: ## formatting, clippy and shellcheck
 
 e2e: ## tests on a real node; FILTER=WORD runs those whose name has it
 	@testbed/e2e $(FILTER)
+
+faults: ## the product on real NFS in virtual machines, and its faults; FILTER=WORD runs those whose name has it
+	@testbed/faults $(FILTER)
 
 kill: ## kills uploaders at random instants and compares everything: ROUNDS=3000 SEED=NUMBER
 	@testbed/trial kill --rounds $(or $(ROUNDS),3000) $(if $(SEED),--seed $(SEED))
@@ -65,6 +68,7 @@ mutants: ## breaks the uploader on purpose, and expects the search to see it
 long: ## lists the searches that take longer than a test may
 	@echo "make kill ROUNDS=3000    20 min"
 	@echo "make kill-operator       30 min"
+	@echo "make faults              40 min"
 	@echo "make resume              5 min"
 	@echo "make bench               10 min"
 	@echo "make scale               5 min, SIZE=10000 1 h"
@@ -73,6 +77,6 @@ long: ## lists the searches that take longer than a test may
 	@echo "make mutants             1 h"
 
 clean: ## removes build results and cached tools; ends the beds of demo and test
-	@for bed in demo test test-api; do testbed/bed down $$bed; done
+	@for bed in demo test test-api nfs; do testbed/bed down $$bed; done
 	@cargo clean
 	@rm -rf "$${BLOBFERRY_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/blobferry}"

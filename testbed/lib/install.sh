@@ -18,14 +18,20 @@ install_blobferry() {
 # load_and_install BED [OPTION...]: builds the images, gives them to the bed's node
 # and installs them; options are Helm's. The images keep their name, so pods of older ones are restarted.
 load_and_install() {
-  local bed=$1 archives loaded
+  local archives
   archives=$("$TESTBED/images")
+  load_and_install_these "$archives" "$@"
+}
+
+# load_and_install_these ARCHIVES BED [OPTION...]: the same with images that are built.
+load_and_install_these() {
+  local archives=$1 bed=$2 loaded
   loaded=$BED_DIR/loaded-images
   # shellcheck disable=SC2086 # one word for each archive
   [[ -e $loaded && $(<"$loaded") == "$archives" ]] || "$TESTBED/bed" load $archives "$bed"
   # Tests run servers of their own on this machine; a namespace has their authority in a ConfigMap, or has not.
   step "install the chart" install_blobferry localhost/blobferry-operator:dev localhost/blobferry-uploader:dev \
-    "$BED_ADDRESS,$BED_HOST_ADDRESS" --set uploaders.authoritiesConfigMap=authorities "${@:2}"
+    "$BED_ADDRESS,$BED_HOST_ADDRESS" --set uploaders.authoritiesConfigMap=authorities "${@:3}"
   if [[ -e $loaded && $(<"$loaded") != "$archives" ]]; then step "restart with the new images" restart_everything; fi
   printf '%s\n' "$archives" >"$loaded"
 }

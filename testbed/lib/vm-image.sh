@@ -10,6 +10,9 @@ declare -A VM_PACKAGE_OF=(
   [ssh]=openssh-client
 )
 
+# What the server and two nodes take.
+VM_FREE_GIB=4
+
 # cannot_emulate: says why there can be no virtual machine here; false when there can.
 cannot_emulate() {
   if [[ $(uname -m) != x86_64 ]]; then
@@ -18,9 +21,18 @@ cannot_emulate() {
     echo "virtual machines need /dev/net/tun"
   elif ! command -v apt-get >/dev/null; then
     echo "their disk is made from Debian packages, and this system has no apt-get"
+  elif ! unshare --net ip tuntap add probe mode tap 2>/dev/null; then
+    echo "virtual machines need tap interfaces, and this kernel makes none"
   else
     return 1
   fi
+}
+
+# lacks_memory: says so when virtual machines would not fit; false when they do.
+lacks_memory() {
+  local free
+  free=$(($(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo) / 1024 ** 2))
+  ((free < VM_FREE_GIB)) && echo "virtual machines need $VM_FREE_GIB GiB of free memory, and this machine has $free"
 }
 
 # provide_vm_image: the image and the kernel, in the cache.
@@ -48,7 +60,8 @@ vm_kernel() { printf '%s\n' "$(vm_root)/boot/vmlinuz"; }
 # fetch_debian ROOT: complete when it has that name.
 fetch_debian() {
   rm -rf "$1.new"
-  debootstrap --variant=minbase --include="$(paste --serial --delimiters=, "$TESTBED/vm/packages")" bookworm "$1.new"
+  # No initial RAM disk, since the kernel has the drivers of the disk; and no syncs for a folder that is thrown away if it is not complete.
+  INITRD=No DPKG_FORCE=unsafe-io debootstrap --variant=minbase --include="$(paste --serial --delimiters=, "$TESTBED/vm/packages")" bookworm "$1.new"
   rm -rf "$1.new"/var/cache/apt/* "$1.new"/var/lib/apt/lists/* "$1.new"/usr/share/{doc,man,locale} "$1.new"/boot/initrd*
   mv "$1.new"/boot/vmlinuz-* "$1.new/boot/vmlinuz"
   mv "$1.new" "$1"

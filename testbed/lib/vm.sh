@@ -11,8 +11,8 @@ bed_vm() {
   local command=${1:-} vm=${2:-}
   require_bed
   case $command in
-    start | stop | kill | ssh | load) ;;
-    *) die "usage: testbed/bed vm start|stop|kill|ssh|load VM [ARGUMENT...]" ;;
+    start | stop | kill | unplug | plug | ssh | load) ;;
+    *) die "usage: testbed/bed vm start|stop|kill|unplug|plug|ssh|load VM [ARGUMENT...]" ;;
   esac
   use_vm "$vm"
   shift 2
@@ -36,38 +36,50 @@ use_vm() {
 # vm_start: boots it, with the disks that it had before; ready when it returns.
 vm_start() {
   provide_vm_image
-  if vm_runs; then
-    note "$VM runs already"
-    return
-  fi
   mkdir -p "$VM_DIR"
-  step "$VM: disks and network" prepare_vm
-  step "$VM: boot" boot_vm
+  if vm_runs; then
+    step "$VM: runs already" mend_vm
+  else
+    step "$VM: disks and network" prepare_vm
+    step "$VM: boot" boot_vm
+  fi
+}
+
+# mend_vm: whoever stopped its services may have been killed before they were back.
+mend_vm() {
+  if [[ $VM_ROLE == nfs ]]; then vm_ssh /bed/nfs start; fi
+  await_vm
 }
 
 prepare_vm() {
-  [[ -e $BED_DIR/vm/key ]] || ssh-keygen -q -t ed25519 -N '' -f "$BED_DIR/vm/key"
+  locked "$BED_DIR/vm/lock" prepare_shared
   [[ -e $VM_DIR/disk ]] || cp --sparse=always "$(vm_image)" "$VM_DIR/disk"
   [[ -e $VM_DIR/data ]] || mkfs.ext4 -q -F -m 0 "$VM_DIR/data" 4G
   [[ -e $VM_DIR/seed ]] || make_seed
+  bed_enter ip link show "$VM" || bed_enter ip tuntap add "$VM" mode tap
+  bed_enter ip link set "$VM" master "$VM_BRIDGE" up
+  if [[ $VM_ROLE == node ]]; then bed_enter ip route replace "$(vm_pod_network)" via "$VM_ADDRESS"; fi
+}
+
+# prepare_shared: what all machines of the bed have in common.
+prepare_shared() {
+  [[ -e $BED_DIR/vm/key ]] || ssh-keygen -q -t ed25519 -N '' -f "$BED_DIR/vm/key"
   if ! bed_enter ip link show "$VM_BRIDGE"; then
     # With a fixed address: else it follows those of its ports.
     bed_enter ip link add "$VM_BRIDGE" address 52:54:00:00:00:01 type bridge
     bed_enter ip address add "$VM_NETWORK.1/24" dev "$VM_BRIDGE"
     bed_enter ip link set "$VM_BRIDGE" up
   fi
-  bed_enter ip link show "$VM" || bed_enter ip tuntap add "$VM" mode tap
-  bed_enter ip link set "$VM" master "$VM_BRIDGE" up
-  if [[ $VM_ROLE == node ]]; then bed_enter ip route replace "$(vm_pod_network)" via "$VM_ADDRESS"; fi
 }
 
 vm_pod_network() { printf '10.244.%s.0/24\n' "$VM_NUMBER"; }
 
-# boot_vm: raw files without syncs are right for power cuts: what the guest has
-# written to its disk survives in the host's cache, what was in its memory is lost.
+# boot_vm: served before others, because everybody waits for what is emulated. Raw
+# files without syncs are right for power cuts: what the guest has written to its
+# disk survives in the host's cache, what was in its memory is lost.
 boot_vm() {
-  rm -f "$VM_DIR/pid"
-  bed_enter qemu-system-x86_64 -name "$VM" -machine q35 -accel tcg,thread=multi,tb-size=256 -cpu max \
+  rm -f "$VM_DIR/pid" "$VM_DIR/boot"
+  bed_enter nice -n -5 qemu-system-x86_64 -name "$VM" -machine q35 -accel tcg,thread=multi,tb-size=256 -cpu max \
     -smp "$VM_CPUS" -m "$VM_MEMORY" -nodefaults -no-user-config -display none -no-reboot \
     -daemonize -pidfile "$VM_DIR/pid" -serial "file:$VM_DIR/console" \
     -kernel "$(vm_kernel)" -append "root=/dev/nvme0n1 rw console=ttyS0 quiet mitigations=off nokaslr panic=1" \
@@ -77,17 +89,26 @@ boot_vm() {
     -drive "if=none,id=d3,format=raw,cache=unsafe,file=$VM_DIR/data" -device nvme-ns,drive=d3,nsid=3 \
     -netdev "tap,id=n0,ifname=$VM,script=no,downscript=no" \
     -device "virtio-net-pci,netdev=n0,romfile=,mac=52:54:00:00:00:$VM_NUMBER"
-  wait_until 300 vm_is_ready || die "$VM did not become ready; its last words: $(tail -n 3 "$VM_DIR/console")"
+  await_vm
 }
 
+# await_vm: not asked more often, because every question takes time from what an emulated machine has to do.
+await_vm() {
+  local deadline=$((SECONDS + 300))
+  until vm_is_ready; do
+    ((SECONDS < deadline)) || die "$VM did not become ready; its last words: $(tail -n 3 "$VM_DIR/console")"
+    sleep 0.5
+  done
+}
+
+# vm_is_ready: of a node, that this boot of it is; the cluster may still speak of the one before.
 vm_is_ready() {
-  local boot
   case $VM_ROLE in
     nfs) (($(vm_ssh /bed/nfs threads) > 0)) ;;
     node)
-      boot=$(vm_ssh cat /proc/sys/kernel/random/boot_id) || return 1
+      [[ -s $VM_DIR/boot ]] || vm_ssh cat /proc/sys/kernel/random/boot_id >"$VM_DIR/boot" || return 1
       [[ $(KUBECONFIG=$BED_KUBECONFIG NO_PROXY=$BED_ADDRESS kubectl get node "$VM" --output \
-        'jsonpath={.status.nodeInfo.bootID} {.status.conditions[?(@.type=="Ready")].status}') == "$boot True" ]]
+        'jsonpath={.status.nodeInfo.bootID} {.status.conditions[?(@.type=="Ready")].status}') == "$(<"$VM_DIR/boot") True" ]]
       ;;
   esac
 }
@@ -109,10 +130,14 @@ vm_kill() {
   wait_until 60 vm_is_off || die "$VM does not end"
 }
 
-# vm_ssh COMMAND...: runs it in the machine.
+# vm_unplug, vm_plug: its network cable.
+vm_unplug() { bed_enter ip link set "$VM" nomaster; }
+vm_plug() { bed_enter ip link set "$VM" master "$VM_BRIDGE"; }
+
+# vm_ssh COMMAND...: runs it in the machine; fails two minutes after the machine lost its power.
 vm_ssh() {
   bed_enter ssh -q -i "$BED_DIR/vm/key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=10 \
-    -o BatchMode=yes "root@$VM_ADDRESS" "$@"
+    -o ServerAliveInterval=10 -o ServerAliveCountMax=12 -o BatchMode=yes "root@$VM_ADDRESS" "$@"
 }
 
 # vm_load ARCHIVE...: docker archives become images of the node.

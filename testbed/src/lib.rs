@@ -21,7 +21,7 @@ pub mod wait;
 
 pub use bed::Bed;
 pub use blobs::Blobs;
-pub use files::{Contents, Delivery};
+pub use files::{Contents, Delivery, Fingerprint};
 pub use line::Line;
 pub use stage::{Stage, scenario};
 pub use vm::Machine;

@@ -55,7 +55,35 @@ impl Machine {
         self.bed(&["kill", &self.name], Vec::new()).await.map(drop)
     }
 
-    /// Writes a file into a folder of the machine as a producer there does, as the user that owns the share.
+    /// Takes its network away; it goes on.
+    ///
+    /// # Errors
+    ///
+    /// When it has none.
+    pub async fn unplug(&self) -> Result<()> {
+        self.bed(&["unplug", &self.name], Vec::new()).await.map(drop)
+    }
+
+    /// Gives it its network back.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be connected.
+    pub async fn plug(&self) -> Result<()> {
+        self.bed(&["plug", &self.name], Vec::new()).await.map(drop)
+    }
+
+    /// Gives the node the images of a docker archive.
+    ///
+    /// # Errors
+    ///
+    /// When it refuses them.
+    pub async fn load(&self, archive: &str) -> Result<()> {
+        self.bed(&["load", &self.name, archive], Vec::new()).await.map(drop)
+    }
+
+    /// Writes a file into a folder of the machine as a producer there does, as the user that owns the share, and makes the folder if
+    /// there is none; both are on the disk of the machine afterwards.
     ///
     /// # Errors
     ///
@@ -63,9 +91,12 @@ impl Machine {
     pub async fn deliver(&self, folder: &str, name: &str, contents: Contents) -> Result<Delivery> {
         let mut bytes = Vec::new();
         let fingerprint = contents.write_to(&mut bytes)?;
-        // Written aside, so that the command's end is the file's end and a slow line is no slow producer.
-        let line =
-            format!("cat >/tmp/delivery && install -o 65534 -g 65534 -m 644 /tmp/delivery '{folder}/{name}' && rm /tmp/delivery");
+        // Written aside, so that the command's end is the file's end and a slow line is no slow producer. One command, because an
+        // emulated machine takes a second to let somebody in.
+        let line = format!(
+            "cat >/tmp/delivery && {{ [ -d '{folder}' ] || install -d -o 65534 -g 65534 '{folder}'; }} \
+             && install -o 65534 -g 65534 -m 644 /tmp/delivery '{folder}/{name}' && rm /tmp/delivery && sync"
+        );
         self.run_with(&line, bytes).await?;
         Ok(Delivery { name: name.into(), fingerprint })
     }

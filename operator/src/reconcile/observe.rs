@@ -161,8 +161,10 @@ async fn look(uid: &str, namespace: &str, pod: &UploaderPod, context: &Context, 
     Some(look)
 }
 
+/// What keeps a pod that has a node from running: the scheduler's words before are no cause any more.
 async fn newest_warning(namespace: &str, pod_uid: &str, context: &Context) -> Result<Option<(String, String)>, CallError> {
-    let of_pod = ListParams::default().fields(&format!("involvedObject.uid={pod_uid},type=Warning")).limit(50);
+    let fields = format!("involvedObject.uid={pod_uid},type=Warning,reason!=FailedScheduling");
+    let of_pod = ListParams::default().fields(&fields).limit(50);
     let events: Api<Event> = api::namespaced(&context.client, namespace);
     let events = api::call(format!("list the events of pod {pod_uid}"), events.list(&of_pod)).await?;
     let when = |event: &Event| {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use blobferry_crds::{UploadSession, conditions};
-use blobferry_testbed::{Contents, Delivery, Machine, Stage, figures, wait};
+use blobferry_crds::{Progress, UploadSession, conditions};
+use blobferry_testbed::{Contents, Delivery, Machine, Stage, figures, scenario, wait};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -17,14 +17,35 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(8);
 pub(crate) struct Export<'a> {
     pub(crate) stage: &'a Stage,
     pub(crate) server: Machine,
+    pub(crate) node: Machine,
     pub(crate) path: String,
 }
 
+/// Plays a test on a stage with a folder of the export. A server that a failed test left without its service has it again afterwards:
+/// else nothing that has the export mounted would end.
+pub(crate) async fn on_nfs(name: &str, play: impl AsyncFnOnce(&Export<'_>) -> Result<()>) -> Result<()> {
+    scenario(name, async |stage| {
+        let export = Export::make(stage).await?;
+        let outcome = play(&export).await;
+        if outcome.is_err() {
+            export.server.start().await?;
+            let files = export.server.run(&format!("find {} -ls", export.path)).await;
+            figures::print(&format!("files on the server:\n{}", files.unwrap_or_else(|error| format!("{error:#}"))));
+        }
+        outcome
+    })
+    .await
+}
+
 impl<'a> Export<'a> {
-    pub(crate) async fn make(stage: &'a Stage) -> Result<Self> {
-        let export = Self { stage, server: Machine::new(&stage.bed, "nfs1"), path: format!("/export/{}", stage.namespace) };
+    /// Files of earlier tests are removed here, because a session of theirs would make its folders again.
+    async fn make(stage: &'a Stage) -> Result<Self> {
+        let machine = |name| Machine::new(&stage.bed, name);
+        let export = Self { stage, server: machine("nfs1"), node: machine("node1"), path: format!("/export/{}", stage.namespace) };
+        export.server.start().await?;
         let path = &export.path;
-        export.server.run(&format!("install -d -o 65534 -g 65534 {path} {path}/incoming && sync")).await?;
+        let earlier = "find /export -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf {} +";
+        export.server.run(&format!("{earlier}; install -d -o 65534 -g 65534 {path} {path}/incoming && sync")).await?;
         Ok(export)
     }
 
@@ -35,26 +56,26 @@ impl<'a> Export<'a> {
 
     pub(crate) async fn apply_from(&self, session: &str, source: Value, mut change: Value) -> Result<()> {
         change["source"] = source;
-        change["pod"] = json!({"nodeSelector": {"kubernetes.io/hostname": "node1"}});
+        change["pod"] = on_node(self.node.name());
         self.stage.apply_session(session, change).await
+    }
+
+    /// Folder in which a producer drops files of a session.
+    pub(crate) fn incoming(&self, session: &str) -> String {
+        format!("{}/incoming/{session}", self.path)
     }
 
     /// Drops a file on the server; it is on the server's disk afterwards.
     pub(crate) async fn deliver(&self, session: &str, name: &str, size: u64) -> Result<Delivery> {
-        let folder = format!("{}/incoming/{session}", self.path);
         let seed = name.bytes().fold(size, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
-        self.server.run(&format!("[ -d {folder} ] || install -d -o 65534 -g 65534 {folder}")).await?;
-        let delivery = self.server.deliver(&folder, name, Contents { seed, size }).await?;
-        self.server.run("sync").await?;
-        Ok(delivery)
+        self.server.deliver(&self.incoming(session), name, Contents { seed, size }).await
     }
 
     /// Every file is a blob, and nothing that was claimed is left over.
     pub(crate) async fn compare(&self, session: &str, deliveries: &[Delivery]) -> Result<()> {
         self.stage.await_uploaded(session, deliveries.len(), PATIENCE).await?;
         self.stage.compare(session, deliveries).await?;
-        let path = &self.path;
-        let left = format!("find {path}/incoming/{session} {path}/.processing/2*/{session} -type f ! -name '*.completed'");
+        let left = format!("find {} {}/.processing/2*/{session} -type f ! -name '*.completed'", self.incoming(session), self.path);
         wait::until(PATIENCE, "nothing but completed files is left", async || {
             let left = self.server.run(&left).await?;
             ensure!(left.is_empty(), "these are left:\n{left}");
@@ -63,19 +84,33 @@ impl<'a> Export<'a> {
         .await
     }
 
-    /// Waits for the condition of the source, and prints how long it took since `since`.
-    pub(crate) async fn await_source(&self, session: &str, status: &str, since: Instant) -> Result<UploadSession> {
-        let what = format!("has SourceReachable={status}");
-        let found =
-            self.stage.await_session(session, PATIENCE, &what, |session| source(session).is_some_and(|it| it.0 == status)).await?;
-        let (_, reason, message) = source(&found).context("the condition is gone")?;
-        figures::print(&format!("SourceReachable={status} {reason} after {:.0} s: {message}", since.elapsed().as_secs_f64()));
-        Ok(found)
+    /// Waits until the session sends a file, and has not yet sent `files`.
+    pub(crate) async fn await_sending(&self, session: &str, files: u64) -> Result<()> {
+        let sends = |session: &UploadSession| {
+            progress(session).is_some_and(|progress| progress.files_active > 0 && progress.files_uploaded < files)
+        };
+        self.stage.await_session(session, PATIENCE, "sends files", sends).await.map(drop)
     }
 
-    pub(crate) async fn remove(self) -> Result<()> {
-        self.server.run(&format!("rm -rf {}", self.path)).await.map(drop)
+    /// Waits for the condition of the source, prints and returns how long it took since `since`.
+    pub(crate) async fn await_source(&self, session: &str, status: &str, since: Instant) -> Result<Duration> {
+        let what = format!("has SourceReachable={status}");
+        let holds = |session: &UploadSession| source(session).is_some_and(|it| it.0 == status);
+        let found = self.stage.await_session(session, PATIENCE, &what, holds).await?;
+        let after = since.elapsed();
+        let (_, reason, message) = source(&found).context("the condition is gone")?;
+        figures::print(&format!("SourceReachable={status} {reason} after {:.0} s: {message}", after.as_secs_f64()));
+        Ok(after)
     }
+}
+
+/// `spec.pod` of a session that runs there.
+pub(crate) fn on_node(name: &str) -> Value {
+    json!({"nodeSelector": {"kubernetes.io/hostname": name}})
+}
+
+pub(crate) fn progress(session: &UploadSession) -> Option<&Progress> {
+    session.status.as_ref()?.progress.as_ref()
 }
 
 /// Status, reason and message of the condition of the source.

@@ -1,12 +1,15 @@
 //! What a server or a node may do besides going away.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::{UploadSession, conditions};
-use blobferry_testbed::{Machine, figures, scenario};
+use blobferry_testbed::figures;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::export::{Export, PATIENCE};
+use crate::{
+    export::{PATIENCE, SERVER, on_nfs, progress},
+    volumes,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -19,22 +22,20 @@ fn message(session: &UploadSession, type_: &str) -> Option<String> {
 #[tokio::test]
 #[ignore = "needs virtual machines: make faults"]
 async fn versions_3_and_4_2_work_by_mount_options() -> Result<()> {
-    scenario("versions", async |stage| {
-        let export = Export::make(stage).await?;
+    on_nfs("versions", async |export| {
         for (session, version, options) in [
             ("v3", "3", json!(["hard", "nfsvers=3", "nolock", "actimeo=5"])),
             ("v42", "4.2", json!(["hard", "nfsvers=4.2", "actimeo=5"])),
         ] {
             let source = json!({"persistentVolumeClaim": null,
-                "nfs": {"server": crate::export::SERVER, "path": export.path, "mountOptions": options}});
+                "nfs": {"server": SERVER, "path": export.path, "mountOptions": options}});
             let delivered = [export.deliver(session, "a.dat", 4096).await?, export.deliver(session, "b.dat", 9 * MIB).await?];
             export.apply_from(session, source, json!({})).await?;
             export.compare(session, &delivered).await?;
-            let mounts =
-                Machine::new(&stage.bed, "node1").run("grep ' nfs' /proc/mounts | grep -o 'vers=[0-9.]*' | sort -u").await?;
-            anyhow::ensure!(mounts.contains(&format!("vers={version}")), "the node has mounted {mounts}");
+            let mounts = export.node.run("grep ' nfs' /proc/mounts | grep -o 'vers=[0-9.]*' | sort -u").await?;
+            ensure!(mounts.contains(&format!("vers={version}")), "the node has mounted {mounts}");
         }
-        export.remove().await
+        Ok(())
     })
     .await
 }
@@ -42,20 +43,17 @@ async fn versions_3_and_4_2_work_by_mount_options() -> Result<()> {
 #[tokio::test]
 #[ignore = "needs virtual machines: make faults"]
 async fn export_that_becomes_read_only_is_named_and_heals() -> Result<()> {
-    scenario("readonly", async |stage| {
-        let export = Export::make(stage).await?;
+    on_nfs("readonly", async |export| {
         export.apply("s", json!({})).await?;
         export.await_source("s", "True", Instant::now()).await?;
         export.server.run("exportfs -o ro,sync,root_squash,no_subtree_check,fsid=1 '*:/export'").await?;
         let began = Instant::now();
         let delivery = export.deliver("s", "a.dat", 4096).await?;
-        let outcome = export.await_source("s", "False", began).await;
+        export.await_source("s", "False", began).await?;
         export.server.run("exportfs -ra && exportfs -f").await?;
-        outcome?;
         let back = Instant::now();
         export.await_source("s", "True", back).await?;
-        export.compare("s", &[delivery]).await?;
-        export.remove().await
+        export.compare("s", &[delivery]).await
     })
     .await
 }
@@ -63,16 +61,15 @@ async fn export_that_becomes_read_only_is_named_and_heals() -> Result<()> {
 #[tokio::test]
 #[ignore = "needs virtual machines: make faults"]
 async fn path_that_is_no_export_is_named_by_the_words_of_the_mount() -> Result<()> {
-    scenario("refused", async |stage| {
-        let export = Export::make(stage).await?;
+    on_nfs("refused", async |export| {
         let made = Instant::now();
-        let source = json!({"persistentVolumeClaim": null, "nfs": {"server": crate::export::SERVER, "path": "/export/not-there"}});
+        let source = json!({"persistentVolumeClaim": null, "nfs": {"server": SERVER, "path": "/export/not-there"}});
         export.apply_from("s", source, json!({})).await?;
         let names_it = |session: &UploadSession| message(session, conditions::READY).is_some_and(|text| text.contains("mount"));
-        let session = stage.await_session("s", PATIENCE, "says that the mount failed", names_it).await?;
+        let session = export.stage.await_session("s", PATIENCE, "says that the mount failed", names_it).await?;
         let text = message(&session, conditions::READY).context("it heals by itself")?;
         figures::print(&format!("a mount that fails shows after {:.0} s: {text}", made.elapsed().as_secs_f64()));
-        export.remove().await
+        Ok(())
     })
     .await
 }
@@ -80,47 +77,57 @@ async fn path_that_is_no_export_is_named_by_the_words_of_the_mount() -> Result<(
 #[tokio::test]
 #[ignore = "needs virtual machines: make faults"]
 async fn files_of_another_user_stay_and_are_named() -> Result<()> {
-    scenario("owner", async |stage| {
-        let export = Export::make(stage).await?;
-        let folder = format!("{}/incoming/s", export.path);
+    on_nfs("owner", async |export| {
+        let file = format!("{}/a.dat", export.incoming("s"));
         let delivery = export.deliver("s", "a.dat", 4096).await?;
-        export.server.run(&format!("chown 1000:1000 {folder}/a.dat && chmod 600 {folder}/a.dat")).await?;
+        export.server.run(&format!("chown 1000:1000 {file} && chmod 600 {file}")).await?;
         export.apply("s", json!({})).await?;
         let held = |session: &UploadSession| {
-            let progress = session.status.as_ref().and_then(|status| status.progress.as_ref());
-            progress.is_some_and(|progress| progress.held_back.iter().any(|file| file.reason == "Unreadable"))
+            progress(session).is_some_and(|progress| progress.held_back.iter().any(|file| file.reason == "Unreadable"))
         };
-        stage.await_session("s", PATIENCE, "holds the file back", held).await?;
-        export.server.run(&format!("chown 65534:65534 {folder}/a.dat")).await?;
-        export.compare("s", &[delivery]).await?;
-        export.remove().await
+        export.stage.await_session("s", PATIENCE, "holds the file back", held).await?;
+        export.server.run(&format!("chown 65534:65534 {file}")).await?;
+        export.compare("s", &[delivery]).await
     })
     .await
 }
 
 #[tokio::test]
 #[ignore = "needs virtual machines: make faults"]
-async fn node_that_loses_its_power_goes_on_where_it_was() -> Result<()> {
-    scenario("node", async |stage| {
-        let export = Export::make(stage).await?;
-        let delivered = [export.deliver("s", "a.dat", 12 * MIB).await?, export.deliver("s", "b.dat", 4096).await?];
-        export.apply("s", json!({"transfer": {"bandwidthLimit": "1Mi"}})).await?;
-        let begun = |session: &UploadSession| {
-            let progress = session.status.as_ref().and_then(|status| status.progress.as_ref());
-            progress.is_some_and(|progress| progress.files_active > 0)
-        };
-        stage.await_session("s", PATIENCE, "sends files", begun).await?;
-        let node = Machine::new(&stage.bed, "node1");
-        let cut = Instant::now();
-        node.cut_power().await?;
-        node.start().await?;
+async fn server_without_a_name_is_named_by_the_words_of_the_mount() -> Result<()> {
+    on_nfs("name", async |export| {
+        let made = Instant::now();
+        let claim = volumes::claim_from(export, "nas.example.invalid").await?;
+        export.apply_from("s", claim, json!({})).await?;
+        let names_it = |session: &UploadSession| message(session, conditions::READY).is_some_and(|text| text.contains("mount"));
+        let session = export.stage.await_session("s", PATIENCE, "says that the mount failed", names_it).await?;
+        let text = message(&session, conditions::READY).context("it heals by itself")?;
+        figures::print(&format!("a wrong server name shows after {:.0} s: {text}", made.elapsed().as_secs_f64()));
+        volumes::delete_volume(export.stage).await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs virtual machines: make faults"]
+async fn full_export_stops_no_upload() -> Result<()> {
+    on_nfs("full", async |export| {
+        let mut delivered = vec![export.deliver("s", "before.dat", 4096).await?];
+        export.apply("s", json!({})).await?;
+        export.stage.await_uploaded("s", 1, PATIENCE).await?;
+        delivered.push(export.deliver("s", "small.dat", 5000).await?);
+        delivered.push(export.deliver("s", "large.dat", 12 * MIB).await?);
+        // Until nothing more fits, not even a folder.
+        let ballast = format!("{}/ballast", export.path);
+        let fill = format!(
+            "for size in 1M 4K; do dd if=/dev/zero bs=$size >>{ballast} 2>/dev/null; done; df --output=avail {ballast} | tail -n 1"
+        );
+        let free = export.server.run(&fill).await?;
+        ensure!(free.trim() == "0", "{free} KiB are still free");
         export.compare("s", &delivered).await?;
-        figures::print(&format!(
-            "{} lost its power and the session was done {:.0} s later",
-            node.name(),
-            cut.elapsed().as_secs_f64()
-        ));
-        export.remove().await
+        export.server.run(&format!("rm {ballast} && sync")).await?;
+        delivered.push(export.deliver("s", "after.dat", 4096).await?);
+        export.compare("s", &delivered).await
     })
     .await
 }

@@ -48,7 +48,10 @@ async fn failing_mount_is_looked_for_after_twenty_seconds_and_once_per_step() {
         let now = fixtures::now() + std::time::Duration::from_secs(second);
         cluster.pass_at(&session, now).await.unwrap();
         let calls = cluster.calls();
-        assert_eq!(calls.iter().filter(|call| call.line == events).count(), looks, "after {second} s");
+        let asked: Vec<_> = calls.iter().filter(|call| call.line == events).collect();
+        assert_eq!(asked.len(), looks, "after {second} s");
+        // The pod has a node, so that the scheduler's words are no cause.
+        assert!(asked.iter().all(|call| call.query.contains("reason%21%3DFailedScheduling")), "{asked:?}");
         if second >= 5 {
             assert_eq!(ready(&written(&calls)), ("False", "FailedMount"));
             assert!(message(&written(&calls)).contains("access denied"));
