@@ -158,10 +158,12 @@ async fn prove<E: Edges>(session: &Session<E>, file: &ClaimedFile, blocks: &[Blo
 }
 
 /// The key of a file that took the name between the look and the rename. The rename set its ctime, and whatever came to the name later
-/// has at least that one; after more than one attempt the ctime may be younger, and the file is only known to follow the sampled one.
+/// has at least that one. A ctime that is the mtime too may be that of a later write; then the file is only known to follow the sampled
+/// one.
 fn key_of_caught(file: &ClaimedFile, identity: &Identity) -> OrderKey {
     let next = file.name.claim.key.beyond_changes();
-    if file.is_fresh() { next.max(OrderKey::at(identity.ctime - 1)) } else { next }
+    let is_of_the_rename = file.is_fresh() || identity.ctime != identity.mtime;
+    if is_of_the_rename { next.max(OrderKey::at(identity.ctime - 1)) } else { next }
 }
 
 fn must_be_quiet(file: &ClaimedFile, period: Duration) -> Result<(), Setback> {
