@@ -16,7 +16,7 @@ use crate::{
     ends::{End, Ends},
     formats::{BlobName, ClaimId, OrderKey},
     ledger::{Ledger, Now, problem},
-    scan::{Believed, Counts, Gone, Held, StableFile, Table},
+    scan::{Believed, Counts, Gone, Held, Periods, StableFile, Table},
     schedule::{Delay, Schedule, Task},
     session::Folders,
     share::Attributes,
@@ -102,9 +102,9 @@ impl Books {
     }
 
     /// A scan begins.
-    pub fn scan_begins(&mut self, quiet: Duration, now: Instant) {
+    pub fn scan_begins(&mut self, periods: Periods, now: Instant) {
         self.scans.latest = Some(now);
-        self.table.begin_scan(quiet);
+        self.table.begin_scan(periods);
         self.ledger.doubts.scan_begins();
     }
 
@@ -314,7 +314,7 @@ mod tests {
         let (quiet, start) = (Duration::from_secs(5), Instant::now());
         let stable = start + quiet;
         for now in [start, stable] {
-            books.scan_begins(quiet, now);
+            books.scan_begins(Periods::new(quiet, None), now);
             for inode in 1..=3 {
                 let name = inode.to_string().into_bytes();
                 assert!(books.table.observe(&name, Kind::File, now));

@@ -20,7 +20,7 @@ use folders::Walk;
 
 pub use filter::Filter;
 pub use folders::Believed;
-pub use table::{Counts, Gone, Held, StableFile, Summary, Table};
+pub use table::{Counts, Gone, Held, Periods, StableFile, Summary, Table};
 
 /// Looks at names at a time.
 const LOOKS: usize = 16;
@@ -28,7 +28,8 @@ const LOOKS: usize = 16;
 /// Scans once; stable files are handed to the schedule as far as its queue has room.
 pub async fn pass<E: Edges>(session: &Session<E>) -> Result<(), ShareError> {
     let started = session.server_now();
-    session.books().scan_begins(session.live().min_file_age, Instant::now());
+    let live = session.live();
+    session.books().scan_begins(Periods::new(live.min_file_age, live.idle_timeout), Instant::now());
     let mut walk = Walk::new();
     while let Some(folder) = walk.next() {
         match scan_folder(session, &folder, &mut walk).await {

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use super::Filter;
 use crate::share::{Attributes, Identity, Kind};
-use candidate::{Candidate, Phase, Sample};
+use candidate::{Candidate, HELD_LOOK, Phase, Sample};
 
-pub use candidate::Held;
+pub use candidate::{Held, Periods};
 pub use summary::{Counts, Summary};
 
 /// Most names that are tracked; further ones wait in their folder and are counted.
@@ -46,7 +46,7 @@ pub struct Table {
     filter: Filter,
     /// True if folders are entered.
     recursive: bool,
-    quiet: Duration,
+    periods: Periods,
     names: HashMap<Box<[u8]>, Candidate>,
     scan: u64,
     /// Start of the last complete scan (server clock), if it saw every name.
@@ -67,7 +67,7 @@ impl Table {
         Self {
             filter,
             recursive,
-            quiet: Duration::MAX,
+            periods: Periods { quiet: Duration::MAX, held: HELD_LOOK },
             names,
             scan: 0,
             scanned: i128::MIN,
@@ -78,9 +78,9 @@ impl Table {
         }
     }
 
-    /// Starts a scan with a quiet period.
-    pub fn begin_scan(&mut self, quiet: Duration) {
-        self.quiet = quiet;
+    /// Starts a scan.
+    pub fn begin_scan(&mut self, periods: Periods) {
+        self.periods = periods;
         self.scan += 1;
         self.untracked = 0;
         self.blind = false;
@@ -95,7 +95,7 @@ impl Table {
                 candidate.phase = Phase::Watching;
                 self.summary = None;
             }
-            return candidate.due(self.quiet, now) || candidate.may_be_a_file_now(kind, now);
+            return candidate.due(self.periods, now) || candidate.may_be_a_file_now(kind, self.periods.held, now);
         }
         self.summary = None;
         if self.names.len() >= TRACKED {
@@ -145,12 +145,15 @@ impl Table {
         self.summary = None;
     }
 
-    /// Takes what a look at `name` found. Returns since when an earlier file had the name, if another has taken it.
+    /// Takes what a look at `name` found. Returns since when an earlier file had the name, if another has taken it, or may have since the
+    /// name was listed and absent.
     pub fn sample(&mut self, name: &[u8], attributes: &Attributes, now: Instant) -> Option<i128> {
         let candidate = self.names.get_mut(name)?;
         self.summary = None;
         let is_another = |sample: &Sample| attributes.kind != Kind::File || sample.identity.inode != attributes.identity.inode;
-        let replaced = candidate.sample.filter(is_another).map(|sample| sample.identity.ctime);
+        let was_absent = matches!(candidate.phase, Phase::Absent) && candidate.sample.is_none();
+        let seen = candidate.sample.filter(is_another).map(|sample| sample.identity.ctime);
+        let replaced = if was_absent { Some(candidate.since) } else { seen };
         if attributes.kind != Kind::File {
             candidate.phase = Phase::NoFile(attributes.kind, now);
             candidate.sample = None;
@@ -207,7 +210,7 @@ impl Table {
         let mut stable: Vec<StableFile> = self
             .names
             .iter()
-            .filter(|(_, candidate)| matches!(candidate.phase, Phase::Watching) && candidate.is_stable(self.quiet))
+            .filter(|(_, candidate)| matches!(candidate.phase, Phase::Watching) && candidate.is_stable(self.periods.quiet))
             .filter_map(|(name, candidate)| Some(StableFile { name: name.clone(), sample: candidate.sample?.identity }))
             .collect();
         stable.sort_by(|a, b| (a.sample.ctime, &a.name).cmp(&(b.sample.ctime, &b.name)));

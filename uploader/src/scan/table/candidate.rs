@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Gone;
 use crate::share::{Identity, Kind};
 
-/// Time between two tries of a file that is held back.
+/// Most time between two looks at a file that is held back.
 pub(super) const HELD_LOOK: Duration = Duration::from_mins(1);
 /// An empty file may be a placeholder of a producer that has not flushed yet.
 pub(super) const EMPTY_QUIET: Duration = Duration::from_mins(1);
@@ -38,6 +38,22 @@ impl Held {
     /// The name is the trouble. Only another name helps, so the file is not looked at again.
     pub fn bad_name(message: String) -> Self {
         Self::lasting(BAD_NAME, message)
+    }
+}
+
+/// How long things are left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Periods {
+    /// The quiet period of a file that is to be claimed.
+    pub quiet: Duration,
+    /// Between two looks at a file that is held back: it may have been mended, or another have taken its name.
+    pub held: Duration,
+}
+
+impl Periods {
+    /// With this quiet period, for a session that ends when it has been idle for so long: by then everything has been looked at.
+    pub fn new(quiet: Duration, idle: Option<Duration>) -> Self {
+        Self { quiet, held: idle.map_or(HELD_LOOK, |idle| HELD_LOOK.min(idle / 2)) }
     }
 }
 
@@ -80,8 +96,8 @@ pub(super) struct Candidate {
 
 impl Candidate {
     /// True if a look must tell, now and then: some servers never say of what kind a name is (`DT_UNKNOWN` of readdir(3)).
-    pub(super) fn may_be_a_file_now(&self, kind: Kind, now: Instant) -> bool {
-        matches!(self.phase, Phase::NoFile(_, looked) if kind == Kind::Unknown && now.duration_since(looked) >= HELD_LOOK)
+    pub(super) fn may_be_a_file_now(&self, kind: Kind, held: Duration, now: Instant) -> bool {
+        matches!(self.phase, Phase::NoFile(_, looked) if kind == Kind::Unknown && now.duration_since(looked) >= held)
     }
 
     fn quiet_period(&self, quiet: Duration) -> Duration {
@@ -100,11 +116,12 @@ impl Candidate {
     /// True if a look is due: nothing or one look is known, or the quiet period may just have passed. Looks in between would tell
     /// nothing, because any change moves the ctime; nor would looks at a stable file that waits for room in the queue, because the
     /// claim looks again.
-    pub(super) fn due(&self, quiet: Duration, now: Instant) -> bool {
+    pub(super) fn due(&self, periods: Periods, now: Instant) -> bool {
+        let quiet = periods.quiet;
         match (&self.phase, self.sample) {
             (Phase::Ignored | Phase::NoFile(..) | Phase::Queued(_), _) => false,
             (Phase::Held(held), Some(_)) if held.reason == BAD_NAME => false,
-            (Phase::Held(held), Some(sample)) if held.lasting => now.duration_since(sample.looked) >= HELD_LOOK,
+            (Phase::Held(held), Some(sample)) if held.lasting => now.duration_since(sample.looked) >= periods.held,
             (Phase::Absent | Phase::Held(_), _) | (_, None) => true,
             (Phase::Watching, Some(sample)) => {
                 sample.looks < 2 || (!self.is_stable(quiet) && now.duration_since(sample.since) >= self.quiet_period(quiet))

@@ -4,6 +4,7 @@ use super::{
 };
 
 const QUIET: Duration = Duration::from_secs(5);
+const PERIODS: Periods = Periods { quiet: QUIET, held: HELD_LOOK };
 const SCANNED: i128 = 100;
 
 fn table() -> Table {
@@ -16,7 +17,7 @@ fn file(size: u64, ctime: i128) -> Attributes {
 
 /// One scan that sees `name` with `attributes` at `now`.
 fn scan(table: &mut Table, name: &[u8], attributes: &Attributes, now: Instant) {
-    table.begin_scan(QUIET);
+    table.begin_scan(PERIODS);
     if table.observe(name, Kind::File, now) {
         table.sample(name, attributes, now);
     }
@@ -26,16 +27,16 @@ fn scan(table: &mut Table, name: &[u8], attributes: &Attributes, now: Instant) {
 #[tokio::test(start_paused = true)]
 async fn listed_name_that_does_not_answer_is_in_doubt_since_the_scan_before_it_came_and_gone_when_no_listing_shows_it() {
     let (mut table, start) = (table(), Instant::now());
-    table.begin_scan(QUIET);
+    table.begin_scan(PERIODS);
     assert!(table.end_scan(10).is_empty());
     for started in [20, 30] {
-        table.begin_scan(QUIET);
+        table.begin_scan(PERIODS);
         assert!(table.observe(b"a", Kind::File, start), "it is looked at in each scan");
         table.absent(b"a");
         assert!(table.end_scan(started).is_empty());
     }
     assert_eq!(table.summary().counts, Counts { unsure_since: Some(10), ..Counts::default() });
-    table.begin_scan(QUIET);
+    table.begin_scan(PERIODS);
     assert_eq!(table.end_scan(40), [Gone { since: 10, was_seen: false }], "another uploader may have claimed it");
     assert_eq!(table.summary().counts, Counts::default());
 }
@@ -51,12 +52,25 @@ async fn file_whose_name_another_one_took_is_told_and_one_that_changed_is_not() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn file_that_answers_after_the_name_was_absent_may_not_be_the_one_that_was_listed() {
+    let (mut table, start) = (table(), Instant::now());
+    table.begin_scan(PERIODS);
+    table.end_scan(10);
+    table.begin_scan(PERIODS);
+    assert!(table.observe(b"a", Kind::File, start));
+    table.absent(b"a");
+    table.end_scan(20);
+    assert_eq!(table.sample(b"a", &file(1, 25), start), Some(10));
+    assert_eq!(table.sample(b"a", &file(1, 25), start), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn file_that_changed_before_its_claim_has_waited_since_its_sample() {
     let (mut table, start) = (table(), Instant::now());
     scan(&mut table, b"a", &file(1, 7), start);
     table.watch_again(b"a");
     for gone in [None, Some(Gone { since: 7, was_seen: false })] {
-        table.begin_scan(QUIET);
+        table.begin_scan(PERIODS);
         assert_eq!(table.end_scan(SCANNED).pop(), gone);
     }
 }
@@ -98,9 +112,9 @@ async fn empty_file_waits_a_minute() {
 async fn name_missed_by_one_scan_stays_and_by_two_is_withdrawn() {
     let (mut table, start) = (table(), Instant::now());
     scan(&mut table, b"a", &file(1, 1), start);
-    table.begin_scan(QUIET);
+    table.begin_scan(PERIODS);
     assert!(table.end_scan(SCANNED).is_empty());
-    table.begin_scan(QUIET);
+    table.begin_scan(PERIODS);
     assert_eq!(table.end_scan(SCANNED).len(), 1);
     assert_eq!(table.summary().counts, Counts::default());
 }
@@ -111,7 +125,7 @@ async fn known_quiet_names_are_not_looked_at() {
     scan(&mut table, b"a", &file(1, 1), start);
     scan(&mut table, b"a", &file(1, 1), start + QUIET);
     table.queued(b"a");
-    table.begin_scan(QUIET);
+    table.begin_scan(PERIODS);
     assert!(!table.observe(b"a", Kind::File, start + QUIET * 9));
     assert!(!table.observe(b"x.tmp", Kind::File, start));
     assert!(!table.observe(b"x.tmp", Kind::File, start + QUIET));
@@ -122,10 +136,10 @@ async fn stable_file_that_waits_for_room_is_not_looked_at_again_and_nothing_hold
     let (mut table, start) = (table(), Instant::now());
     scan(&mut table, b"a", &file(1, 1), start);
     scan(&mut table, b"a", &file(1, 1), start + QUIET);
-    table.begin_scan(QUIET);
+    table.begin_scan(PERIODS);
     assert!(!table.observe(b"a", Kind::File, start + QUIET * 9));
     assert_eq!((table.stable().len(), table.summary().held_back.len()), (1, 0));
-    table.begin_scan(QUIET * 2);
+    table.begin_scan(Periods { quiet: QUIET * 2, ..PERIODS });
     assert!(table.observe(b"a", Kind::File, start + QUIET * 2), "the quiet period was made longer");
     assert_eq!((table.stable().len(), table.summary().counts.waiting), (0, 1));
 }
@@ -140,7 +154,7 @@ async fn held_file_is_tried_again_after_a_minute_and_a_link_that_became_a_file_a
     assert!(table.stable().is_empty());
     scan(&mut table, b"a", &file(1, 1), start + QUIET + HELD_LOOK);
     assert_eq!(table.stable().len(), 1);
-    table.begin_scan(QUIET);
+    table.begin_scan(PERIODS);
     assert!(!table.observe(b"link", Kind::Special, start));
     assert!(table.observe(b"link", Kind::File, start));
 }
@@ -150,7 +164,7 @@ async fn name_of_unknown_kind_is_looked_at_again_now_and_then_because_a_file_may
     let (mut table, start) = (table(), Instant::now());
     let link = Attributes { kind: Kind::Special, ..file(1, 1) };
     let observe = |table: &mut Table, now| {
-        table.begin_scan(QUIET);
+        table.begin_scan(PERIODS);
         table.observe(b"a", Kind::Unknown, now)
     };
     assert!(observe(&mut table, start));
@@ -171,7 +185,7 @@ async fn folder_of_unknown_kind_is_looked_at_when_folders_are_entered_whatever_f
     let start = Instant::now();
     for (recursive, name, expected) in [(true, "folder", true), (true, "x.tmp", false), (false, "folder", false)] {
         let mut table = Table::new(filter(), recursive);
-        table.begin_scan(QUIET);
+        table.begin_scan(PERIODS);
         assert_eq!(table.observe(name.as_bytes(), Kind::Unknown, start), expected, "{name}");
         if expected {
             table.sample(name.as_bytes(), &file(1, 1), start);
@@ -185,7 +199,7 @@ async fn bad_name_is_not_looked_at_again() {
     let (mut table, start) = (table(), Instant::now());
     scan(&mut table, b"a", &file(1, 1), start);
     table.hold(b"a", Held::bad_name("shorten it".into()));
-    table.begin_scan(QUIET);
+    table.begin_scan(PERIODS);
     assert!(!table.observe(b"a", Kind::File, start + HELD_LOOK * 9));
     assert_eq!(table.summary().counts.held, 1);
 }
@@ -197,14 +211,14 @@ async fn file_of_which_the_share_said_nothing_is_shown_looked_at_again_at_once_a
     table.hold(b"a", Held::unanswered("Unreadable", "input/output error".into()));
     assert_eq!(table.summary().held_back[0].1.reason, "Unreadable");
     assert_eq!((table.summary().counts.waiting, table.summary().counts.held), (1, 0));
-    table.begin_scan(QUIET);
+    table.begin_scan(PERIODS);
     assert!(table.observe(b"a", Kind::File, start));
 }
 
 #[tokio::test(start_paused = true)]
 async fn links_and_ignored_names_are_counted_as_ignored() {
     let (mut table, start) = (table(), Instant::now());
-    table.begin_scan(QUIET);
+    table.begin_scan(PERIODS);
     assert!(!table.observe(b"link", Kind::Special, start));
     assert!(!table.observe(b"x.tmp", Kind::File, start));
     assert!(table.observe(b"a", Kind::Unknown, start));
@@ -217,16 +231,29 @@ async fn folder_that_is_closed_is_shown_and_its_files_are_not_taken_for_withdraw
     let (mut table, start) = (table(), Instant::now());
     scan(&mut table, b"a/x", &file(1, 1), start);
     for _ in 0..3 {
-        table.begin_scan(QUIET);
+        table.begin_scan(PERIODS);
         table.close(b"a", Held::lasting("Unreadable", String::new()));
         assert!(table.end_scan(SCANNED).is_empty());
     }
     let counts = table.summary().counts;
     assert_eq!((counts.waiting, counts.held, counts.unknown), (2, 1, true));
     for gone in [vec![], vec![(1, true), (i128::MIN, false)]] {
-        table.begin_scan(QUIET);
+        table.begin_scan(PERIODS);
         let mut found = table.end_scan(SCANNED);
         found.sort_by_key(|gone| !gone.was_seen);
         assert_eq!(found.iter().map(|gone| (gone.since, gone.was_seen)).collect::<Vec<_>>(), gone);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn file_that_is_held_back_is_looked_at_before_an_idle_session_may_end() {
+    let (mut table, start) = (table(), Instant::now());
+    scan(&mut table, b"a", &file(1, 1), start);
+    table.hold(b"a", Held::lasting("Unreadable", String::new()));
+    let idle = Duration::from_secs(20);
+    for (periods, due) in [(Periods::new(QUIET, None), false), (Periods::new(QUIET, Some(idle)), true)] {
+        table.begin_scan(periods);
+        assert_eq!(table.observe(b"a", Kind::File, start + idle / 2), due);
+    }
+    assert_eq!(Periods::new(QUIET, Some(Duration::from_hours(1))), PERIODS);
 }
