@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     AnswerLost,
     /// It arrives late.
     Late,
+    /// It arrives when nobody waits for it any more; only once, because it takes so long.
+    TooLate,
     /// It arrives twice; the second answer counts.
     Doubled,
     /// 429 with Retry-After.
@@ -44,6 +46,9 @@ pub(crate) enum Fault {
     CutGone,
 }
 
+/// More than the operator waits for an answer.
+const TOO_LATE: Duration = Duration::from_secs(40);
+
 /// Faults by seed; cloned handles share everything.
 #[derive(Clone)]
 pub(crate) struct Chaos(Arc<Inner>);
@@ -60,12 +65,14 @@ struct State {
     random: u64,
     faults: BTreeMap<Fault, usize>,
     requests: usize,
+    /// Requests that will arrive too late.
+    under_way: usize,
     answers: HashMap<String, Bytes>,
 }
 
 impl Chaos {
     pub(crate) fn new(seed: u64, percent: u64) -> Self {
-        let state = State { random: seed, faults: BTreeMap::new(), requests: 0, answers: HashMap::new() };
+        let state = State { random: seed, faults: BTreeMap::new(), requests: 0, under_way: 0, answers: HashMap::new() };
         Self(Arc::new(Inner { percent, on: AtomicBool::new(true), away: AtomicBool::new(false), state: Mutex::new(state) }))
     }
 
@@ -89,6 +96,11 @@ impl Chaos {
         (state.requests, state.faults.clone())
     }
 
+    /// Whether a request is still to arrive that nobody waits for any more.
+    pub(crate) fn is_late(&self) -> bool {
+        self.state().under_way > 0
+    }
+
     /// `client` with these faults around it.
     pub(crate) fn around(&self, client: Client) -> Client {
         let chaos = self.clone();
@@ -108,7 +120,7 @@ impl Chaos {
 
     /// What happens to this request, if anything.
     fn fault(&self, request: &Request<Body>) -> Option<Fault> {
-        use Fault::{AnswerLost, Broken, Busy, Conflict, Cut, CutGone, Doubled, Gone, Late, Lost, Stale};
+        use Fault::{AnswerLost, Broken, Busy, Conflict, Cut, CutGone, Doubled, Gone, Late, Lost, Stale, TooLate};
         self.state().requests += 1;
         if !self.0.on.load(Ordering::SeqCst) {
             return None;
@@ -122,6 +134,9 @@ impl Chaos {
         };
         if self.draw(100) >= self.0.percent {
             return None;
+        }
+        if !is_listing(request) && !self.state().faults.contains_key(&TooLate) {
+            return Some(self.count(TooLate));
         }
         Some(self.count(possible[usize::try_from(self.draw(possible.len() as u64)).unwrap_or(0)]))
     }
@@ -154,6 +169,16 @@ impl Chaos {
             Some(Fault::Late) => {
                 sleep(Duration::from_millis(self.draw(1500))).await;
                 client.send(request).await
+            }
+            Some(Fault::TooLate) => {
+                self.state().under_way += 1;
+                let chaos = self.clone();
+                tokio::spawn(async move {
+                    sleep(TOO_LATE).await;
+                    let _ = client.send(request).await;
+                    chaos.state().under_way -= 1;
+                });
+                std::future::pending().await
             }
             Some(Fault::Doubled) => doubled(request, client).await,
             Some(Fault::Busy) => Ok(refused(429, "TooManyRequests")),

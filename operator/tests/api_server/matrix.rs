@@ -1,10 +1,18 @@
 //! Everything that can be wrong with a session, as one table: what is played, what a person reads, and that it is gone with its cause.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use blobferry_crds::{Check, Phase, UploadSession};
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::{Event, LimitRange, Pod};
-use kube::ResourceExt;
+use k8s_openapi::api::{
+    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+    core::v1::{ConfigMap, Event, LimitRange, Pod},
+};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, PostParams},
+};
 use serde_json::{Value, json};
 
 use crate::stage::{FIRST, Stage, all_well, running};
@@ -196,7 +204,19 @@ async fn heals(stage: &Stage, row: &Row) -> Result<()> {
     found.sort_unstable();
     let well = [("CaughtUp", "True"), ("DestinationReachable", "True"), ("Ready", "True"), ("SourceReachable", "True")];
     ensure!(found == well, "{conditions:#?}");
+    few_events(stage, row).await?;
     follows_kstatus(&session)
+}
+
+/// A person is told what happened, and not again and again.
+async fn few_events(stage: &Stage, row: &Row) -> Result<()> {
+    let events = stage.list::<Event>().await?;
+    let of_session = events.iter().filter(|event| event.involved_object.name.as_deref() == Some(row.name));
+    let times = |event: &Event| event.series.as_ref().and_then(|series| series.count).or(event.count).unwrap_or(1).max(1);
+    let told: i32 = of_session.clone().map(times).sum();
+    let reasons: Vec<_> = of_session.filter_map(|event| event.reason.as_deref()).collect();
+    ensure!((1..=6).contains(&told) && reasons.contains(&"UploaderCreated"), "told {told} times: {reasons:?}");
+    Ok(())
 }
 
 /// What `kubectl wait`, `helm --wait` and Argo CD go by: <https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus>.
@@ -235,6 +255,54 @@ async fn session_that_asks_for_too_much_stalls_until_it_asks_for_less() -> Resul
     follows_kstatus(&stage.api().get("truck-7").await?)?;
     ensure!(stage.list::<Pod>().await?.is_empty());
     stage.change("truck-7", json!({"pod": {"image": null}})).await?;
+    stage.until_pod("truck-7", None).await?;
+    stage.end().await
+}
+
+/// Refuses all pods of the namespace, and `ConfigMap` objects, by which it is seen that it does so by now.
+async fn refuse_pods(stage: &Stage) -> Result<()> {
+    let rules = json!([{"apiGroups": [""], "apiVersions": ["*"], "operations": ["CREATE"], "resources": ["pods", "configmaps"]}]);
+    let here = json!({"matchLabels": {"kubernetes.io/metadata.name": stage.namespace}});
+    let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
+        "metadata": {"name": stage.namespace},
+        "spec": {
+            "matchConstraints": {"resourceRules": rules, "namespaceSelector": here},
+            "validations": [{"expression": "false", "message": "nothing is made on Fridays"}],
+        },
+    }))?;
+    let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(json!({
+        "metadata": {"name": stage.namespace}, "spec": {"policyName": stage.namespace, "validationActions": ["Deny"]},
+    }))?;
+    Api::all(stage.client.clone()).create(&PostParams::default(), &policy).await?;
+    Api::all(stage.client.clone()).create(&PostParams::default(), &binding).await?;
+    let probe: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "probe"}}))?;
+    let trial = PostParams { dry_run: true, ..PostParams::default() };
+    stage.until("the policy is in force", async || Ok(stage.api().create(&trial, &probe).await.is_err())).await
+}
+
+async fn allow_pods(stage: &Stage) -> Result<()> {
+    let (name, gone) = (&stage.namespace, DeleteParams::default());
+    Api::<ValidatingAdmissionPolicyBinding>::all(stage.client.clone()).delete(name, &gone).await?;
+    Api::<ValidatingAdmissionPolicy>::all(stage.client.clone()).delete(name, &gone).await?;
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: make e2e"]
+async fn pod_that_a_policy_refuses_is_tried_rarely_and_made_when_the_policy_is_gone() -> Result<()> {
+    let stage = Stage::new("policy").await?;
+    refuse_pods(&stage).await?;
+    stage.session("truck-7", json!({})).await?;
+    let message = stage.until_condition("truck-7", "Ready", "False", "PodRefused").await?;
+    ensure!(message.contains("nothing is made on Fridays"), "{message}");
+    stage.until_condition("truck-7", "Reconciling", "True", "PodRefused").await?;
+    follows_kstatus(&stage.api().get("truck-7").await?)?;
+    let attempts = || stage.calls(FIRST).iter().filter(|line| line.starts_with("POST") && line.ends_with("/pods")).count();
+    let before = attempts();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let more = attempts() - before;
+    ensure!((1..=6).contains(&more), "{more} attempts in 10 s");
+    allow_pods(&stage).await?;
     stage.until_pod("truck-7", None).await?;
     stage.end().await
 }

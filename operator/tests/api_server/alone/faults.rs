@@ -1,15 +1,25 @@
 //! Everything at once through a bad connection: the operator converges, and does not storm.
 
-use std::{env, io::Write as _, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    env,
+    io::Write as _,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
-use blobferry_crds::UploadSession;
-use futures::future::try_join_all;
+use blobferry_crds::{UploadSession, names};
+use futures::{StreamExt as _, future::try_join_all};
 use k8s_openapi::api::{
     core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount},
     rbac::v1::RoleBinding,
 };
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{
+    Api, ResourceExt,
+    api::ListParams,
+    runtime::{WatchStreamExt as _, watcher},
+};
 use serde_json::json;
 
 use super::Running;
@@ -43,17 +53,49 @@ async fn converge(seed: u64) -> Result<()> {
     let chaos = [Chaos::new(seed, 10), Chaos::new(!seed, 10)];
     let operators = chaos.clone().map(|chaos| Running::start_with(&["--pod-name", "chaos"], move |client| chaos.around(client)));
     let kubelet = tokio::spawn(kubelet(stage.clone()));
+    let doubles = Doubles::default();
+    let watch = tokio::spawn(watch_pods(stage.clone(), Arc::clone(&doubles)));
     let played = tokio::time::timeout(Duration::from_mins(6), play(&stage, &chaos)).await.context("it does not converge")?;
     kubelet.abort();
+    watch.abort();
     for chaos in &chaos {
         let (requests, faults) = chaos.totals();
         let _ = writeln!(std::io::stdout(), "seed {seed}: {requests} requests, {faults:?}");
     }
     played?;
+    let doubles = std::mem::take(&mut *doubles.lock().unwrap_or_else(PoisonError::into_inner));
+    ensure!(doubles.is_empty(), "sessions had two pods at a time: {doubles:?}");
     for operator in operators {
         operator.end()?;
     }
     stage.end().await
+}
+
+/// Sessions that had two pods at a time.
+type Doubles = Arc<Mutex<Vec<String>>>;
+
+/// Looks at every pod that there ever is; with a good connection, unlike the operators.
+async fn watch_pods(stage: Stage, doubles: Doubles) {
+    let mut live: HashMap<String, BTreeSet<String>> = HashMap::new();
+    let mut events = Box::pin(watcher(stage.api::<Pod>(), watcher::Config::default()).default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
+                let pods = live.entry(session_of(&pod)).or_default();
+                pods.extend(pod.uid());
+                if pods.len() > 1 {
+                    doubles.lock().unwrap_or_else(PoisonError::into_inner).push(session_of(&pod));
+                }
+            }
+            Ok(watcher::Event::Delete(pod)) => drop(live.remove(&session_of(&pod))),
+            Ok(watcher::Event::Init) => live.clear(),
+            Ok(watcher::Event::InitDone) | Err(_) => {}
+        }
+    }
+}
+
+fn session_of(pod: &Pod) -> String {
+    pod.labels().get(names::SESSION_LABEL).cloned().unwrap_or_default()
 }
 
 /// Runs every pod, and reports for it.
@@ -117,7 +159,7 @@ pub(super) async fn settles(stage: &Stage, chaos: &[Chaos]) -> Result<()> {
             tokio::time::sleep(Duration::from_secs(5)).await;
             let (last, now) = (before, count());
             before = now;
-            Ok(now - last <= 4)
+            Ok(now - last <= 4 && !chaos.iter().any(Chaos::is_late))
         })
         .await?;
     for chaos in chaos {
