@@ -94,9 +94,11 @@ impl Operator {
             () = candidate.acquire() => {}
             () = stop.cancelled() => return Ok(()),
         }
+        // After a pause, that the lease is over is seen before any work goes on.
         tokio::select! {
-            () = self.run(stop.cancelled_owned()) => {}
+            biased;
             deposed = candidate.keep() => return Err(deposed),
+            () = self.run(stop.cancelled_owned()) => {}
         }
         candidate.release().await;
         Ok(())

@@ -127,7 +127,7 @@ pub async fn apply(
         (Plan::Stop(reason), _, Slot::Ours(_)) => stop(*reason, observed, context, None).await,
         (Plan::ForceDelete, _, Slot::Ours(_)) => stop(StopReason::Lost, observed, context, Some(0)).await,
         (Plan::Keep, Ok(session), Slot::Ours(pod)) if hearing(pod, observed, now) == Hearing::Silent && observed.rights_due => {
-            restore_rights(session, context, now).await
+            restore_rights(session, observed, context, now).await
         }
         _ => Ok(Outcome::Nothing),
     }
@@ -220,13 +220,29 @@ async fn stop(reason: StopReason, observed: &Observed, context: &Context, grace:
     Ok(Outcome::Deleted)
 }
 
-/// An uploader that runs and does not report may have lost its rights by somebody's hand.
-async fn restore_rights(session: &ValidSession, context: &Context, now: Timestamp) -> Result<Outcome, CallError> {
+/// An uploader that runs and does not report may have lost its rights by somebody's hand. Those of an account that was made anew do
+/// not help it: it gets another pod.
+async fn restore_rights(
+    session: &ValidSession,
+    observed: &Observed,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Outcome, CallError> {
     context.memory.update(&session.uid, |it| it.rights_due = Some(now + RIGHTS_PAUSE));
     rights::doubt_rights(&session.namespace, context).await;
     match rights::ensure_rights(session, context, now).await {
-        Ok(()) | Err(Halt::Settling) => Ok(Outcome::Nothing),
+        Ok(()) => replace_powerless(session, observed, context).await,
+        Err(Halt::Settling) => Ok(Outcome::Nothing),
         Err(Halt::Failed(failure)) => Ok(Outcome::Failed(failure, RIGHTS_PAUSE)),
         Err(Halt::Call(error)) => Err(error),
+    }
+}
+
+async fn replace_powerless(session: &ValidSession, observed: &Observed, context: &Context) -> Result<Outcome, CallError> {
+    match &observed.slot {
+        Slot::Ours(pod) if rights::is_account_younger(session, pod.created, context).await? => {
+            stop(StopReason::Lost, observed, context, None).await
+        }
+        _ => Ok(Outcome::Nothing),
     }
 }

@@ -54,6 +54,13 @@ pub fn of_action(case: &Case<'_>) -> Option<Event> {
             };
             Some(event(type_, reason, "DeletePod", &format!("Deleted the pod {name} because {why}.")))
         }
+        (Outcome::Deleted, Plan::Keep, Slot::Ours(pod)) => {
+            let text = format!(
+                "Deleted the pod {} because its ServiceAccount was made anew after it: the API server takes its reports no more.",
+                pod.name
+            );
+            Some(event(EventType::Warning, "UploaderReplaced", "DeletePod", &text))
+        }
         (Outcome::Gone, Plan::LetGo(end), _) => of_end(end, case),
         (Outcome::Gone, Plan::Expire, _) => {
             let text = "Deleted the session because it was completed for as long as spec.ttlSecondsAfterFinished says.";

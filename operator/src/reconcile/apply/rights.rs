@@ -41,6 +41,19 @@ pub(super) async fn ensure_rights(session: &ValidSession, context: &Context, now
     Ok(())
 }
 
+/// Whether the account of `session` was made anew after its pod, at `pod_made`: the pod's tokens are of the earlier account, and the
+/// API server takes them no more (they are renewed with the new one only after most of an hour).
+pub(super) async fn is_account_younger(
+    session: &ValidSession,
+    pod_made: Option<Timestamp>,
+    context: &Context,
+) -> Result<bool, CallError> {
+    let accounts: Api<ServiceAccount> = api::namespaced(&context.client, &session.namespace);
+    let name = session.template.service_account_name.as_deref().unwrap_or(UPLOADER_ACCOUNT);
+    let made = api::get(&accounts, name).await?.and_then(|account| account.metadata.creation_timestamp);
+    Ok(made.zip(pod_made).is_some_and(|(made, pod_made)| made.0 > pod_made))
+}
+
 /// What was found in `namespace` may have changed.
 pub(super) async fn doubt_rights(namespace: &str, context: &Context) {
     context.rights.lock().await.remove(namespace);

@@ -71,3 +71,21 @@ async fn rights_of_a_silent_uploader_are_looked_at_once_in_a_while() {
     cluster.pass(&after(&session, &calls)).await;
     assert_eq!(cluster.lines(), [""; 0]);
 }
+
+#[tokio::test]
+async fn silent_uploader_whose_account_was_made_anew_gets_another_pod() {
+    let session = fixtures::session("");
+    let mut pod = fixtures::pod(&session, &fixtures::running("2026-11-21T08:10:00Z"));
+    pod.metadata.creation_timestamp = Some(serde_json::from_value(json!("2026-11-21T08:09:00Z")).unwrap());
+    for (account_made, replaced) in [("2026-11-21T08:08:00Z", false), ("2026-11-21T08:20:00Z", true)] {
+        let mut cluster = cluster(&session);
+        cluster.shows_pod(&pod);
+        let labels = json!({names::MANAGED_BY_LABEL: names::OPERATOR});
+        let account = json!({"metadata": {"name": "blobferry-uploader", "creationTimestamp": account_made, "labels": labels}});
+        cluster.answers(&format!("GET {ACCOUNT}"), 200, account);
+        cluster.pass(&session).await;
+        let deletions: Vec<_> = cluster.calls().into_iter().filter(|call| call.line == format!("DELETE {POD}")).collect();
+        assert_eq!(deletions.len(), usize::from(replaced), "{account_made}");
+        assert!(deletions.iter().all(|call| call.body["preconditions"] == json!({"uid": "pod-1"})));
+    }
+}
