@@ -61,7 +61,8 @@ vm_kernel() { printf '%s\n' "$(vm_root)/boot/vmlinuz"; }
 fetch_debian() {
   rm -rf "$1.new"
   # No initial RAM disk, since the kernel has the drivers of the disk; and no syncs for a folder that is thrown away if it is not complete.
-  INITRD=No DPKG_FORCE=unsafe-io debootstrap --variant=minbase --include="$(paste --serial --delimiters=, "$TESTBED/vm/packages")" bookworm "$1.new"
+  # What it mounts ends with it, also when it is killed.
+  INITRD=No DPKG_FORCE=unsafe-io unshare --mount debootstrap --variant=minbase --include="$(paste --serial --delimiters=, "$TESTBED/vm/packages")" bookworm "$1.new"
   rm -rf "$1.new"/var/cache/apt/* "$1.new"/var/lib/apt/lists/* "$1.new"/usr/share/{doc,man,locale} "$1.new"/boot/initrd*
   mv "$1.new"/boot/vmlinuz-* "$1.new/boot/vmlinuz"
   mv "$1.new" "$1"

@@ -65,7 +65,8 @@ async fn path_that_is_no_export_is_named_by_the_words_of_the_mount() -> Result<(
         let made = Instant::now();
         let source = json!({"persistentVolumeClaim": null, "nfs": {"server": SERVER, "path": "/export/not-there"}});
         export.apply_from("s", source, json!({})).await?;
-        let names_it = |session: &UploadSession| message(session, conditions::READY).is_some_and(|text| text.contains("mount"));
+        let names_it =
+            |session: &UploadSession| message(session, conditions::READY).is_some_and(|text| text.starts_with("FailedMount"));
         let session = export.stage.await_session("s", PATIENCE, "says that the mount failed", names_it).await?;
         let text = message(&session, conditions::READY).context("it heals by itself")?;
         figures::print(&format!("a mount that fails shows after {:.0} s: {text}", made.elapsed().as_secs_f64()));
@@ -99,7 +100,8 @@ async fn server_without_a_name_is_named_by_the_words_of_the_mount() -> Result<()
         let made = Instant::now();
         let claim = volumes::claim_from(export, "nas.example.invalid").await?;
         export.apply_from("s", claim, json!({})).await?;
-        let names_it = |session: &UploadSession| message(session, conditions::READY).is_some_and(|text| text.contains("mount"));
+        let names_it =
+            |session: &UploadSession| message(session, conditions::READY).is_some_and(|text| text.starts_with("FailedMount"));
         let session = export.stage.await_session("s", PATIENCE, "says that the mount failed", names_it).await?;
         let text = message(&session, conditions::READY).context("it heals by itself")?;
         figures::print(&format!("a wrong server name shows after {:.0} s: {text}", made.elapsed().as_secs_f64()));
@@ -120,12 +122,13 @@ async fn full_export_stops_no_upload() -> Result<()> {
         // Until nothing more fits, not even a folder.
         let ballast = format!("{}/ballast", export.path);
         let fill = format!(
-            "for size in 1M 4K; do dd if=/dev/zero bs=$size >>{ballast} 2>/dev/null; done; df --output=avail {ballast} | tail -n 1"
+            "mkdir {ballast}; for size in 1G 64M 1M 64K 4K; do while fallocate -l $size {ballast}/$size-$((n++)) 2>/dev/null; do :; done; \
+             done; df --output=avail {ballast} | tail -n 1"
         );
         let free = export.server.run(&fill).await?;
         ensure!(free.trim() == "0", "{free} KiB are still free");
         export.compare("s", &delivered).await?;
-        export.server.run(&format!("rm {ballast} && sync")).await?;
+        export.server.run(&format!("rm -r {ballast} && sync")).await?;
         delivered.push(export.deliver("s", "after.dat", 4096).await?);
         export.compare("s", &delivered).await
     })
