@@ -161,6 +161,34 @@ async fn missing_claim_is_named_and_heals_when_it_is_made() -> Result<()> {
     .await
 }
 
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn pod_that_no_node_takes_is_named_and_starts_once_one_may() -> Result<()> {
+    scenario("nowhere", async |stage| {
+        stage.apply_session("s", json!({"pod": {"nodeSelector": {"no": "where"}}})).await?;
+        named(stage, "s", conditions::READY, &["Unschedulable", "affinity/selector"]).await?;
+        stage.apply_session("s", json!({})).await?;
+        recovers(stage, "s").await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn uploader_without_enough_memory_is_named_and_goes_on_with_more() -> Result<()> {
+    scenario("memory", async |stage| {
+        let little = json!({"memory": "20Mi"});
+        let quick = json!({"pollInterval": "200ms", "minFileAge": "1s"});
+        stage.apply_session("s", json!({"watch": quick, "pod": {"resources": {"requests": little, "limits": little}}})).await?;
+        let delivery = stage.deliver("s", "large.dat", 256 << 20)?;
+        named(stage, "s", conditions::READY, &["OOMKilled", "memoryLimit"]).await?;
+        stage.apply_session("s", json!({"watch": quick})).await?;
+        stage.await_uploaded("s", 1, RECOVERED).await?;
+        stage.compare("s", &[delivery]).await
+    })
+    .await
+}
+
 /// A volume remembers the UID of the claim that it was bound to; a person who wants it bound again takes that away.
 async fn release_volume(stage: &Stage) -> Result<()> {
     let volumes: kube::Api<k8s_openapi::api::core::v1::PersistentVolume> = kube::Api::all(stage.client());

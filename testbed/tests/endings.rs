@@ -5,15 +5,16 @@ use std::{process::Command, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::UploadSession;
 use blobferry_testbed::{Delivery, Stage, files::Fingerprint, scenario, stage::blob_folder, wait};
-use kube::api::DeleteParams;
+use k8s_openapi::api::core::v1::{Event, Secret};
+use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
 const MIB: u64 = 1 << 20;
 const SOON: Duration = Duration::from_mins(5);
 
 /// A session that sends 24 MiB for six seconds, in the middle of that.
-async fn in_the_middle(stage: &Stage, policy: &str) -> Result<Delivery> {
-    stage.apply_session("s", slow(policy)).await?;
+async fn in_the_middle(stage: &Stage, spec: Value) -> Result<Delivery> {
+    stage.apply_session("s", spec).await?;
     let delivery = stage.deliver("s", "large.dat", 24 * MIB)?;
     let begun = |session: &UploadSession| {
         let activity = session.status.as_ref().and_then(|status| status.activity.as_ref());
@@ -42,7 +43,7 @@ async fn delete(stage: &Stage) -> Result<()> {
 #[ignore = "needs a bed: make e2e"]
 async fn session_deleted_in_the_middle_of_an_upload_finishes_its_claimed_files_and_disappears() -> Result<()> {
     scenario("drain", async |stage| {
-        let claimed = in_the_middle(stage, "Drain").await?;
+        let claimed = in_the_middle(stage, slow("Drain")).await?;
         let folder = blob_folder(&stage.sessions().get("s").await?)?;
         stage.deliver("s", "later.part", 4096)?;
         delete(stage).await?;
@@ -56,9 +57,37 @@ async fn session_deleted_in_the_middle_of_an_upload_finishes_its_claimed_files_a
 
 #[tokio::test]
 #[ignore = "needs a bed: make e2e"]
+async fn session_that_cannot_drain_without_its_secret_is_let_go_after_its_time_and_loses_nothing() -> Result<()> {
+    scenario("undrained", async |stage| {
+        let mut spec = slow("Drain");
+        spec["drainTimeout"] = "20s".into();
+        let claimed = in_the_middle(stage, spec).await?;
+        let session = stage.sessions().get("s").await?;
+        let secret = session.spec.destination.azure_blob.credentials_secret_ref.clone().context("it names a Secret")?;
+        stage.api::<Secret>().delete(&secret.name, &DeleteParams::default()).await?;
+        delete(stage).await?;
+        let events = stage.api::<Event>().list(&ListParams::default()).await?;
+        let told = events.items.iter().find(|event| event.reason.as_deref() == Some("DrainGivenUp")).context("nobody is told")?;
+        ensure!(told.message.as_deref().is_some_and(|words| words.contains("drainTimeout is over")), "{told:?}");
+        ensure!(stage.blobs.list(&blob_folder(&session)?).await?.is_empty(), "it was not uploaded");
+        let folder = stage
+            .share
+            .join(".processing")
+            .join(session.status.and_then(|status| status.date_prefix).context("no date")?)
+            .join("s");
+        let left = std::fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
+        ensure!(left.len() == 1, "{left:?}");
+        ensure!(Fingerprint::of(&std::fs::read(left[0].path())?) == claimed.fingerprint, "it is on the share, byte for byte");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
 async fn session_that_releases_gives_a_claimed_file_back_to_its_folder() -> Result<()> {
     scenario("release", async |stage| {
-        let claimed = in_the_middle(stage, "Release").await?;
+        let claimed = in_the_middle(stage, slow("Release")).await?;
         let folder = blob_folder(&stage.sessions().get("s").await?)?;
         let file = stage.incoming("s")?.join(&claimed.name);
         ensure!(!file.exists(), "it was claimed");
@@ -77,8 +106,12 @@ async fn idle_session_becomes_complete_for_kubectl_wait_and_is_deleted_after_its
         let quick = json!({"watch": {"pollInterval": "200ms", "minFileAge": "1s"}, "completion": {"idleTimeout": "10s"}});
         stage.apply_session("s", quick).await?;
         let delivery = stage.deliver("s", "a.dat", 5 * MIB)?;
-        kubectl_wait(stage)?;
+        kubectl(stage, &["wait", "uploadsession/s", "--for=condition=Complete", "--timeout=5m"])?;
         stage.compare("s", &[delivery]).await?;
+        let story = kubectl(stage, &["describe", "uploadsession/s"])?;
+        ensure!(["UploaderCreated", "Completed"].iter().all(|word| story.contains(word)), "{story}");
+        let log = kubectl(stage, &["logs", "--selector", "blobferry.io/session=s"])?;
+        ensure!(log.contains("a.dat"), "the log by the session's name is {log}");
         let session = stage.sessions().get("s").await?;
         let progress = session.status.and_then(|status| status.progress).context("no progress")?;
         ensure!((progress.files_uploaded, progress.files_waiting) == (1, 0), "{progress:#?}");
@@ -89,9 +122,9 @@ async fn idle_session_becomes_complete_for_kubectl_wait_and_is_deleted_after_its
     .await
 }
 
-fn kubectl_wait(stage: &Stage) -> Result<()> {
-    let wait = ["wait", "uploadsession/s", "--for=condition=Complete", "--timeout=5m", "--namespace", &stage.namespace];
-    let output = Command::new("kubectl").args(wait).output().context("cannot start kubectl")?;
+fn kubectl(stage: &Stage, arguments: &[&str]) -> Result<String> {
+    let output = Command::new("kubectl").args(arguments).args(["--namespace", &stage.namespace]).output();
+    let output = output.context("cannot start kubectl")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
+    Ok(String::from_utf8(output.stdout)?)
 }
