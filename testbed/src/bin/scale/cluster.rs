@@ -21,7 +21,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::{AT_ONCE, PATIENCE};
+use crate::{AT_ONCE, PATIENCE, say};
 
 const PER_NAMESPACE: usize = 100;
 
@@ -115,17 +115,32 @@ pub(crate) async fn create(
 pub(crate) async fn until_running(client: &Client, sessions: usize) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let all = Api::<UploadSession>::all(client.clone()).list(&ListParams::default()).await?;
-        let is_ready = |session: &&UploadSession| {
-            let conditions = session.status.iter().flat_map(|status| &status.conditions);
-            conditions.into_iter().any(|it| it.type_ == "Ready" && it.status == "True")
-        };
-        let ready = all.items.iter().filter(is_ready).count();
+        let ready = ready(client).await.unwrap_or_else(|error| {
+            say(&format!("the sessions cannot be counted now: {error:#}"));
+            0
+        });
         if ready >= sessions {
             return Ok(());
         }
         ensure!(Instant::now() < deadline, "only {ready} of {sessions} sessions run");
         // A list of all is a lot of work for the API server, which is not what is measured.
         tokio::time::sleep(Duration::from_millis(500 + u64::try_from(sessions)?)).await;
+    }
+}
+
+/// How many sessions are ready; in pages, because all together may be too much for one answer on a busy machine.
+async fn ready(client: &Client) -> Result<usize> {
+    let (mut ready, mut page) = (0, ListParams::default().limit(250));
+    loop {
+        let sessions = Api::<UploadSession>::all(client.clone()).list(&page).await?;
+        let is_ready = |session: &&UploadSession| {
+            let conditions = session.status.iter().flat_map(|status| &status.conditions);
+            conditions.into_iter().any(|it| it.type_ == "Ready" && it.status == "True")
+        };
+        ready += sessions.items.iter().filter(is_ready).count();
+        match sessions.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(ready),
+        }
     }
 }
