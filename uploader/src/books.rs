@@ -119,9 +119,11 @@ impl Books {
         self.scans.complete = self.scans.latest;
     }
 
-    /// A look at a name found this. If another file has taken the name, another uploader may have claimed the one before.
+    /// A look at a name found this. If another file has taken the name, another uploader may have claimed the one before, under a key
+    /// that is above the present one's if the server's clock was set back.
     pub fn looked(&mut self, name: &[u8], attributes: &Attributes, now: Instant) {
         if let Some(since) = self.table.sample(name, attributes, now) {
+            self.keys.saw(name, OrderKey::at(since));
             self.ledger.doubts.add(since);
         }
     }

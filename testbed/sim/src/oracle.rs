@@ -103,6 +103,8 @@ pub struct Oracle {
     violation: Option<String>,
     /// Whether the server's clock was ever set back: then its times prove no order.
     pub clock_stepped: bool,
+    /// Whether several uploaders work on the folder, of which each learns of the others' claims only now and then.
+    is_shared: bool,
     /// Files that were renamed to completed, and their bytes.
     pub completed: (u64, u64),
     /// Files that were renamed to superseded.
@@ -125,6 +127,7 @@ impl Oracle {
             looks: BTreeMap::new(),
             violation: None,
             clock_stepped: false,
+            is_shared: settings.uploaders > 1,
             completed: (0, 0),
             superseded: 0,
             may_take_back: false,
