@@ -1,7 +1,7 @@
 # The only entry point. What takes more than a line is a script in testbed/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test unit lint e2e faults kill kill-operator resume bench scale images generate sim pairs mutants long clean
+.PHONY: help demo demo-down test unit lint e2e faults kill kill-operator resume bench scale images generate sim pairs mutants mutants-operator long clean
 
 # The first comment after a target's colon is its help.
 help: ## this list
@@ -65,6 +65,9 @@ mutants: ## breaks the uploader on purpose, and expects the search to see it
 	@testbed/prerequisites
 	@testbed/mutants
 
+mutants-operator: ## breaks the operator on purpose, and expects its kills to see it
+	@testbed/operator-mutants
+
 long: ## lists the searches that take longer than a test may
 	@echo "make kill ROUNDS=3000    20 min"
 	@echo "make kill-operator       30 min"
@@ -75,6 +78,7 @@ long: ## lists the searches that take longer than a test may
 	@echo "make sim HISTORIES=1000000  hours"
 	@echo "make pairs               1 h"
 	@echo "make mutants             1 h"
+	@echo "make mutants-operator    15 min"
 
 clean: ## removes build results and cached tools; ends the beds of demo and test
 	@for bed in demo test test-api nfs; do testbed/bed down $$bed; done
