@@ -7,7 +7,7 @@
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## the main job on this machine: cluster, Azurite, two sessions, every blob compared (CLUSTER=current: your own cluster)
+demo: ## the main job on this machine: cluster, Azurite, two sessions, every blob compared (CLUSTER=current: your own cluster; SHARE=nfs: real NFS)
 	@testbed/demo up
 
 demo-down: ## removes what `make demo` left running

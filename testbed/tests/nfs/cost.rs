@@ -72,6 +72,7 @@ async fn calls_in(export: &Export<'_>, time: Duration) -> Result<Calls> {
 async fn a_small_and_a_large_file_cost_few_calls_from_discovery_to_collection() -> Result<()> {
     on_nfs("files", async |export| {
         export.apply("s", json!({"retention": {"keepCompletedFor": "60s", "interval": "5s"}})).await?;
+        export.await_source("s", "True", Instant::now()).await?;
         // The first makes the folders.
         life_of(export, "first.dat", 1).await?;
         let small = life_of(export, "small.dat", 4096).await?;
