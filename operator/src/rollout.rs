@@ -88,12 +88,13 @@ pub async fn run(context: &Context) {
 
 /// Gives turns as far as `most` sessions at a time allow, and wakes those whose turn it is.
 pub fn pass(context: &Context, most: NonZeroUsize, now: Timestamp) {
-    let members = members(context, now);
+    let (members, sessions) = (members(context, now), context.sessions.uids());
     let chosen = {
         let turns = &mut *context.rollout.lock();
+        // A session that is deleted in its turn keeps nobody waiting.
         turns.retain(|uid, since| {
             let replaced = members.iter().any(|member| member.uid == *uid && !matches!(member.state, State::Outdated { .. }));
-            !replaced && *since + TURN > now
+            !replaced && sessions.contains(uid) && *since + TURN > now
         });
         let chosen = choose(&members, turns, most);
         turns.extend(chosen.iter().map(|member| (member.uid.clone(), now)));

@@ -24,6 +24,8 @@ use crate::{
 const PATIENCE: u64 = 40 * 60_000;
 /// Milliseconds between two looks whether it has.
 const STEP: u64 = 4_000;
+/// Steps until the last report must have been made: a process may have been caught by an outage in its start.
+const LAST_REPORTS: u64 = 150;
 
 /// What came out.
 #[derive(Clone, Debug)]
@@ -204,7 +206,7 @@ async fn finish(sim: &Sim) {
         waited += STEP;
     }
     let mut counted = judge::ledger(&mut sim.lock());
-    for _ in 0..10 {
+    for _ in 0..LAST_REPORTS {
         if counted.is_ok() {
             return;
         }
