@@ -251,6 +251,7 @@ mod tests {
             assert!(pods.find("n", "truck-7-uploader", "session", now).is_none(), "the answer counts no longer");
         }
     }
+
     fn sessions(left: &[Occupant]) -> Vec<&str> {
         left.iter().map(|occupant| occupant.session.as_str()).collect()
     }

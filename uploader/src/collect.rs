@@ -206,7 +206,6 @@ async fn look<E: Edges>(session: &Session<E>, file: Found) -> ShareResult<Look> 
     if is_held(session, &file) || attributes.links > 1 && release::finish_earlier(session, &file, &attributes.identity).await? {
         return Ok(Look::NotOurs);
     }
-    file.is_caught = !file.name.claim.is_of(&attributes.identity);
     file.observe(attributes.identity, Instant::now());
     Ok(Look::Ours(Box::new(file)))
 }

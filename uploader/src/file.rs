@@ -34,8 +34,6 @@ pub struct ClaimedFile {
     pub since: i128,
     /// The state in which it was sampled before this process claimed it; `None` for an adopted file.
     pub sample: Option<Identity>,
-    /// True if it was adopted and is not the file that its claim was made for: a later one took the name before the rename.
-    pub is_caught: bool,
     /// What was observed since; `None` before the first look.
     pub quiet: Option<Quiet>,
     /// What earlier attempts of this process sent.
@@ -61,7 +59,6 @@ impl ClaimedFile {
             size: 0,
             since,
             sample: None,
-            is_caught: false,
             quiet: None,
             sent: None,
             attempts: 0,
@@ -79,6 +76,12 @@ impl ClaimedFile {
     /// True in the first attempt after a claim by this process: the service cannot have anything of it.
     pub fn is_fresh(&self) -> bool {
         self.sample.is_some() && self.attempts <= 1
+    }
+
+    /// True if the file with this identity is not the one that it was claimed as: a later one took the name before the rename. Who made
+    /// the claim has its sample, others have the claim's fingerprint.
+    pub fn is_caught(&self, identity: &Identity) -> bool {
+        self.sample.map_or_else(|| !self.name.claim.is_of(identity), |sample| sample.inode != identity.inode)
     }
 
     /// Where it is.

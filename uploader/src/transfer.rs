@@ -65,7 +65,8 @@ pub async fn attempt<E: Edges>(
     progress: &AtomicU64,
 ) -> Result<Finish, Setback> {
     let Some(open) = source::open(session, file, opened).await? else { return Ok(Finish::Gone) };
-    if file.sample.is_some_and(|sample| sample.inode != open.identity.inode) {
+    let is_caught = file.is_caught(&open.identity);
+    if is_caught && file.sample.is_some() {
         // A newer file took the name between the look and the rename; it must not go under the older one's key.
         let key = key_of_caught(file, &open.identity);
         return confirm::become_next_generation(session, file, &open.identity, key).await;
@@ -78,9 +79,7 @@ pub async fn attempt<E: Edges>(
     match verdict {
         Verdict::Committed(found, origin) => confirm::confirm(session, file, &open, &found, &origin).await,
         // Another claim may have the same key, for the file that this one was made for.
-        _ if file.is_caught => {
-            confirm::become_next_generation(session, file, &open.identity, key_of_caught(file, &open.identity)).await
-        }
+        _ if is_caught => confirm::become_next_generation(session, file, &open.identity, key_of_caught(file, &open.identity)).await,
         Verdict::Overtaken => Ok(supersede(session, file).await?),
         Verdict::Occupied(message) => Err(Setback::occupied(message)),
         Verdict::Write(condition) if small => put(session, file, open, &condition, progress).await,

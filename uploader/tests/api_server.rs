@@ -144,7 +144,7 @@ fn managers(session: &UploadSession, field: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn progress_arrives_beside_what_the_operator_writes_and_is_found_by_the_next_run() -> Result<()> {
     let stage = Stage::new("report").await?;
     let object = stage.session().await?;
@@ -166,7 +166,7 @@ async fn progress_arrives_beside_what_the_operator_writes_and_is_found_by_the_ne
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn a_deleted_session_ends_the_writer_and_one_of_the_same_name_is_left_alone() -> Result<()> {
     let stage = Stage::new("gone").await?;
     let first = stage.session().await?;

@@ -82,7 +82,7 @@ fn refused() -> Vec<Value> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn what_the_installation_does_not_allow_leads_to_no_object() -> Result<()> {
     let stage = Stage::new("attacks").await?;
     try_join_all(not_allowed().into_iter().enumerate().map(async |(number, (spec, reason))| {
@@ -102,7 +102,7 @@ async fn what_the_installation_does_not_allow_leads_to_no_object() -> Result<()>
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn account_and_binding_that_somebody_prepared_are_not_used() -> Result<()> {
     let stage = Stage::new("prepared").await?;
     let ours = json!({"app.kubernetes.io/managed-by": "blobferry-operator"});

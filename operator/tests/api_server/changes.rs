@@ -110,7 +110,7 @@ fn another_pod_is_made_for_exactly_the_fields_that_the_table_says() -> Result<()
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn api_server_refuses_exactly_the_changes_that_the_table_says() -> Result<()> {
     let stage = Stage::new("changes").await?;
     try_join_all(EFFECTS.iter().enumerate().map(async |(number, (path, effect))| {

@@ -22,7 +22,7 @@ async fn claim_is_bound(stage: &Stage) -> Result<bool> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn inline_export_gets_a_bound_volume_that_goes_with_the_session() -> Result<()> {
     let stage = Stage::new("inline").await?;
     let uid = stage.session("truck-7", nfs()).await?.uid().unwrap_or_default();
@@ -35,7 +35,7 @@ async fn inline_export_gets_a_bound_volume_that_goes_with_the_session() -> Resul
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn changed_mount_options_replace_pod_claim_and_volume() -> Result<()> {
     let stage = Stage::new("options").await?;
     let uid = stage.session("truck-7", nfs()).await?.uid().unwrap_or_default();

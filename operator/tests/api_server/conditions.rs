@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::stage::{FIRST, Stage, all_well};
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn what_the_uploader_finds_is_in_the_conditions() -> Result<()> {
     let stage = Stage::new("checks").await?;
     stage.running_session("truck-7", json!({})).await?;
@@ -34,7 +34,7 @@ async fn what_the_uploader_finds_is_in_the_conditions() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn missing_claim_is_named_in_the_words_of_the_scheduler_and_in_the_source_condition() -> Result<()> {
     let stage = Stage::new("claim").await?;
     stage.session("truck-7", json!({})).await?;
@@ -49,7 +49,7 @@ async fn missing_claim_is_named_in_the_words_of_the_scheduler_and_in_the_source_
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn quota_is_named_and_its_removal_heals() -> Result<()> {
     let stage = Stage::new("quota").await?;
     stage.create::<ResourceQuota>(json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}})).await?;
@@ -71,7 +71,7 @@ async fn quota_is_named_and_its_removal_heals() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn pod_that_somebody_else_made_stalls_the_session_until_it_is_removed() -> Result<()> {
     let stage = Stage::new("taken").await?;
     let security = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
@@ -93,7 +93,7 @@ async fn pod_that_somebody_else_made_stalls_the_session_until_it_is_removed() ->
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn export_that_is_not_allowed_stalls_and_names_the_chart_value() -> Result<()> {
     let stage = Stage::new("nfs-not-allowed").await?;
     stage.session("truck-7", json!({"source": {"nfs": {"server": "nas.example.com", "path": "/srv/other"}}})).await?;
@@ -104,7 +104,7 @@ async fn export_that_is_not_allowed_stalls_and_names_the_chart_value() -> Result
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn second_session_for_the_same_folder_waits_until_the_first_is_suspended() -> Result<()> {
     let stage = Stage::new("same-folder").await?;
     stage.session("first", json!({"sessionName": "truck"})).await?;
@@ -118,7 +118,7 @@ async fn second_session_for_the_same_folder_waits_until_the_first_is_suspended()
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn session_that_cannot_be_read_is_reported_and_stops_no_other() -> Result<()> {
     let stage = Stage::new("unreadable").await?;
     stage.session("odd", json!({"suspend": true})).await?;

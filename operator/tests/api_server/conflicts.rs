@@ -67,7 +67,7 @@ async fn waits(stage: &Stage, session: &str, foreign: &Stage) -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn sessions_of_two_namespaces_on_one_export_take_turns_and_nothing_foreign_is_named() -> Result<()> {
     let (first, second) = two_stages("export").await?;
     try_join(claim(&first, &export(&first)), claim(&second, &export(&first))).await?;
@@ -88,7 +88,7 @@ async fn sessions_of_two_namespaces_on_one_export_take_turns_and_nothing_foreign
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn export_inside_another_meets_it_and_so_does_an_inline_source() -> Result<()> {
     let (outer, inner) = two_stages("nested").await?;
     // Both allowed for inline sources and the same server, in other letters.
@@ -120,7 +120,7 @@ async fn export_inside_another_meets_it_and_so_does_an_inline_source() -> Result
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn session_whose_claim_is_not_bound_holds_nothing_and_waits_once_it_is() -> Result<()> {
     let (early, late) = two_stages("unbound").await?;
     early.session("holder", json!({"sessionName": "truck"})).await?;
@@ -140,7 +140,7 @@ async fn session_whose_claim_is_not_bound_holds_nothing_and_waits_once_it_is() -
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn of_sessions_made_in_the_same_second_one_wins_and_stays() -> Result<()> {
     let stage = Stage::new("same-second").await?;
     let names = ["a", "b", "c", "d"];
@@ -170,7 +170,7 @@ async fn of_sessions_made_in_the_same_second_one_wins_and_stays() -> Result<()> 
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn session_that_is_not_allowed_cannot_squat_a_name() -> Result<()> {
     let stage = Stage::new("squat").await?;
     stage.session("squatter", json!({"sessionName": "truck", "pod": {"image": "mine"}})).await?;

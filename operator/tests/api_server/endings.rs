@@ -33,7 +33,7 @@ fn ended(code: i32, account: &Value) -> Value {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn session_that_ended_by_itself_is_complete_keeps_its_pod_and_runs_again_with_another_token() -> Result<()> {
     let stage = Stage::new("complete").await?;
     let pod = stage.running_session("truck-7", json!({"completion": {"idleTimeout": "10m"}})).await?;
@@ -65,7 +65,7 @@ async fn session_that_ended_by_itself_is_complete_keeps_its_pod_and_runs_again_w
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn end_without_the_right_account_is_none_and_a_new_pod_follows() -> Result<()> {
     let stage = Stage::new("no-account").await?;
     let mut pod = stage.running_session("truck-7", json!({"completion": {"idleTimeout": "10m"}})).await?;
@@ -82,7 +82,7 @@ async fn end_without_the_right_account_is_none_and_a_new_pod_follows() -> Result
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn completed_session_is_deleted_when_its_time_is_over() -> Result<()> {
     let stage = Stage::new("ttl").await?;
     let pod = stage.running_session("truck-7", json!({"ttlSecondsAfterFinished": 3})).await?;
@@ -96,7 +96,7 @@ async fn completed_session_is_deleted_when_its_time_is_over() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn completed_session_leaves_its_folders_to_the_next() -> Result<()> {
     let stage = Stage::new("leaves").await?;
     let pod = stage.running_session("first", json!({"sessionName": "truck"})).await?;
@@ -110,7 +110,7 @@ async fn completed_session_leaves_its_folders_to_the_next() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn times_that_cannot_be_meant_are_refused_in_words() -> Result<()> {
     let stage = Stage::new("bad-times").await?;
     for (spec, words) in [
@@ -141,7 +141,7 @@ fn mode(pod: &Pod) -> Option<&str> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn deleted_session_stays_until_its_claimed_files_are_uploaded_or_given_back() -> Result<()> {
     let stage = Stage::new("drain").await?;
     for (policy, in_mode, result) in [("Drain", "drain", "Drained"), ("Release", "release", "Released")] {
@@ -165,7 +165,7 @@ async fn deleted_session_stays_until_its_claimed_files_are_uploaded_or_given_bac
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn suspended_session_is_drained_and_a_completed_one_goes_at_once() -> Result<()> {
     let stage = Stage::new("drain-rest").await?;
     stage.running_session("suspended", json!({"deletionPolicy": "Drain"})).await?;
@@ -187,7 +187,7 @@ async fn suspended_session_is_drained_and_a_completed_one_goes_at_once() -> Resu
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn deletion_always_ends() -> Result<()> {
     let stage = Stage::new("drain-ends").await?;
     // The last uploader never comes to its end.
@@ -216,7 +216,7 @@ async fn deletion_always_ends() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn last_pod_that_is_refused_for_a_minute_lets_the_session_go() -> Result<()> {
     let stage = Stage::new("drain-quota").await?;
     stage.running_session("truck-7", json!({"deletionPolicy": "Drain"})).await?;
@@ -237,7 +237,7 @@ async fn last_pod_that_is_refused_for_a_minute_lets_the_session_go() -> Result<(
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn namespace_with_sessions_to_drain_can_be_deleted() -> Result<()> {
     let stage = Stage::new("drain-namespace").await?;
     let nfs = json!({"nfs": {"server": "nas.example.com", "path": "/srv/drop/cameras"}});
@@ -252,7 +252,7 @@ async fn namespace_with_sessions_to_drain_can_be_deleted() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn volume_and_claim_live_until_the_last_uploader_is_done() -> Result<()> {
     let stage = Stage::new("drain-nfs").await?;
     let nfs = json!({"nfs": {"server": "nas.example.com", "path": "/srv/drop/cameras"}});
@@ -274,7 +274,7 @@ async fn volume_and_claim_live_until_the_last_uploader_is_done() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn policy_can_be_changed_both_ways_and_the_finalizer_follows() -> Result<()> {
     let stage = Stage::new("policy").await?;
     let nfs = json!({"nfs": {"server": "nas.example.com", "path": "/srv/drop/cameras"}});
@@ -296,7 +296,7 @@ async fn policy_can_be_changed_both_ways_and_the_finalizer_follows() -> Result<(
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn pod_whose_session_somebody_let_go_by_force_is_swept() -> Result<()> {
     let stage = Stage::new("by-force").await?;
     stage.running_session("truck-7", json!({"deletionPolicy": "Drain"})).await?;

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::stage::{FIRST, Stage, running};
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn session_gets_one_restricted_pod_with_rights_annotations_and_a_status() -> Result<()> {
     let stage = Stage::new("start").await?;
     stage.session("truck-7", json!({})).await?;
@@ -30,7 +30,7 @@ async fn session_gets_one_restricted_pod_with_rights_annotations_and_a_status() 
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn running_session_is_ready_and_costs_no_more_calls_however_often_counters_change() -> Result<()> {
     let stage = Stage::new("quiet").await?;
     stage.running_session("truck-7", json!({})).await?;
@@ -48,7 +48,7 @@ async fn running_session_is_ready_and_costs_no_more_calls_however_often_counters
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn pod_that_is_deleted_by_hand_is_made_again() -> Result<()> {
     let stage = Stage::new("by-hand").await?;
     let pod = stage.running_session("truck-7", json!({})).await?;
@@ -60,7 +60,7 @@ async fn pod_that_is_deleted_by_hand_is_made_again() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn evicted_pod_is_replaced_and_the_event_names_the_cause() -> Result<()> {
     let stage = Stage::new("evicted").await?;
     let pod = stage.running_session("truck-7", json!({})).await?;
@@ -72,7 +72,7 @@ async fn evicted_pod_is_replaced_and_the_event_names_the_cause() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn suspending_deletes_the_pod_and_its_activity_and_resuming_makes_a_new_one() -> Result<()> {
     let stage = Stage::new("suspend").await?;
     let pod = stage.running_session("truck-7", json!({})).await?;
@@ -89,7 +89,7 @@ async fn suspending_deletes_the_pod_and_its_activity_and_resuming_makes_a_new_on
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn changed_session_gets_another_pod_and_what_changes_live_or_is_a_default_does_not() -> Result<()> {
     let stage = Stage::new("change").await?;
     let pod = stage.running_session("truck-7", json!({})).await?;
@@ -103,7 +103,7 @@ async fn changed_session_gets_another_pod_and_what_changes_live_or_is_a_default_
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn crash_loop_shows_the_uploaders_own_words_and_recovers() -> Result<()> {
     let stage = Stage::new("crash").await?;
     let session = stage.session("truck-7", json!({})).await?;
@@ -124,7 +124,7 @@ async fn crash_loop_shows_the_uploaders_own_words_and_recovers() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn deleted_session_takes_its_pod_and_the_last_one_the_rights_with_it() -> Result<()> {
     let stage = Stage::new("delete").await?;
     stage.session("truck-7", json!({})).await?;

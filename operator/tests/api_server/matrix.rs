@@ -109,7 +109,7 @@ fn table() -> Vec<Row> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn whatever_is_wrong_is_said_with_its_remedy_and_gone_when_it_is_mended() -> Result<()> {
     let stage = Stage::new("matrix").await?;
     let table = table();
@@ -231,7 +231,7 @@ pub(crate) fn follows_kstatus(session: &UploadSession) -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn pod_that_a_limit_range_refuses_is_made_when_the_limit_allows_it() -> Result<()> {
     let stage = Stage::new("limit-range").await?;
     let limit = json!({"type": "Container", "max": {"memory": "100Mi"}});
@@ -246,7 +246,7 @@ async fn pod_that_a_limit_range_refuses_is_made_when_the_limit_allows_it() -> Re
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn session_that_asks_for_too_much_stalls_until_it_asks_for_less() -> Result<()> {
     let stage = Stage::new("not-allowed").await?;
     stage.session("truck-7", json!({"pod": {"image": "somebody/elses:1"}})).await?;
@@ -288,7 +288,7 @@ async fn allow_pods(stage: &Stage) -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn pod_that_a_policy_refuses_is_tried_rarely_and_made_when_the_policy_is_gone() -> Result<()> {
     let stage = Stage::new("policy").await?;
     refuse_pods(&stage).await?;

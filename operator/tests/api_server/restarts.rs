@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::stage::{FIRST, Stage, start_operator};
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn another_operator_changes_nothing_and_calls_nobody_for_a_running_session() -> Result<()> {
     let stage = Stage::new("restart").await?;
     let pod = stage.running_session("truck-7", json!({})).await?;
@@ -30,7 +30,7 @@ async fn another_operator_changes_nothing_and_calls_nobody_for_a_running_session
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn session_restored_from_backup_keeps_its_name_and_date() -> Result<()> {
     let stage = Stage::new("restore").await?;
     let restored = json!({

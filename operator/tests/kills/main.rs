@@ -71,8 +71,15 @@ fn lives() -> Vec<Life> {
     ]
 }
 
+#[test]
+fn every_mutant_still_applies() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../testbed/operator-mutants");
+    let status = std::process::Command::new(script).arg("--check").status().unwrap();
+    assert!(status.success(), "{script} --check");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn operator_stopped_at_any_write_leaves_exactly_what_should_be() -> Result<()> {
     let all = env::var_os("BLOBFERRY_ALL_KILLS").is_some();
     let only = env::var("BLOBFERRY_KILLS_OF").ok();

@@ -39,7 +39,7 @@ fn seeds() -> Result<Vec<u64>> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn operators_behind_a_bad_connection_converge_without_a_storm() -> Result<()> {
     for seed in seeds()? {
         converge(seed).await.with_context(|| format!("FAULT_SEEDS={seed}"))?;

@@ -56,7 +56,7 @@ async fn wake(stage: &Stage, freezer: &Freezer, mut first: Running, code: u16) -
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn leader_that_was_paused_before_it_made_a_pod_makes_none_when_it_wakes() -> Result<()> {
     let stage = Stage::bare("paused-create").await?;
     let (first, freezer, second) = two(&stage).await?;
@@ -74,7 +74,7 @@ async fn leader_that_was_paused_before_it_made_a_pod_makes_none_when_it_wakes() 
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn leader_that_was_paused_before_it_deleted_a_pod_leaves_its_successor_alone() -> Result<()> {
     let stage = Stage::bare("paused-delete").await?;
     let (first, freezer, second) = two(&stage).await?;
@@ -92,7 +92,7 @@ async fn leader_that_was_paused_before_it_deleted_a_pod_leaves_its_successor_alo
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn leader_that_was_paused_before_it_wrote_a_status_writes_none_when_it_wakes() -> Result<()> {
     let stage = Stage::bare("paused-status").await?;
     let (first, freezer, second) = two(&stage).await?;
@@ -114,7 +114,7 @@ async fn leader_that_was_paused_before_it_wrote_a_status_writes_none_when_it_wak
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn leader_that_ends_hands_over_at_once_and_running_sessions_do_not_notice() -> Result<()> {
     let stage = Stage::bare("hand-over").await?;
     let (first, _, second) = two(&stage).await?;

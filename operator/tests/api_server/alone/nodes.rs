@@ -55,7 +55,7 @@ async fn end(stage: Stage, operator: Running, node: &str) -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn uploader_that_reports_is_heard_however_the_clocks_differ() -> Result<()> {
     let stage = Stage::bare("clocks").await?;
     let operator = operator(&stage);
@@ -82,7 +82,7 @@ async fn uploader_that_reports_is_heard_however_the_clocks_differ() -> Result<()
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn node_that_does_not_answer_is_named_and_forgotten_when_it_does() -> Result<()> {
     let stage = Stage::bare("node").await?;
     let operator = operator(&stage);
@@ -101,7 +101,7 @@ async fn node_that_does_not_answer_is_named_and_forgotten_when_it_does() -> Resu
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn pod_that_does_not_end_is_left_alone_on_a_ready_node_and_removed_from_a_lost_one() -> Result<()> {
     let stage = Stage::bare("stuck").await?;
     let operator = operator(&stage);

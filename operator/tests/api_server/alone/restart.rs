@@ -20,7 +20,7 @@ const MOST_CALLS: usize = 300;
 const AWAY_FOR: Duration = Duration::from_mins(2);
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn what_happened_while_the_api_server_was_away_is_made_good_once_it_is_back() -> Result<()> {
     let stage = Stage::bare("api-restart").await?;
     let chaos = Chaos::new(0, 0);

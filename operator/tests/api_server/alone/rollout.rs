@@ -45,7 +45,7 @@ async fn upgraded(stage: &Stage) -> Result<Vec<String>> {
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn new_image_comes_to_one_session_at_a_time_and_to_idle_ones_first() -> Result<()> {
     let stage = Stage::bare("rollout").await?;
     old_sessions(&stage).await?;
@@ -69,7 +69,7 @@ async fn new_image_comes_to_one_session_at_a_time_and_to_idle_ones_first() -> Re
 }
 
 #[tokio::test]
-#[ignore = "needs a control plane: make e2e"]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn new_image_on_restart_comes_with_the_next_pod() -> Result<()> {
     let stage = Stage::bare("on-restart").await?;
     old_sessions(&stage).await?;
