@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Deliberate defects, each a patch, in a copy of the tree. Who sources this sets MUTANTS, the folder of the patches, and has a function
-# `hunt NAME` that is true if the defect is seen; it is called in the copy, with the patch applied, and writes to the log $LOG.
+# `hunt NAME LOG` that is true if the defect is seen; it is called in the copy, with the patch applied, and writes to LOG.
 
 # mutant_names NAME...: those that are given, or all.
 mutant_names() {
@@ -19,13 +19,12 @@ check_mutants() {
 # hunt_mutants WORK NAME...: hunts them one by one in the folder WORK, which the caller removes.
 hunt_mutants() {
   local work=$1 name caught=0 survived=0
-  LOG=$work/.log
   shift
   copy_tree "$work"
   cd "$work" || return
   for name in "$@"; do
     git apply "$MUTANTS/$name.patch"
-    if hunt "$name"; then caught=$((caught + 1)); else survived=$((survived + 1)); fi
+    if hunt "$name" "$work/.log"; then caught=$((caught + 1)); else survived=$((survived + 1)); fi
     git apply --reverse "$MUTANTS/$name.patch"
   done
   printf '%s caught, %s survived\n' "$caught" "$survived"
