@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const MIB: u64 = 1 << 20;
 const SOON: Duration = Duration::from_mins(5);
 
-/// A session that sends 24 MiB for six seconds, in the middle of that.
+/// A session that sends 24 MiB for 24 seconds, in the middle of that.
 async fn in_the_middle(stage: &Stage, spec: Value) -> Result<Delivery> {
     stage.apply_session("s", spec).await?;
     let delivery = stage.deliver("s", "large.dat", 24 * MIB)?;
@@ -29,7 +29,7 @@ fn slow(policy: &str) -> Value {
     json!({
         "deletionPolicy": policy,
         "watch": {"pollInterval": "200ms", "minFileAge": "1s"},
-        "transfer": {"bandwidthLimit": "4Mi", "blockSize": "1Mi", "singlePutSize": "1Mi"},
+        "transfer": {"bandwidthLimit": "1Mi", "blockSize": "1Mi", "singlePutSize": "1Mi"},
     })
 }
 
