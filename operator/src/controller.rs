@@ -44,6 +44,8 @@ use crate::{
 /// Passes at a time; a pass waits for the API server most of its time.
 const CONCURRENCY: u16 = 16;
 const AFTER_CONFLICT: Duration = Duration::from_secs(1);
+/// Where `kubectl apply` keeps the whole object once more.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The operator before its watches have started.
 pub struct Operator {
@@ -146,12 +148,21 @@ fn watch_sessions(client: Client, writer: Writer<Guarded>, context: Arc<Context>
         .predicate_filter(predicates::waking, PredicateConfig::default())
 }
 
-/// Only the time of the uploader's last report is of interest among the managed fields.
+/// `session` without what nobody here asks for, so that thousands of them fit into memory: of the managed fields only the time of the
+/// uploader's last report, and no lists of files.
 fn slim_session(session: &mut Guarded) {
     for entry in session.meta_mut().managed_fields.iter_mut().flatten() {
         entry.fields_v1 = None;
     }
     session.managed_fields_mut().retain(|entry| entry.manager.as_deref() == Some(names::UPLOADER_MANAGER));
+    session.annotations_mut().remove(LAST_APPLIED);
+    let Some(status) = session.0.as_mut().ok().and_then(|session| session.status.as_mut()) else { return };
+    if let Some(progress) = &mut status.progress {
+        (progress.held_back, progress.recent_failures) = (Vec::new(), Vec::new());
+    }
+    if let Some(activity) = &mut status.activity {
+        activity.active_files = Vec::new();
+    }
 }
 
 fn note_session(event: &watcher::Event<Guarded>, context: &Context) {

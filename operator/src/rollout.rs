@@ -7,7 +7,7 @@
 mod choice;
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     num::NonZeroUsize,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -20,7 +20,7 @@ use crate::{
     context::Context,
     reconcile::{ending::Mode, pod_state::UploaderPod},
 };
-use choice::{Member, State, choose, state};
+use choice::{Member, Turns, state};
 
 /// How running sessions get a new image; the chart's `uploaders.update`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,29 +44,26 @@ pub enum Upgrade {
 
 /// Between two choices while sessions wait for their turn.
 const PAUSE: Duration = Duration::from_secs(3);
-/// A turn that led to no pod after this time goes to somebody else.
-const TURN: Duration = Duration::from_mins(5);
 
 /// Whose turn it is.
 #[derive(Debug, Default)]
 pub struct Rollout {
-    /// Since when it is whose turn, by UID of the session.
-    turns: Mutex<HashMap<String, Timestamp>>,
+    turns: Mutex<Turns>,
     waiting: Notify,
 }
 
 impl Rollout {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Timestamp>> {
+    fn lock(&self) -> MutexGuard<'_, Turns> {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What `pod` has to do with the image `wanted`.
-    pub fn upgrade(&self, pod: &UploaderPod, wanted: &str, strategy: Strategy) -> Upgrade {
+    pub fn upgrade(&self, pod: &UploaderPod, wanted: &str, strategy: Strategy, now: Timestamp) -> Upgrade {
         // One that drains is gone soon, and must not begin anew.
         if pod.mode != Mode::Watch || pod.image.as_deref().is_none_or(|image| image == wanted) {
             return Upgrade::None;
         }
-        if !pod.runs() || self.lock().contains_key(&pod.session_uid) {
+        if !pod.runs() || self.lock().has(&pod.session_uid, now) {
             return Upgrade::Turn;
         }
         if strategy != Strategy::OnRestart {
@@ -88,30 +85,27 @@ pub async fn run(context: &Context) {
 
 /// Gives turns as far as `most` sessions at a time allow, and wakes those whose turn it is.
 pub fn pass(context: &Context, most: NonZeroUsize, now: Timestamp) {
-    let (members, sessions) = (members(context, now), context.sessions.uids());
+    let sessions = context.sessions.uids();
+    let members = members(context, &sessions, now);
     let chosen = {
         let turns = &mut *context.rollout.lock();
-        // A session that is deleted in its turn keeps nobody waiting.
-        turns.retain(|uid, since| {
-            let replaced = members.iter().any(|member| member.uid == *uid && !matches!(member.state, State::Outdated { .. }));
-            !replaced && sessions.contains(uid) && *since + TURN > now
-        });
-        let chosen = choose(&members, turns, most);
-        turns.extend(chosen.iter().map(|member| (member.uid.clone(), now)));
-        chosen
+        turns.end(&members, &sessions);
+        turns.give(&members, most, now)
     };
     for member in &chosen {
         context.wake.session(&member.namespace, &member.session);
     }
-    if members.iter().any(|member| matches!(member.state, State::Outdated { .. })) {
+    if members.iter().any(|member| member.state.has_another_image()) {
         context.rollout.waiting.notify_one();
     }
 }
 
-/// The sessions whose pods have the installation's image, or had.
-fn members(context: &Context, now: Timestamp) -> Vec<Member> {
-    let members = |pod: &UploaderPod| pod.image.is_some() && pod.mode == Mode::Watch && pod.success().is_none();
-    let pods = context.pods.uploaders().into_iter().filter(|(pod, _)| members(pod));
+/// The sessions whose pods have the installation's image, or had. What a session that is gone has left behind waits for nothing.
+fn members(context: &Context, sessions: &HashSet<String>, now: Timestamp) -> Vec<Member> {
+    let is_member = |pod: &UploaderPod| {
+        pod.image.is_some() && pod.mode == Mode::Watch && pod.success().is_none() && sessions.contains(&pod.session_uid)
+    };
+    let pods = context.pods.uploaders().into_iter().filter(|(pod, _)| is_member(pod));
     pods.map(|(pod, session)| {
         let state = state(&pod, &context.settings.uploader_image, || context.sessions.is_idle(&pod.namespace, &session), now);
         Member { uid: pod.session_uid, namespace: pod.namespace, session, state }

@@ -246,7 +246,7 @@ async fn end<E: Edges>(session: &Session<E>, kept: Kept, file: Found, stamp: Sta
         Err(error) if error.is_absent() => return Ok((claim, path, Fate::Gone)),
         attributes => attributes?.identity,
     };
-    if stamp != Stamp::new(&claim, &identity) {
+    if stamp != Stamp::new(&claim, &identity) || was_written_since(&identity) {
         become_claimed(session, file, &identity).await?;
         return Ok((claim, path, Fate::Claimed));
     }
@@ -257,6 +257,12 @@ async fn end<E: Edges>(session: &Session<E>, kept: Kept, file: Found, stamp: Sta
         Err(error) if !error.is_absent() => Err(error),
         _ => Ok((claim, path, Fate::Gone)),
     }
+}
+
+/// Whether a completed file was written to after its rename, which came after the last write and moved only the ctime: a write leaves both
+/// times alike. The stamp has no ctime, and cannot see a write at the very time to which the mtime had been set before.
+fn was_written_since(identity: &Identity) -> bool {
+    identity.mtime == identity.ctime
 }
 
 fn moment<E: Edges>(session: &Session<E>) -> Moment {

@@ -105,7 +105,7 @@ async fn observe_pod(
     if pod.runs() {
         observed.run = Some(remember_run(uid, pod, context, now));
     }
-    observed.upgrade = context.rollout.upgrade(pod, &context.settings.uploader_image, context.settings.update);
+    observed.upgrade = context.rollout.upgrade(pod, &context.settings.uploader_image, context.settings.update, now);
     observed.look = look(uid, namespace, pod, context, now).await;
     let overdue = pod.terminating.is_some_and(|deadline| is_overdue(deadline, now));
     let silent = !pod.ready && hearing(pod, observed, now) == Hearing::Silent;

@@ -18,6 +18,7 @@ use k8s_openapi::{
         rbac::v1::ClusterRole,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
@@ -198,11 +199,28 @@ impl Stage {
         let deadline = Instant::now() + PATIENCE;
         while !holds().await? {
             if Instant::now() > deadline {
-                bail!("waited in vain until {what}; sessions: {:#?}", self.list::<UploadSession>().await?);
+                bail!("waited in vain until {what}; {}", self.scene().await?);
             }
             tokio::time::sleep(PAUSE).await;
         }
         Ok(())
+    }
+
+    /// The sessions and pods of this namespace in a few words.
+    async fn scene(&self) -> Result<String> {
+        let mut lines = Vec::new();
+        for session in self.list::<UploadSession>().await? {
+            let status = session.status.clone().unwrap_or_default();
+            let condition = |it: &Condition| format!("{}={}/{}", it.type_, it.status, it.reason);
+            let conditions: Vec<String> = status.conditions.iter().map(condition).collect();
+            let (deleted, progress) = (&session.metadata.deletion_timestamp, &status.progress);
+            lines.push(format!("session {}: {conditions:?}, deleted {deleted:?}, {progress:?}", session.name_any()));
+        }
+        for pod in self.list::<Pod>().await? {
+            let images = pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| &container.image).collect::<Vec<_>>();
+            lines.push(format!("pod {}: {images:?}, deleted {:?}", pod.name_any(), pod.metadata.deletion_timestamp));
+        }
+        Ok(lines.join("\n"))
     }
 
     /// Waits until the session's condition `type_` has this status and reason, and returns its message.

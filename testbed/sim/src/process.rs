@@ -248,11 +248,10 @@ async fn report(sim: Sim, life: Arc<Life>, books: SharedBooks, mut reports: watc
             }
             arrives && !random.chance(faults.api.lost)
         };
+        let (files, through) = (report.progress.files_uploaded, report.progress.counted_through);
+        sim.say(&life.name, || format!("reports {files} uploaded through {through:?}: {}", if taken { "taken" } else { "failed" }));
         life.after(&sim, effect).await;
         if taken {
-            sim.say(&life.name, || {
-                format!("reported {} uploaded through {:?}", report.progress.files_uploaded, report.progress.counted_through)
-            });
             let through = report.progress.counted_through.map(jiff::Timestamp::as_nanosecond);
             books.lock().ledger.reported(through.unwrap_or(i128::MIN));
         } else {

@@ -44,6 +44,8 @@ pub(super) struct Counted {
     renames: HashMap<ClaimId, Rename>,
     /// Counted files by their ctime, of the time that no report has covered yet.
     recent: BTreeMap<i128, Tally>,
+    /// When counting begins if no earlier counts say it.
+    began: Option<i128>,
     /// The greatest ctime that was counted, or when counting began.
     greatest: Option<i128>,
     /// A time that the server's clock has certainly reached.
@@ -71,9 +73,8 @@ impl Default for Earlier {
 impl Counted {
     /// The counts of earlier processes are in, up to a time if they say one; returns what was found before and is to be counted.
     pub(super) fn resume(&mut self, through: Option<i128>) -> Tally {
-        let began = self.greatest;
         self.greatest = self.greatest.max(through);
-        let floor = through.or(began).unwrap_or(i128::MIN);
+        let floor = through.or(self.began).unwrap_or(i128::MIN);
         let mut tally = Tally::default();
         if let Earlier::Unknown(found) = std::mem::replace(&mut self.earlier, Earlier::CountedThrough(floor)) {
             for (ctime, bytes) in found.into_iter().filter(|(ctime, _)| *ctime > floor) {
@@ -91,6 +92,7 @@ impl Counted {
 
     /// Without counts of earlier processes, counting begins at this time.
     pub(super) fn begin(&mut self, since: i128) {
+        self.began = Some(since);
         self.greatest.get_or_insert(since);
         if let Earlier::CountedThrough(floor) = &mut self.earlier {
             *floor = since.min(self.greatest.unwrap_or(since)).max(*floor);
@@ -286,5 +288,15 @@ mod tests {
         assert_eq!((first.through(), first.beyond()), (Some(10), Tally { files: 1, bytes: 7 }), "others may be there");
         first.settled();
         assert_eq!((first.through(), first.beyond()), (Some(11), Tally::default()));
+    }
+
+    #[test]
+    fn what_an_earlier_process_completed_is_counted_although_the_first_answer_comes_after_files_of_our_own() {
+        let mut counted = Counted::default();
+        counted.begin(10);
+        assert_eq!(counted.found(&claim(1), 7, 11), Some(false));
+        counted.completing(claim(2), 20);
+        counted.completed(claim(2), 1, Some(20));
+        assert_eq!(counted.resume(None), Tally { files: 1, bytes: 7 });
     }
 }
