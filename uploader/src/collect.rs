@@ -246,7 +246,7 @@ async fn end<E: Edges>(session: &Session<E>, kept: Kept, file: Found, stamp: Sta
         Err(error) if error.is_absent() => return Ok((claim, path, Fate::Gone)),
         attributes => attributes?.identity,
     };
-    if stamp != Stamp::new(&claim, &identity) || was_written_since(&identity) {
+    if stamp != Stamp::new(&claim, &identity) || was_written_since(&kept, &identity) {
         become_claimed(session, file, &identity).await?;
         return Ok((claim, path, Fate::Claimed));
     }
@@ -259,10 +259,10 @@ async fn end<E: Edges>(session: &Session<E>, kept: Kept, file: Found, stamp: Sta
     }
 }
 
-/// Whether a completed file was written to after its rename, which came after the last write and moved only the ctime: a write leaves both
-/// times alike. The stamp has no ctime, and cannot see a write at the very time to which the mtime had been set before.
-fn was_written_since(identity: &Identity) -> bool {
-    identity.mtime == identity.ctime
+/// Whether a completed file was written to since it was seen first: a write leaves both times alike. The stamp has no ctime, and cannot
+/// tell a write at the very time to which the mtime had been set before.
+fn was_written_since(kept: &Kept, identity: &Identity) -> bool {
+    identity.ctime != kept.ctime && identity.ctime == identity.mtime
 }
 
 fn moment<E: Edges>(session: &Session<E>) -> Moment {
