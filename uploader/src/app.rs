@@ -1,7 +1,7 @@
 //! From settings to a running session: the share is checked, the container prepared, what earlier processes left taken up, and then
 //! the loops run until the session's object is gone.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use rand::Rng;
 use tokio::sync::watch;
@@ -26,7 +26,7 @@ use crate::{
     session::{Edges, Folders, Parts, Rules, Session},
     share::{LocalShare, Pool, Pulse},
     stage::DiskStage,
-    start::{Ground, check_share},
+    start::{Ground, Obstacle, check_share},
 };
 use blobferry_crds::StagingMode;
 
@@ -155,7 +155,7 @@ impl Uploader {
     async fn check(&mut self) -> Result<Ground, Fatal> {
         const START: &str = "start";
         let marker = marker(&self.settings);
-        let ground = check_share(&self.share, &self.folders, &marker, self.process).await;
+        let ground = self.check_source(&marker).await;
         match &ground {
             Ok(_) => self.books.lock().ends.works(End::Source, START),
             Err(obstacle) => self.books.lock().ends.fails(End::Source, START, obstacle.reason, &obstacle.message),
@@ -170,6 +170,24 @@ impl Uploader {
         let ground = ground.map_err(|obstacle| Fatal::Check { reason: obstacle.reason.into(), message: obstacle.message })?;
         prepared.map_err(|error| Fatal::Check { reason: error.reason().into(), message: error.to_string() })?;
         Ok(ground)
+    }
+
+    /// Checks the share, and says so when that does not end: the first call may hang before there is anything else to tell of it.
+    async fn check_source(&mut self, marker: &Marker) -> Result<Ground, Obstacle> {
+        let mut ground = pin!(check_share(&self.share, &self.folders, marker, self.process));
+        loop {
+            match tokio::time::timeout(run::PUBLISH, &mut ground).await {
+                Ok(ground) => {
+                    self.books.lock().ends.works(End::Source, run::CALLS);
+                    return ground;
+                }
+                Err(_) => {
+                    let books = &mut self.books.lock();
+                    run::look_whether_it_hangs(&self.share, books);
+                    self.publisher.publish(books, tokio::time::Instant::now());
+                }
+            }
+        }
     }
 
     fn session(self, ground: Ground) -> Result<(Arc<Session<Real>>, Publisher), Fatal> {

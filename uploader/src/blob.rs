@@ -135,6 +135,12 @@ pub enum BlobError {
 }
 
 impl BlobError {
+    /// Whether the blob's content is offline, with its list of blocks; its metadata is not.
+    /// See <https://learn.microsoft.com/azure/storage/blobs/access-tiers-overview#archive-access-tier>.
+    pub fn is_archived(&self) -> bool {
+        matches!(self, Self::Protected { code, .. } if code == "BlobArchived" || code == "BlobBeingRehydrated")
+    }
+
     /// `CamelCase` reason for status.
     pub fn reason(&self) -> &str {
         match self {

@@ -131,13 +131,13 @@ impl Books {
     /// A stable file was not claimed because it is not what it was, or nobody knows whether it was claimed.
     pub fn not_claimed(&mut self, file: &StableFile) {
         self.table.watch_again(&file.name);
-        self.ledger.doubts.add(file.sample.ctime);
+        self.ledger.doubts.add(file.since);
     }
 
     /// The file of this name is ours now. If a scan saw the name after the claim, another file has taken it.
-    pub fn claimed(&mut self, name: &[u8], ctime: i128) {
+    pub fn claimed(&mut self, name: &[u8], since: i128) {
         if self.table.claimed(name) {
-            self.ledger.doubts.add(ctime);
+            self.ledger.doubts.add(since);
         }
     }
 

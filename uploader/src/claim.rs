@@ -44,8 +44,8 @@ pub async fn claim<E: Edges>(
     }
     let key = session.books().keys.next(&stable.name, stable.sample.ctime);
     let (folder, producer) = place(session.claims_today(), &stable.name);
-    let name = ProcessingName::claimed(producer, session.claim_id(key, &stable.sample, stable.sample.ctime));
-    let file = ClaimedFile::claimed(folder, name, blob.clone(), stable.sample);
+    let name = ProcessingName::claimed(producer, session.claim_id(key, &stable.sample, stable.since));
+    let file = ClaimedFile::claimed(folder, name, blob.clone(), stable);
     if rename_and_look(&session.share, &from, &file.path()).await? == Moved::Gone {
         return Ok(Claim::Gone);
     }

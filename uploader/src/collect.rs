@@ -108,17 +108,22 @@ impl Collector {
             left.add(&file.name.claim);
         }
         free.sort_unstable_by_key(|file| file.name.claim.key);
-        let look = |file: Found| async move { (file.name.claim, look(session, file).await) };
+        let look = |file: Found| async move { (file.producer(), file.name.claim, look(session, file).await) };
         let mut looks = stream::iter(free).map(look).buffered(CALLS);
         let mut adopted = 0;
-        while let Some((claim, look)) = looks.next().await {
+        // Names of which an earlier file waits for the next pass; their later ones wait for it.
+        let mut waiting = HashSet::new();
+        while let Some((producer, claim, look)) = looks.next().await {
             match look {
-                Ok(Look::Ours(file)) => adopted += u64::from(take_up(session, file)),
                 Ok(Look::NotOurs) => {}
-                Ok(Look::Unseen) => left.add(&claim),
-                Err(error) => {
-                    tracing::warn!(error = %error.full(), "cannot take up a claimed file");
+                Ok(Look::Ours(file)) if !waiting.contains(&producer) => adopted += u64::from(take_up(session, file)),
+                Ok(Look::Ours(_)) => left.add(&claim),
+                unseen => {
+                    if let Err(error) = unseen {
+                        tracing::warn!(error = %error.full(), "cannot take up a claimed file");
+                    }
                     left.add(&claim);
+                    waiting.insert(producer);
                 }
             }
         }

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     formats::{BlobName, ProcessingName},
+    scan::StableFile,
     share::{Identity, join},
     transfer::Sent,
 };
@@ -46,6 +47,8 @@ pub struct ClaimedFile {
     pub failures: u32,
     /// Failures of the file's own.
     pub own_failures: u32,
+    /// True if the file that was sampled was gone after the rename: this is another one.
+    pub was_replaced: bool,
 }
 
 impl ClaimedFile {
@@ -65,12 +68,14 @@ impl ClaimedFile {
             looks_again: 0,
             failures: 0,
             own_failures: 0,
+            was_replaced: false,
         }
     }
 
-    /// A file that this process has just claimed in the state of `sample`.
-    pub fn claimed(folder: PathBuf, name: ProcessingName, blob: BlobName, sample: Identity) -> Self {
-        Self { size: sample.size, since: sample.ctime, sample: Some(sample), ..Self::adopted(folder, name, blob) }
+    /// A file that this process has just claimed in its stable state.
+    pub fn claimed(folder: PathBuf, name: ProcessingName, blob: BlobName, stable: &StableFile) -> Self {
+        let StableFile { sample, since, .. } = *stable;
+        Self { size: sample.size, since, sample: Some(sample), ..Self::adopted(folder, name, blob) }
     }
 
     /// True in the first attempt after a claim by this process: the service cannot have anything of it.
@@ -81,7 +86,7 @@ impl ClaimedFile {
     /// True if the file with this identity is not the one that it was claimed as: a later one took the name before the rename. Who made
     /// the claim has its sample, others have the claim's fingerprint.
     pub fn is_caught(&self, identity: &Identity) -> bool {
-        self.sample.map_or_else(|| !self.name.claim.is_of(identity), |sample| sample.inode != identity.inode)
+        self.was_replaced || self.sample.map_or_else(|| !self.name.claim.is_of(identity), |sample| sample.inode != identity.inode)
     }
 
     /// Where it is.
@@ -146,7 +151,10 @@ mod tests {
         let name = ProcessingName::claimed(b"a", ClaimId::new(OrderKey(1), ProcessId::new(1), 1));
         let blob = blob_name("", "20261121", "s", b"a").unwrap();
         match sample {
-            Some(sample) => ClaimedFile::claimed("/p".into(), name, blob, sample),
+            Some(sample) => {
+                let stable = StableFile { name: b"a".as_slice().into(), sample, since: sample.ctime };
+                ClaimedFile::claimed("/p".into(), name, blob, &stable)
+            }
             None => ClaimedFile::adopted("/p".into(), name, blob),
         }
     }

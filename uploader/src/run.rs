@@ -7,6 +7,7 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::{
     args::Mode,
     blob::BlobStore,
+    books::Books,
     collect::Collector,
     ends::End,
     heartbeat,
@@ -29,8 +30,10 @@ const LAST_PASSES: Duration = Duration::from_secs(5);
 const MOST_WORKERS: usize = 64;
 /// Time between two looks at what is published.
 pub(crate) const PUBLISH: Duration = Duration::from_millis(500);
+/// The part that says whether calls on the share end.
+pub(crate) const CALLS: &str = "calls";
 /// Calls on the share have not ended for so long when the session says that the share hangs.
-const HANG: Duration = Duration::from_secs(10);
+const HANG: Duration = Duration::from_secs(8);
 
 /// Takes up what earlier processes left; before this nothing is claimed.
 pub async fn recover<E: Edges>(session: &Session<E>, collector: &mut Collector, session_uid: &str) -> Result<(), ShareError> {
@@ -156,18 +159,23 @@ async fn destination_loop<E: Edges>(session: Arc<Session<E>>) {
 
 async fn publish_loop<E: Edges>(session: Arc<Session<E>>, mut publisher: Publisher) {
     loop {
-        let silent = session.share.silent_for();
-        if silent >= HANG {
-            let message = "calls on the share do not end: the NFS server does not answer";
-            session.books().ends.fails(End::Source, "calls", "Hanging", message);
-        } else {
-            session.books().ends.works(End::Source, "calls");
-        }
+        look_whether_it_hangs(&session.share, &mut session.books());
         look_at_stage(&session);
         session.books().ledger.saw_server_time(session.server_now());
         publisher.publish(&mut session.books(), Instant::now());
         session.measure();
         tokio::time::sleep(PUBLISH).await;
+    }
+}
+
+/// Says that the share hangs, or that it does not any more.
+pub(crate) fn look_whether_it_hangs<S: Share>(share: &S, books: &mut Books) {
+    let ends = &mut books.ends;
+    if share.silent_for() >= HANG {
+        let message = "calls on the share do not end: the NFS server does not answer";
+        ends.fails(End::Source, CALLS, "Hanging", message);
+    } else {
+        ends.works(End::Source, CALLS);
     }
 }
 

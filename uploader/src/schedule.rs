@@ -241,7 +241,7 @@ mod tests {
 
     fn incoming(name: &str) -> (BlobName, Task) {
         let blob = blob_name("", "20261121", "s", name.as_bytes()).unwrap();
-        (blob, Task::Incoming(StableFile { name: name.as_bytes().into(), sample: identity() }))
+        (blob, Task::Incoming(StableFile { name: name.as_bytes().into(), sample: identity(), since: identity().ctime }))
     }
 
     fn claimed(name: &str, key: u64) -> (BlobName, Task) {

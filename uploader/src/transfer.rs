@@ -144,16 +144,28 @@ async fn send_and_commit<E: Edges>(
 
 /// The committed list must be the plan, id by id and size by size: our own metadata would also be there if blocks had been swapped.
 async fn prove<E: Edges>(session: &Session<E>, file: &ClaimedFile, blocks: &[BlockId]) -> Result<(), Setback> {
-    let committed = session.store.blocks(&file.blob, BlockListKind::Committed).await?;
+    let committed = match session.store.blocks(&file.blob, BlockListKind::Committed).await {
+        Err(error) if error.is_archived() => return prove_archived(session, file, blocks).await,
+        committed => committed?,
+    };
     let same = |(listed, id): (&ListedBlock, &BlockId)| listed.id == id.to_bytes() && listed.size == u64::from(id.length);
     if committed.len() == blocks.len() && committed.iter().zip(blocks).all(same) {
         return Ok(());
     }
-    Err(Setback::failed(
-        "NotProven",
-        "the committed blob has other blocks than were sent: somebody else writes to it".into(),
-        false,
-    ))
+    Err(not_proven())
+}
+
+/// An archived blob does not say its blocks: what came with the same commit must have the claim, the size and the checksum of what was sent.
+async fn prove_archived<E: Edges>(session: &Session<E>, file: &ClaimedFile, blocks: &[BlockId]) -> Result<(), Setback> {
+    let size: u64 = blocks.iter().map(|block| u64::from(block.length)).sum();
+    match look(session, file).await? {
+        Verdict::Committed(found, origin) if found.size == size && origin.crc64 == send::combined(blocks) => Ok(()),
+        _ => Err(not_proven()),
+    }
+}
+
+fn not_proven() -> Setback {
+    Setback::failed("NotProven", "the committed blob has other blocks than were sent: somebody else writes to it".into(), false)
 }
 
 /// The key of a file that took the name between the look and the rename. The rename set its ctime, and whatever came to the name later

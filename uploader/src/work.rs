@@ -80,7 +80,7 @@ async fn take<E: Edges>(
     let mut books = session.books();
     match result {
         Ok(Claim::Ours(file, opened)) => {
-            books.claimed(&stable.name, stable.sample.ctime);
+            books.claimed(&stable.name, stable.since);
             books.ledger.started(blob, active(&file));
             return Some((file, opened));
         }

@@ -29,6 +29,8 @@ pub struct StableFile {
     pub name: Box<[u8]>,
     /// The state in which it was stable.
     pub sample: Identity,
+    /// It has waited since this time (server clock).
+    pub since: i128,
 }
 
 /// A file that the folder does not show any more. Another uploader may have claimed it.
@@ -152,7 +154,7 @@ impl Table {
         self.summary = None;
         let is_another = |sample: &Sample| attributes.kind != Kind::File || sample.identity.inode != attributes.identity.inode;
         let was_absent = matches!(candidate.phase, Phase::Absent) && candidate.sample.is_none();
-        let seen = candidate.sample.filter(is_another).map(|sample| sample.identity.ctime);
+        let seen = candidate.sample.filter(is_another).map(|sample| sample.came);
         let replaced = if was_absent { Some(candidate.since) } else { seen };
         if attributes.kind != Kind::File {
             candidate.phase = Phase::NoFile(attributes.kind, now);
@@ -168,7 +170,7 @@ impl Table {
                 sample.looks += 1;
                 sample.looked = now;
             }
-            _ => candidate.sample = Some(Sample { identity: attributes.identity, since: now, looked: now, looks: 1 }),
+            before => *before = Some(Sample::first(attributes.identity, *before, now)),
         }
         // What held it may be over, whether that shows in its attributes or not: it is tried again.
         if matches!(candidate.phase, Phase::Held(_) | Phase::Absent | Phase::NoFile(..)) {
@@ -211,7 +213,9 @@ impl Table {
             .names
             .iter()
             .filter(|(_, candidate)| matches!(candidate.phase, Phase::Watching) && candidate.is_stable(self.periods.quiet))
-            .filter_map(|(name, candidate)| Some(StableFile { name: name.clone(), sample: candidate.sample?.identity }))
+            .filter_map(|(name, candidate)| {
+                Some(StableFile { name: name.clone(), sample: candidate.sample?.identity, since: candidate.since() })
+            })
             .collect();
         stable.sort_by(|a, b| (a.sample.ctime, &a.name).cmp(&(b.sample.ctime, &b.name)));
         stable

@@ -62,13 +62,14 @@ impl DiskStage {
     /// that are gone are removed.
     pub fn open(root: &Path, process: &str, limit: u64, pool: Pool) -> io::Result<Self> {
         fs::create_dir_all(root)?;
+        // Before the space is looked at: what a process that was killed has left is free again.
+        remove_unlocked(root)?;
         let system = rustix::fs::statvfs(root)?;
         let (all, free) = (system.f_blocks.saturating_mul(system.f_frsize), system.f_bavail.saturating_mul(system.f_frsize));
         Self::with_budget(root, process, budget(limit, all, free), pool)
     }
 
     fn with_budget(root: &Path, process: &str, limit: u64, pool: Pool) -> io::Result<Self> {
-        remove_unlocked(root)?;
         let folder = root.join(process);
         fs::create_dir_all(&folder)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"))?;
@@ -214,6 +215,8 @@ impl Drop for DiskFile {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::FallocateFlags;
+
     use super::*;
 
     fn stage(root: &Path, process: &str, limit: u64) -> DiskStage {
@@ -231,6 +234,20 @@ mod tests {
         }
         assert_eq!(file.read(4, 4, BytesMut::new()).await.unwrap(), &b"abcd"[..]);
         assert!(file.read(0, 4, BytesMut::new()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_process_left_is_free_again_before_the_space_is_counted() {
+        let (root, pool) = (tempfile::tempdir().unwrap(), Pool::new("stage", 1).unwrap());
+        let left = root.path().join("killed");
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join("lock"), b"").unwrap();
+        rustix::fs::fallocate(File::create(left.join("0")).unwrap(), FallocateFlags::empty(), 0, 256 << 20).unwrap();
+        let stage = DiskStage::open(root.path(), "p", u64::MAX, pool).unwrap();
+        let system = rustix::fs::statvfs(root.path()).unwrap();
+        let (all, free) = (system.f_blocks * system.f_frsize, system.f_bavail * system.f_frsize);
+        let limit = stage.inner.unwrap().limit;
+        assert!(limit + (128 << 20) > budget(u64::MAX, all, free), "{limit} of {free} free");
     }
 
     #[tokio::test]
@@ -277,7 +294,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let live = stage(root.path(), "live", 1);
         drop(stage(root.path(), "dead", 1));
-        let _next = stage(root.path(), "next", 1);
+        let _next = DiskStage::open(root.path(), "next", 1, Pool::new("stage", 1).unwrap()).unwrap();
         assert!(root.path().join("live").exists() && !root.path().join("dead").exists());
         drop(live);
     }

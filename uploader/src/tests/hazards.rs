@@ -10,14 +10,20 @@ use std::{
     time::Duration,
 };
 
+use blobferry_crds::AccessTier;
+
 use super::{
     Bench,
     bench::{QUIET, blob, rules},
 };
 use crate::{
-    blob::{BlobError, memory::Operation},
+    blob::{BlobError, Properties, memory::Operation},
+    file::ClaimedFile,
     formats::{ProcessId, ProcessingName},
+    scan::StableFile,
     session::Rules,
+    share::Share,
+    transfer::{Setback, attempt},
 };
 
 fn large(seed: u8) -> Vec<u8> {
@@ -126,7 +132,7 @@ async fn file_that_was_written_to_after_its_claim_is_resumed_like_any_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn blocks_of_another_state_of_the_file_are_not_reused() {
+async fn blocks_of_another_state_of_the_file_are_reused_only_where_the_content_is_the_same() {
     let mut bench = Bench::new().await;
     bench.drop_file("a", &large(0));
     bench.store.fail_before(Operation::Commit, 1, transient());
@@ -139,7 +145,78 @@ async fn blocks_of_another_state_of_the_file_are_not_reused() {
     let mut expected = large(0);
     expected[200_000..200_009].copy_from_slice(b"rewritten");
     assert_eq!(bench.versions("a"), [expected]);
-    assert_eq!(bench.store.calls(Operation::PutBlock), 10);
+    assert_eq!(bench.store.calls(Operation::PutBlock), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn change_of_attributes_alone_costs_no_second_sending_after_a_crash_either() {
+    let mut bench = Bench::new().await;
+    bench.drop_file("a", &large(0));
+    bench.store.fail_before(Operation::Commit, 1, transient());
+    bench.settle().await;
+    let claimed = bench.processing_path(&bench.processing()[0]);
+    fs::set_permissions(claimed, fs::Permissions::from_mode(0o600)).unwrap();
+    bench.restart().await;
+    bench.work().await;
+    bench.later(QUIET).await;
+    assert_eq!(bench.versions("a"), [large(0)]);
+    assert_eq!(bench.store.calls(Operation::PutBlock), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn block_that_fails_costs_none_of_those_that_are_under_way() {
+    let mut bench = Bench::new().await;
+    bench.store.set_hook(|_| Box::pin(tokio::time::sleep(Duration::from_millis(2))));
+    bench.store.fail_before(Operation::PutBlock, 1, BlobError::Denied { message: "no right".into() });
+    bench.drop_file("a", &large(0));
+    bench.settle().await;
+    assert_eq!(bench.store.calls(Operation::PutBlock), 4, "they go on, and none is begun");
+    bench.later(Duration::from_secs(2)).await;
+    assert_eq!((bench.content("a"), bench.store.calls(Operation::PutBlock)), (Some(large(0)), 6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn archived_blobs_are_proven_by_their_metadata_because_their_blocks_are_not_told() {
+    for lost in [false, true] {
+        let properties = Properties { access_tier: Some(AccessTier::Archive), ..Properties::default() };
+        let mut bench = Bench::with(Rules { properties, ..rules() }).await;
+        let files = [("large", large(0)), ("small", b"small".to_vec())];
+        for (name, content) in &files {
+            bench.drop_file(name, content);
+        }
+        if lost {
+            bench.store.lose_reply(Operation::Commit, 1);
+            bench.store.lose_reply(Operation::PutBlob, 1);
+        }
+        bench.settle().await;
+        bench.later(Duration::from_secs(2)).await;
+        assert_eq!(bench.states(), ["completed", "completed"]);
+        for (name, content) in files {
+            assert_eq!(bench.versions(name), [content]);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn file_that_took_the_name_before_the_rename_is_a_later_one_although_it_has_the_number_of_the_earlier() {
+    let mut bench = Bench::new().await;
+    bench.drop_file("a", b"earlier");
+    bench.settle().await;
+    // Sampled, opened, and gone before the rename; the later file got its inode number.
+    let mut claim = bench.processing()[0].claim;
+    claim.process = ProcessId::new(0);
+    let path = bench.processing_path(&ProcessingName::claimed(b"a", claim));
+    fs::write(&path, b"gone").unwrap();
+    let opened = bench.session.share.open(&path).await.unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, b"later").unwrap();
+    let sample = bench.session.share.attributes(&path).await.unwrap().identity;
+    let stable = StableFile { name: b"a".as_slice().into(), sample, since: sample.ctime };
+    let folder = path.parent().unwrap().to_owned();
+    let mut file = ClaimedFile::claimed(folder, ProcessingName::claimed(b"a", claim), blob("a"), &stable);
+    let outcome = attempt(&bench.session, &mut file, Some(opened), &AtomicU64::new(0)).await;
+    assert!(matches!(outcome, Err(Setback::NotQuiet(_))), "{outcome:?}");
+    assert!(file.name.claim.key > claim.key);
 }
 
 #[tokio::test(start_paused = true)]

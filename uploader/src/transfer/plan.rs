@@ -2,6 +2,8 @@
 //!
 //! Limits: <https://learn.microsoft.com/rest/api/storageservices/put-block-list#remarks>: 50,000 blocks of at most 4,000 MiB.
 
+use std::collections::BTreeMap;
+
 use crate::{
     blob::ListedBlock,
     formats::{BlockId, BlockPlanHash, ClaimId, SourceId},
@@ -62,12 +64,31 @@ impl Plan {
         let mut blocks = vec![None; self.blocks() as usize];
         for block in listed {
             let Some(id) = BlockId::parse(&block.id) else { continue };
-            let fits = id.hash == self.hash && id.index < self.blocks() && id.length == self.length(id.index);
-            if fits && block.size == u64::from(id.length) {
+            if id.hash == self.hash && self.fits(&id) && block.size == u64::from(id.length) {
                 blocks[id.index as usize] = Some(id);
             }
         }
         blocks
+    }
+
+    /// Blocks of the service's uncommitted list that were planned for another state of the file, for the places where `reusable` are missing:
+    /// if only the file's attributes have changed since, a read shows that their content is still the file's.
+    pub fn comparable(&self, listed: &[ListedBlock], reusable: &[Option<BlockId>]) -> BTreeMap<u32, Vec<BlockId>> {
+        let mut comparable: BTreeMap<u32, Vec<BlockId>> = BTreeMap::new();
+        for block in listed {
+            let Some(id) = BlockId::parse(&block.id).filter(|id| self.fits(id) && block.size == u64::from(id.length)) else {
+                continue;
+            };
+            if reusable[id.index as usize].is_none() {
+                comparable.entry(id.index).or_default().push(id);
+            }
+        }
+        comparable
+    }
+
+    /// Whether a block of this id has the place and the length of one of this plan.
+    fn fits(&self, id: &BlockId) -> bool {
+        id.index < self.blocks() && id.length == self.length(id.index)
     }
 
     /// Blocks in flight at a time: `concurrency`, fewer when grown blocks would take more than half of `memory_limit`.

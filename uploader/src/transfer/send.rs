@@ -1,13 +1,13 @@
 //! Sends the blocks of a file: read once, checksummed in the very buffer that is sent, kept on the stage at the same time.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum, checksum_combine};
-use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
+use futures::{StreamExt, future::BoxFuture, stream};
 
 use super::{Buffer, Plan, Setback, source};
 use crate::{
@@ -103,7 +103,7 @@ pub(super) async fn send<E: Edges>(
 ) -> Result<Vec<BlockId>, Setback> {
     let mut sent = match still_valid(session, file.sent.take(), open).await? {
         Some(sent) => sent,
-        None => begin(session, file, &open.identity).await?,
+        None => begin(session, file, open).await?,
     };
     progress.store(sent.bytes(), Ordering::Relaxed);
     let result = send_missing(session, file, open, &mut sent, progress).await;
@@ -136,7 +136,12 @@ async fn still_valid<E: Edges>(
     Ok(Some(sent))
 }
 
-async fn begin<E: Edges>(session: &Session<E>, file: &ClaimedFile, identity: &Identity) -> Result<Sent, Setback> {
+async fn begin<E: Edges>(
+    session: &Session<E>,
+    file: &ClaimedFile,
+    open: &source::Source<<E::Share as Share>::File>,
+) -> Result<Sent, Setback> {
+    let identity = &open.identity;
     let too_large = || Setback::failed("TooLarge", "the file is larger than a blob can be (190.7 TiB)".into(), true);
     let plan = Plan::new(&session.source, &file.name.claim, identity, session.rules.block_size).ok_or_else(too_large)?;
     if plan.block_size > session.rules.memory_limit {
@@ -145,7 +150,12 @@ async fn begin<E: Edges>(session: &Session<E>, file: &ClaimedFile, identity: &Id
     }
     // A file that this process has just claimed has no blocks at the service.
     let listed = if file.is_fresh() { Vec::new() } else { session.store.blocks(&file.blob, BlockListKind::Uncommitted).await? };
-    let blocks = plan.reusable(&listed);
+    let mut blocks = plan.reusable(&listed);
+    for (index, ids) in plan.comparable(&listed, &blocks) {
+        let length = u64::from(plan.length(index));
+        let content = source::range_crc64(session, open, plan.offset(index), length).await?;
+        blocks[index as usize] = ids.into_iter().find(|id| Some(id.crc64) == content);
+    }
     let resumed = blocks.iter().flatten().map(|block| u64::from(block.length)).sum();
     session.metrics.resumed(resumed);
     let staged = session.stage.begin(plan.size).await.map(|staged| Box::new(staged) as Box<dyn Staged>);
@@ -168,10 +178,14 @@ async fn send_missing<E: Edges>(
         .collect();
     let staged = sent.staged.as_deref();
     let (blocks, first_reads) = (&mut sent.blocks, &mut sent.first_reads);
+    let failing = &AtomicBool::new(false);
     let mut sending = stream::iter(missing)
         .map(|(index, first_read)| async move {
             // Before its memory is taken: a block that must wait holds up no other file.
             let airborne = session.flight.take_off(u64::from(plan.length(index))).await;
+            if failing.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
             let (body, crc64) = read_block(session, open, &plan, index, first_read, staged).await?;
             let id = plan.id(index, crc64);
             let outcome = put_block(session, file, &id, body).await;
@@ -180,15 +194,29 @@ async fn send_missing<E: Edges>(
                 progress.fetch_add(u64::from(id.length), Ordering::Relaxed);
                 session.metrics.sent(u64::from(id.length));
             }
-            Ok::<_, Setback>((id, outcome))
+            Ok::<_, Setback>(Some((id, outcome)))
         })
         .buffer_unordered(in_flight);
-    while let Some((id, outcome)) = sending.try_next().await? {
-        first_reads[id.index as usize] = Some(id.crc64);
-        outcome?;
-        blocks[id.index as usize] = Some(id);
+    // After a failure nothing is begun, but what is under way ends: the share may still write into its memory, and the service has it then.
+    let mut failure = None;
+    while let Some(ended) = sending.next().await {
+        let outcome = match ended {
+            Ok(None) => Ok(()),
+            Ok(Some((id, outcome))) => {
+                first_reads[id.index as usize] = Some(id.crc64);
+                if outcome.is_ok() {
+                    blocks[id.index as usize] = Some(id);
+                }
+                outcome
+            }
+            Err(setback) => Err(setback),
+        };
+        if let Err(setback) = outcome {
+            failing.store(true, Ordering::Relaxed);
+            failure.get_or_insert(setback);
+        }
     }
-    Ok(())
+    failure.map_or(Ok(()), Err)
 }
 
 /// The bytes of a block with their checksum. Bytes that are read again must have the checksum of the first read.

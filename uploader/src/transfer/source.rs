@@ -1,5 +1,7 @@
 //! The file on the share during an attempt: opened once, looked at by name and by descriptor, read again only to compare.
 
+use std::io;
+
 use bytes::BytesMut;
 use tokio::time::Instant;
 
@@ -36,11 +38,17 @@ pub(super) async fn open<E: Edges>(
         Err(error) if error.is_absent() => return Ok(None),
         attributes => attributes?.identity,
     };
-    if let Some(opened) = opened
-        && opened.attributes().await?.identity == by_name
-    {
-        file.observe(by_name, Instant::now());
-        return Ok(Some(Source { file: opened, identity: by_name }));
+    if let Some(opened) = opened {
+        match opened.attributes().await {
+            Ok(attributes) if attributes.identity == by_name => {
+                file.observe(by_name, Instant::now());
+                return Ok(Some(Source { file: opened, identity: by_name }));
+            }
+            // The file that was sampled has no name any more: the rename took another one, which may even have got its inode number.
+            Ok(attributes) => file.was_replaced |= attributes.links == 0,
+            Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle => file.was_replaced = true,
+            Err(error) => return Err(error.into()),
+        }
     }
     let reopened = match session.share.open(&file.path()).await {
         Err(error) if error.is_absent() => return Ok(None),

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use blobferry_crds::AccessTier;
 use bytes::Bytes;
 
 use super::{
@@ -113,7 +114,7 @@ impl Service {
         }
         match request {
             Request::Look { name } => Ok(self.look(name)),
-            Request::Blocks { name, kind } => Ok(self.blocks(name, *kind)),
+            Request::Blocks { name, kind } => self.blocks(name, *kind),
             Request::PutBlock { name, id, body, crc64 } => self.put_block(name, id, body, *crc64),
             Request::PutBlob { name, body, crc64, condition, properties } => {
                 verify(body, *crc64)?;
@@ -142,7 +143,11 @@ impl Service {
         Reply { found, ..Reply::default() }
     }
 
-    fn blocks(&self, name: &BlobName, kind: BlockListKind) -> Reply {
+    fn blocks(&self, name: &BlobName, kind: BlockListKind) -> Result<Reply, BlobError> {
+        let tier = self.current(name).and_then(|version| version.properties.access_tier);
+        if kind == BlockListKind::Committed && tier == Some(AccessTier::Archive) {
+            return Err(BlobError::Protected { code: "BlobArchived".to_owned(), message: "its content is offline".to_owned() });
+        }
         let blocks = match (kind, self.slots.get(name)) {
             (_, None) => Vec::new(),
             (BlockListKind::Committed, Some(slot)) => slot.current().map(Version::committed_blocks).unwrap_or_default(),
@@ -150,7 +155,7 @@ impl Service {
                 slot.uncommitted.iter().map(|(id, bytes)| listed(&(id.clone(), bytes.clone()))).collect()
             }
         };
-        Reply { blocks, ..Reply::default() }
+        Ok(Reply { blocks, ..Reply::default() })
     }
 
     fn put_block(&mut self, name: &BlobName, id: &BlockId, body: &Bytes, crc64: u64) -> Result<Reply, BlobError> {

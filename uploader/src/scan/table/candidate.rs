@@ -78,6 +78,8 @@ pub(super) enum Phase {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
     pub(super) identity: Identity,
+    /// The least ctime that this content had: a chmod moves the ctime, and the file has waited since before.
+    pub(super) came: i128,
     pub(super) since: Instant,
     pub(super) looked: Instant,
     pub(super) looks: u32,
@@ -92,6 +94,15 @@ pub(super) struct Candidate {
     pub(super) since: i128,
     /// Number of the last scan that saw the name.
     pub(super) seen: u64,
+}
+
+impl Sample {
+    /// A first look after `before`, if there was one.
+    pub(super) fn first(identity: Identity, before: Option<Self>, now: Instant) -> Self {
+        let earlier = before.filter(|before| before.identity.same_content(&identity));
+        let came = earlier.map_or(identity.ctime, |earlier| earlier.came.min(identity.ctime));
+        Self { identity, came, since: now, looked: now, looks: 1 }
+    }
 }
 
 impl Candidate {
@@ -131,7 +142,7 @@ impl Candidate {
 
     /// What has the name came to it at this time (server clock) or later.
     pub(super) fn since(&self) -> i128 {
-        self.sample.map_or(self.since, |sample| sample.identity.ctime)
+        self.sample.map_or(self.since, |sample| sample.came)
     }
 
     /// What is gone with the name, unless it was none of ours.

@@ -65,8 +65,8 @@ impl Table {
     pub(super) fn held_back(&self) -> Vec<(Box<[u8]>, Held)> {
         let mut oldest = Vec::with_capacity(HELD_BACK + 1);
         for (name, candidate) in self.names.iter().filter(|(_, candidate)| candidate.is_held(self.periods.quiet)) {
-            let ctime = candidate.sample.map_or(i128::MAX, |sample| sample.identity.ctime);
-            let key = (matches!(candidate.phase, Phase::Ignored | Phase::NoFile(..)), ctime, name);
+            let since = candidate.sample.map_or(i128::MAX, |sample| sample.came);
+            let key = (matches!(candidate.phase, Phase::Ignored | Phase::NoFile(..)), since, name);
             let place = oldest.partition_point(|(other, _)| *other <= key);
             if place < HELD_BACK {
                 oldest.insert(place, (key, candidate));

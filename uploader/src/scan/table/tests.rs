@@ -52,6 +52,16 @@ async fn file_whose_name_another_one_took_is_told_and_one_that_changed_is_not() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn file_whose_attributes_alone_change_has_waited_since_before() {
+    let (mut table, start) = (table(), Instant::now());
+    scan(&mut table, b"a", &file(1, 7), start);
+    table.sample(b"a", &file(1, 9), start);
+    assert_eq!(table.names[b"a".as_slice()].since(), 7);
+    table.sample(b"a", &file(2, 11), start);
+    assert_eq!(table.names[b"a".as_slice()].since(), 11, "its content is another");
+}
+
+#[tokio::test(start_paused = true)]
 async fn file_that_answers_after_the_name_was_absent_may_not_be_the_one_that_was_listed() {
     let (mut table, start) = (table(), Instant::now());
     table.begin_scan(PERIODS);
