@@ -176,17 +176,13 @@ impl Uploader {
     async fn check_source(&mut self, marker: &Marker) -> Result<Ground, Obstacle> {
         let mut ground = pin!(check_share(&self.share, &self.folders, marker, self.process));
         loop {
-            match tokio::time::timeout(run::PUBLISH, &mut ground).await {
-                Ok(ground) => {
-                    self.books.lock().ends.works(End::Source, run::CALLS);
-                    return ground;
-                }
-                Err(_) => {
-                    let books = &mut self.books.lock();
-                    run::look_whether_it_hangs(&self.share, books);
-                    self.publisher.publish(books, tokio::time::Instant::now());
-                }
+            let answer = tokio::time::timeout(run::PUBLISH, &mut ground).await;
+            let books = &mut self.books.lock();
+            run::look_whether_it_hangs(&self.share, books);
+            if let Ok(ground) = answer {
+                return ground;
             }
+            self.publisher.publish(books, tokio::time::Instant::now());
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
     ledger::problem,
     moves::exists,
     session::{Edges, Session},
-    share::{Identity, Share, ShareResult},
+    share::{Identity, Kind, Share, ShareResult},
     transfer::{Finish, Setback, Verdict, attempt, decide},
 };
 
@@ -39,6 +39,9 @@ async fn put_back<E: Edges>(session: &Session<E>, file: &ClaimedFile) -> Result<
         Err(error) if error.is_absent() => return Ok(Finish::Gone),
         attributes => attributes?.identity,
     };
+    if !leads_through_folders(session, &to).await? {
+        return Ok(stays(session, file, "what was its folder in the incoming folder is no folder now"));
+    }
     if !link(session, &from, &to, &identity).await? {
         return Ok(stays(session, file, "a newer file of its name is in the incoming folder"));
     }
@@ -69,6 +72,21 @@ async fn has_later<E: Edges>(session: &Session<E>, file: &ClaimedFile) -> ShareR
 /// Where the producer put the file.
 fn incoming<E: Edges>(session: &Session<E>, file: &ClaimedFile) -> PathBuf {
     session.folders.incoming.join(file.producer())
+}
+
+/// False if something else than a folder, be it a link to one, has the name of one of the folders that lead from the incoming folder to
+/// `path`: what would be put there is not where its producer had it, or cannot be put at all.
+async fn leads_through_folders<E: Edges>(session: &Session<E>, path: &Path) -> ShareResult<bool> {
+    let below = path.ancestors().skip(1).take_while(|folder| *folder != session.folders.incoming);
+    for folder in below.collect::<Vec<_>>().into_iter().rev() {
+        match session.share.attributes(folder).await {
+            Ok(attributes) if attributes.kind != Kind::Folder => return Ok(false),
+            // It is made again.
+            Err(error) if error.is_absent() => return Ok(true),
+            attributes => drop(attributes?),
+        }
+    }
+    Ok(true)
 }
 
 /// Gives the file its old name; false if another file has it.
@@ -104,7 +122,7 @@ fn stays<E: Edges>(session: &Session<E>, file: &ClaimedFile, why: &str) -> Finis
 /// did, and is no claimed file any more.
 pub(crate) async fn finish_earlier<E: Edges>(session: &Session<E>, file: &ClaimedFile, identity: &Identity) -> ShareResult<bool> {
     let there = match session.share.attributes(&incoming(session, file)).await {
-        Err(error) if error.is_absent() => return Ok(false),
+        Err(error) if error.is_absent() || error.kind() == io::ErrorKind::NotADirectory => return Ok(false),
         there => there?.identity,
     };
     if there.inode != identity.inode {

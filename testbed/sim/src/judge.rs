@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -104,10 +105,11 @@ pub fn concluded(world: &mut World, mode: Mode, since: u64) {
         let wrong = match (&file.claim, mode) {
             (Some(name), _) if name.state != State::Claimed || !world.oracle.was_claimed_before(&name.claim, since) => None,
             (Some(_), Mode::Drain) => Some("drained"),
-            // One whose name somebody else has or had stays, and is shown.
+            // One whose name, or folder's name, somebody else has or had stays, and is shown.
             (Some(name), Mode::Release) => {
                 let incoming = world.settings.folders().incoming;
-                let is_free = world.server.lookup(&join(&incoming, &file.name)).is_err();
+                let there = world.server.lookup(&join(&incoming, &file.name));
+                let is_free = there.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
                 (is_free && !world.oracle.is_name_shared(&name.claim)).then_some("released")
             }
             (Some(_), Mode::Watch) => Some("completed"),

@@ -132,6 +132,31 @@ async fn release_makes_the_folder_again_in_which_the_file_was() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn release_puts_no_file_through_a_link_or_a_file_that_took_its_folders_name() {
+    for is_link in [true, false] {
+        let mut bench = bench().await;
+        bench.store.fail_before(Operation::PutBlob, 1, BlobError::Transient { message: "down".into(), retry_after: None });
+        drop_file(&bench, "a/b/x", b"content");
+        bench.settle().await;
+        fs::remove_dir_all(bench.incoming("a")).unwrap();
+        let other = bench.incoming("../other");
+        fs::create_dir_all(other.join("b")).unwrap();
+        if is_link {
+            symlink(&other, bench.incoming("a")).unwrap();
+        } else {
+            fs::write(bench.incoming("a"), b"1").unwrap();
+        }
+        bench.rules.mode = Mode::Release;
+        bench.restart().await;
+        bench.work().await;
+        assert_eq!(fs::read_dir(bench.session.claims_today().join("a/b")).unwrap().count(), 1, "it stays claimed");
+        assert_eq!(fs::read_dir(other.join("b")).unwrap().count(), 0);
+        let held = bench.progress().held_back;
+        assert!(held.iter().any(|held| held.message.contains("no folder now")), "{held:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn links_ignored_folders_and_folders_of_other_sessions_are_not_entered_and_the_latter_are_shown() {
     let mut bench = bench().await;
     let outside = bench.incoming("../../outside");
