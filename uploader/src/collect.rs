@@ -74,6 +74,7 @@ impl Collector {
         unsure.iter().filter(gone).for_each(|claim| session.books().ledger.forget(claim));
         prune(session, empty).await;
         let (mut claimed, mut completed, mut failed, mut reasons) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut superseded = 0;
         for file in found {
             session.books().keys.saw(&file.producer(), file.name.claim.key);
             match file.name.state {
@@ -81,7 +82,7 @@ impl Collector {
                 State::Completed(stamp) => completed.push((file, stamp)),
                 State::Failed => failed.push(file),
                 State::FailedReason => reasons.push(file),
-                State::Superseded => {}
+                State::Superseded => superseded += u64::from(i128::from(file.name.claim.key.0) >= session.since),
             }
         }
         claimed.extend(aside::review(session, failed, reasons).await);
@@ -91,6 +92,7 @@ impl Collector {
         let deleted = self.collect(session, completed).await;
         self.report_foreign(foreign);
         let mut books = session.books();
+        books.ledger.found_superseded(superseded);
         books.ledger.pass_ends();
         books.ledger.passes += 1;
         drop(books);

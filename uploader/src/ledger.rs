@@ -50,7 +50,10 @@ pub struct Ledger {
     uploaded: u64,
     /// Files set aside, as an earlier process counted them.
     failed: u64,
+    /// Files that this process superseded.
     superseded: u64,
+    /// Superseded files that were on the share before.
+    superseded_before: u64,
     withdrawn: u64,
     bytes_uploaded: u64,
     bytes_resumed: u64,
@@ -106,7 +109,6 @@ impl Ledger {
         // Those that came after `countedThrough` are on the share still and are counted when they are found.
         self.uploaded += old.files_uploaded.saturating_sub(old.files_counted_beyond);
         self.failed = old.files_failed;
-        self.superseded += old.files_superseded;
         self.withdrawn += old.files_withdrawn;
         self.bytes_uploaded += old.bytes_uploaded.saturating_sub(old.bytes_counted_beyond);
         self.bytes_resumed += old.bytes_resumed;
@@ -230,6 +232,19 @@ impl Ledger {
     pub fn superseded(&mut self, blob: &BlobName) {
         self.superseded += 1;
         self.failures.recovered(blob);
+    }
+
+    /// A pass found so many overtaken files of this session on the share. In the first one they are of earlier processes, the last of which
+    /// may have died before it reported all of them.
+    pub fn found_superseded(&mut self, files: u64) {
+        if self.passes == 0 {
+            self.superseded_before = files;
+        }
+    }
+
+    /// Files that were overtaken, by this process and earlier ones.
+    fn all_superseded(&self) -> u64 {
+        self.superseded + self.superseded_before.max(self.earlier.files_superseded)
     }
 
     /// Files were gone before they were claimed, or given back.

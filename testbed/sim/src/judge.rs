@@ -176,6 +176,12 @@ pub fn ledger(world: &mut World) -> Result<(), String> {
     if !untouched || world.server.clock.stepped_back {
         return Ok(());
     }
+    if progress.files_superseded != world.oracle.superseded {
+        return Err(format!(
+            "the status counts {} overtaken files, but {} were",
+            progress.files_superseded, world.oracle.superseded
+        ));
+    }
     let (files, bytes) = world.oracle.completed;
     if (progress.files_uploaded, progress.bytes_uploaded) != (files, bytes) {
         return Err(format!(

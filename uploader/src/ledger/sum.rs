@@ -35,7 +35,7 @@ impl Ledger {
         let (active, waiting, retrying) =
             (self.active.len() as u64, now.incoming.waiting + now.claimed.waiting + self.left.files, now.claimed.retrying);
         let failed = now.set_aside.unwrap_or(self.failed);
-        let lasting = self.uploaded + failed + self.superseded + self.withdrawn;
+        let lasting = self.uploaded + failed + self.all_superseded() + self.withdrawn;
         let oldest = [
             now.incoming.oldest_ctime,
             now.claimed.oldest,
@@ -47,7 +47,7 @@ impl Ledger {
             files_seen: lasting + waiting + active + retrying + now.incoming.ignored,
             files_uploaded: self.uploaded,
             files_failed: failed,
-            files_superseded: self.superseded,
+            files_superseded: self.all_superseded(),
             files_withdrawn: self.withdrawn,
             files_waiting: waiting,
             files_active: active,
