@@ -80,8 +80,8 @@ async fn remove<S: Share>(share: &S, path: &Path) -> ShareResult<()> {
     }
 }
 
-/// Takes note of the files that are aside now, takes back those whose time has come and removes reasons that are left over. Returns
-/// the files that were taken back, under their claimed names.
+/// Takes note of the files that are aside now, takes back those whose time has come and removes those of `reasons`, whose files the
+/// listing did not show, that are left over. Returns the files that were taken back, under their claimed names.
 pub(crate) async fn review<E: Edges>(session: &Session<E>, failed: Vec<Found>, reasons: Vec<Found>) -> Vec<Found> {
     let token = session.live().run_token;
     let known = session.books().shelf.claims();

@@ -85,6 +85,9 @@ impl Collector {
                 State::Superseded => superseded += u64::from(i128::from(file.name.claim.key.0) >= session.since),
             }
         }
+        // A listing is newer than what a client remembers of names that were absent.
+        let held: HashSet<ClaimId> = claimed.iter().chain(&failed).map(|file| file.name.claim).collect();
+        reasons.retain(|reason| !held.contains(&reason.name.claim));
         claimed.extend(aside::review(session, failed, reasons).await);
         let adopted = self.adopt(session, claimed).await;
         let present: HashSet<PathBuf> = completed.iter().map(|(file, _)| file.path()).collect();
