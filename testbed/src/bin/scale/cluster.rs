@@ -111,9 +111,9 @@ pub(crate) async fn create(
         .await
 }
 
-/// Waits until so many sessions are ready.
+/// Waits until so many sessions are ready, as long as they become more.
 pub(crate) async fn until_running(client: &Client, sessions: usize) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let (mut most, mut deadline) = (0, Instant::now() + PATIENCE);
     loop {
         let ready = ready(client).await.unwrap_or_else(|error| {
             say(&format!("the sessions cannot be counted now: {error:#}"));
@@ -121,6 +121,9 @@ pub(crate) async fn until_running(client: &Client, sessions: usize) -> Result<()
         });
         if ready >= sessions {
             return Ok(());
+        }
+        if ready > most {
+            (most, deadline) = (ready, Instant::now() + PATIENCE);
         }
         ensure!(Instant::now() < deadline, "only {ready} of {sessions} sessions run");
         // A list of all is a lot of work for the API server, which is not what is measured.

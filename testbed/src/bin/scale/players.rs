@@ -1,7 +1,7 @@
 //! Plays every kubelet and every uploader.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -18,13 +18,16 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    AT_ONCE, PATIENCE,
+    AT_ONCE, PATIENCE, REPORT_APART,
     cluster::{name, namespace},
     say,
 };
 
 /// Between two looks of an uploader at whether the operator names its pod.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Between two reports of an uploader that has nothing to do: often enough that none is called silent, and rare enough that 10,000 of
+/// them stay below 50 reports a second.
+const BEAT: Duration = Duration::from_mins(4);
 
 /// When the pod of each session was seen first.
 #[derive(Clone, Default)]
@@ -49,15 +52,74 @@ impl Born {
     }
 }
 
+/// Uploaders that have reported, by when each has to report again.
+#[derive(Clone, Default)]
+pub(crate) struct Uploaders {
+    due: Arc<Mutex<VecDeque<Uploader>>>,
+    /// Held by whoever has uploaders report.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+struct Uploader {
+    namespace: String,
+    session: String,
+    due: Instant,
+}
+
+impl Uploaders {
+    fn reported(&self, namespace: String, session: String) {
+        let uploader = Uploader { namespace, session, due: Instant::now() + BEAT };
+        self.due.lock().unwrap_or_else(PoisonError::into_inner).push_back(uploader);
+    }
+
+    fn take_due(&self) -> Option<Uploader> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner).pop_front_if(|uploader| uploader.due <= Instant::now())
+    }
+
+    /// Has idle uploaders report in turn, for ever.
+    pub(crate) async fn beat(self, client: Client) {
+        // No two reports of an uploader are equal: one that changes nothing would leave no trace.
+        for files in 1_000_000.. {
+            let uploader = loop {
+                match self.take_due() {
+                    Some(uploader) => break uploader,
+                    None => tokio::time::sleep(REPORT_APART).await,
+                }
+            };
+            let _turn = self.turn.lock().await;
+            let Uploader { namespace, session, .. } = uploader;
+            if let Err(error) = report(&Api::namespaced(client.clone(), &namespace), &session, files).await {
+                say(&format!("{session} does not report: {error:#}"));
+            }
+            self.reported(namespace, session);
+        }
+    }
+
+    /// Those of `sessions` sessions report in turn, `count` times in all and so far apart; nobody else does meanwhile.
+    pub(crate) async fn report_in_turn(&self, client: &Client, sessions: usize, count: usize, apart: Duration) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        let begun = Instant::now();
+        stream::iter(0..count)
+            .map(async |place| {
+                tokio::time::sleep_until((begun + apart * u32::try_from(place)?).into()).await;
+                let number = place % sessions;
+                report(&Api::namespaced(client.clone(), &namespace(number)), &name(number), 1 + place).await
+            })
+            .buffer_unordered(10 * AT_ONCE)
+            .try_collect()
+            .await
+    }
+}
+
 /// Plays the kubelets and the uploaders: every new pod runs at once, and reports.
-pub(crate) async fn run_pods(client: Client, born: Born) {
+pub(crate) async fn run_pods(client: Client, born: Born, uploaders: Uploaders) {
     let ours = watcher::Config::default().labels(&format!("{}={}", names::APP_NAME_LABEL, names::UPLOADER_APP));
     let pods = watcher(Api::<Pod>::all(client.clone()), ours).default_backoff().applied_objects();
     pods.for_each_concurrent(10 * AT_ONCE, |pod| async {
         let Ok(pod) = pod else { return };
         let session = pod.labels().get(names::SESSION_LABEL).cloned().unwrap_or_default();
         if born.note(&session)
-            && let Err(error) = run_pod(&client, &pod, &session).await
+            && let Err(error) = run_pod(&client, &pod, &session, &uploaders).await
         {
             say(&format!("{session} does not run: {error:#}"));
         }
@@ -65,7 +127,7 @@ pub(crate) async fn run_pods(client: Client, born: Born) {
     .await;
 }
 
-async fn run_pod(client: &Client, pod: &Pod, session: &str) -> Result<()> {
+async fn run_pod(client: &Client, pod: &Pod, session: &str, uploaders: &Uploaders) -> Result<()> {
     let namespace = pod.namespace().unwrap_or_default();
     let since = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let container = json!({"name": "uploader", "image": "x", "imageID": "x", "ready": true, "started": true, "restartCount": 0,
@@ -76,7 +138,9 @@ async fn run_pod(client: &Client, pod: &Pod, session: &str) -> Result<()> {
     pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status)).await?;
     let sessions: Api<UploadSession> = Api::namespaced(client.clone(), &namespace);
     until_named(&sessions, pod, session).await?;
-    report(&sessions, session, 0).await
+    report(&sessions, session, 0).await?;
+    uploaders.reported(namespace, session.to_owned());
+    Ok(())
 }
 
 /// The admission policy lets no other pod report.
@@ -99,18 +163,4 @@ async fn report(sessions: &Api<UploadSession>, session: &str, files: usize) -> R
         "activity": {"rate": format!("{files} B/s"), "lastScanTime": "2026-11-21T08:00:00Z"}}});
     sessions.patch_status(session, &PatchParams::apply(names::UPLOADER_MANAGER).force(), &Patch::Apply(report)).await?;
     Ok(())
-}
-
-/// Uploaders of `sessions` sessions report in turn, `count` times in all and so far apart.
-pub(crate) async fn report_in_turn(client: &Client, sessions: usize, count: usize, apart: Duration) -> Result<()> {
-    let begun = Instant::now();
-    stream::iter(0..count)
-        .map(async |place| {
-            tokio::time::sleep_until((begun + apart * u32::try_from(place)?).into()).await;
-            let number = place % sessions;
-            report(&Api::namespaced(client.clone(), &namespace(number)), &name(number), 1 + place).await
-        })
-        .buffer_unordered(10 * AT_ONCE)
-        .try_collect()
-        .await
 }
