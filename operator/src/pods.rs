@@ -112,6 +112,7 @@ impl Pods {
             namespace: me.namespace.clone(),
             session: me.name.clone(),
             area: me.area.clone(),
+            gone_by: None,
         };
         fresh.insert(me.uid.clone(), Fresh { occupant, pod: None, shown: None, since: now, settled: false });
         Ok(())
@@ -210,6 +211,7 @@ fn occupant(pod: &Pod) -> Option<Occupant> {
         namespace: pod.namespace()?,
         session: pod.labels().get(names::SESSION_LABEL)?.clone(),
         area: area_of(pod)?,
+        gone_by: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
     })
 }
 

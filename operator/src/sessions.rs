@@ -16,7 +16,7 @@ use crate::{
     first_listing::FirstListing,
     reconcile::{
         area::{Claimant, ShareKey},
-        ending::may_hold_folders,
+        ending::{is_let_go, may_hold_folders},
         validate::{Share, ValidSession, validate},
     },
     settings::Settings,
@@ -64,6 +64,12 @@ impl Sessions {
     /// The newest state of a session that can be read.
     pub fn find(&self, namespace: &str, name: &str) -> Option<UploadSession> {
         self.0.get(&ObjectRef::new(name).within(namespace)).and_then(|guarded| guarded.0.clone().ok())
+    }
+
+    /// Whether passes see to the pod of the session with `uid`: it is there, can be read and is not let go.
+    pub fn see_to_pod(&self, namespace: &str, name: &str, uid: &str) -> bool {
+        let session = self.0.get(&ObjectRef::new(name).within(namespace)).filter(|session| session.meta().uid.as_deref() == Some(uid));
+        session.is_some_and(|session| session.0.as_ref().is_ok_and(|session| !is_let_go(session)))
     }
 
     /// Whether a session is known to have no file to upload.

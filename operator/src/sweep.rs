@@ -1,5 +1,5 @@
-//! Removes what no garbage collector removes: volumes of sessions that are gone, their claims and pods if they have no owner, and the
-//! rights of namespaces without sessions.
+//! Removes what no garbage collector removes: volumes of sessions that are gone, their claims and pods if they have no owner, their pods
+//! on nodes that are lost, and the rights of namespaces without sessions.
 //!
 //! It is level-triggered: a pass compares what exists with what is wanted. Everything is looked at once at the start; later, what
 //! deleted sessions leave behind. What fails stays dirty for the next pass.
@@ -25,12 +25,16 @@ use crate::{
     reconcile::{
         apply::{remove_claim, remove_rights, update_rights},
         build::is_managed,
-        pod_state::controller,
+        observe::node_health,
+        plan::{NodeHealth, is_overdue},
+        pod_state::{UploaderPod, controller, made_for},
     },
     sessions::Guarded,
 };
 
 const RETRY: Duration = Duration::from_secs(30);
+/// Between two looks for pods that should be gone: nothing but the time tells of them. It costs no call while there are none.
+const LOOK: Duration = Duration::from_mins(1);
 
 /// What a pass has to look at.
 #[derive(Debug, Default)]
@@ -82,10 +86,10 @@ impl Sweeper {
     }
 }
 
-/// Sweeps whenever something is marked, for ever.
+/// Sweeps whenever something is marked and now and then, for ever.
 pub async fn run(context: &Context) {
     loop {
-        context.sweeper.notify.notified().await;
+        let _ = tokio::time::timeout(LOOK, context.sweeper.notify.notified()).await;
         if let Err(error) = pass(context).await {
             warn!(error = &error as &dyn std::error::Error, "the sweep is tried again");
             tokio::time::sleep(RETRY).await;
@@ -115,7 +119,7 @@ async fn sweep(dirty: &Dirty, context: &Context) -> Result<(), CallError> {
         sweep_pods(context).await?;
         sweep_volumes(context).await?;
     }
-    Ok(())
+    sweep_lost_pods(context).await
 }
 
 async fn namespaces_with_rights(context: &Context) -> Result<BTreeSet<String>, CallError> {
@@ -154,6 +158,24 @@ async fn sweep_pods(context: &Context) -> Result<(), CallError> {
         info!(namespace, pod = pod.name_any(), "removing the pod of a session that is gone");
         let pods: Api<Pod> = api::namespaced(&context.client, &namespace);
         api::delete(&pods, &pod.name_any(), &pod.uid().unwrap_or_default(), None).await?;
+    }
+    Ok(())
+}
+
+/// Nobody but its node ends a pod, and a node that is lost does not. A session's pass sees to its own pod; this to those of sessions that
+/// are gone, which keep their names and their folders.
+async fn sweep_lost_pods(context: &Context) -> Result<(), CallError> {
+    let now = (context.clock)();
+    for pod in context.pods.watched() {
+        let is_late = pod.metadata.deletion_timestamp.as_ref().is_some_and(|due| is_overdue(due.0, now));
+        let Some((session, uid)) = made_for(&pod).filter(|_| is_late) else { continue };
+        let pod = UploaderPod::read(&pod, uid);
+        if context.sessions.see_to_pod(&pod.namespace, session, uid) || node_health(&pod, context).await != Some(NodeHealth::Lost) {
+            continue;
+        }
+        info!(namespace = pod.namespace, pod = pod.name, node = pod.node, "removing the pod of a session that is gone from a lost node");
+        let pods: Api<Pod> = api::namespaced(&context.client, &pod.namespace);
+        api::delete(&pods, &pod.name, &pod.uid, Some(0)).await?;
     }
     Ok(())
 }

@@ -74,11 +74,13 @@ pub struct Claimant {
 pub struct Rival {
     /// Its name, unless it lives in another namespace, of which a person here may know nothing.
     pub name: Option<String>,
+    /// When its pod should have been gone, if it is being deleted.
+    pub gone_by: Option<Timestamp>,
 }
 
 impl Rival {
     fn seen_by(me: &Claimant, namespace: &str, name: &str) -> Self {
-        Self { name: (me.namespace == namespace).then(|| name.to_owned()) }
+        Self { name: (me.namespace == namespace).then(|| name.to_owned()), gone_by: None }
     }
 }
 
@@ -93,6 +95,8 @@ pub struct Occupant {
     pub session: String,
     /// The folders.
     pub area: Area,
+    /// When the pod should be gone, if it is being deleted.
+    pub gone_by: Option<Timestamp>,
 }
 
 /// The one that `me`, which has no pod, has to wait for: whoever has a pod, else the oldest that wants to run.
@@ -102,7 +106,7 @@ pub fn rival<'a>(
     claimants: impl IntoIterator<Item = Claimant>,
 ) -> Option<Rival> {
     if let Some(pod) = occupants.into_iter().find(|pod| pod.session_uid != me.uid && pod.area.overlaps(&me.area)) {
-        return Some(Rival::seen_by(me, &pod.namespace, &pod.session));
+        return Some(Rival { gone_by: pod.gone_by, ..Rival::seen_by(me, &pod.namespace, &pod.session) });
     }
     claimants
         .into_iter()
@@ -173,7 +177,7 @@ mod tests {
         let (old, new, twin) = (claimant(1, "b", "cameras"), claimant(2, "a", "cameras"), claimant(1, "c", "cameras"));
         let all = || [old.clone(), new.clone(), twin.clone()];
         assert_eq!(rival(&old, [], all()), None);
-        assert_eq!(rival(&twin, [], all()), Some(Rival { name: Some("name-b".into()) }));
+        assert_eq!(rival(&twin, [], all()), Some(Rival { name: Some("name-b".into()), gone_by: None }));
         assert!(rival(&new, [], all()).is_some());
     }
 
@@ -185,14 +189,15 @@ mod tests {
             namespace: "cameras".into(),
             session: "holder".into(),
             area: old.area.clone(),
+            gone_by: Some(old.created),
         };
-        assert_eq!(rival(&old, &[pod("gone")], []), Some(Rival { name: Some("holder".into()) }));
+        assert_eq!(rival(&old, &[pod("gone")], []), Some(Rival { name: Some("holder".into()), gone_by: Some(old.created) }));
         assert_eq!(rival(&old, &[pod("old")], []), None);
     }
 
     #[test]
     fn nothing_of_a_foreign_namespace_is_named() {
         let (old, new) = (claimant(1, "old", "secret"), claimant(2, "new", "cameras"));
-        assert_eq!(rival(&new, [], [old]), Some(Rival { name: None }));
+        assert_eq!(rival(&new, [], [old]), Some(Rival { name: None, gone_by: None }));
     }
 }

@@ -13,7 +13,7 @@ use super::{
     diagnose::{Cause, diagnose},
     ending::{Ending, Mode},
     observe::LOOK_AFTER,
-    plan::{NodeHealth, Plan, STUCK_AFTER, StopReason, Wait},
+    plan::{NodeHealth, Plan, STUCK_AFTER, StopReason, Wait, is_overdue},
     pod_state::{Slot, Stage, UploaderPod},
     validate::ValidSession,
 };
@@ -210,7 +210,16 @@ fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
             Some(failure) => troubled(lasting_if(failure.reason == NAME_TAKEN), failure.reason, &failure.message).after(pause),
             None => passing("Restarting", "The uploader's pod is gone; a new one follows.").after(pause),
         },
-        (Wait::Rival(rival), _) => in_use(rival),
+        (Wait::Rival(rival), _) => in_use(rival, case.now),
+        (Wait::PreviousPod, Slot::Previous(pod)) if pod.terminating.is_some_and(|due| is_overdue(due, case.now)) => {
+            let node = pod.node.as_deref().unwrap_or_default();
+            let message = format!(
+                "The pod {} of an earlier session of this name does not end: look at its node {node} (a mount that hangs?). From a node \
+                 that is lost it is removed within minutes.",
+                pod.name
+            );
+            passing("PodStuck", &message).after(RIVAL_LOOK)
+        }
         (Wait::ForeignPod, _) => {
             let message = "A pod with the name of the uploader's exists and was not made by Blobferry: delete or rename it.";
             troubled(Trouble::Lasting, NAME_TAKEN, message).after(RIVAL_LOOK)
@@ -219,11 +228,14 @@ fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
     }
 }
 
-fn in_use(rival: &Rival) -> Assessment {
+fn in_use(rival: &Rival, now: Timestamp) -> Assessment {
     let who = rival.name.as_ref().map_or_else(|| "another session".to_owned(), |name| format!("the session {name}"));
-    let message = format!(
-        "The folders of this session are in use by {who}: delete or suspend one of the two, or choose another sessionName. This one starts by itself then."
-    );
+    let what_to_do = if rival.gone_by.is_some_and(|due| is_overdue(due, now)) {
+        ", whose pod does not end: look at that pod's node (a mount that hangs?). From a node that is lost it is removed within minutes."
+    } else {
+        ": delete or suspend one of the two, or choose another sessionName."
+    };
+    let message = format!("The folders of this session are in use by {who}{what_to_do} This one starts by itself then.");
     passing("SessionNameInUse", &message).after(RIVAL_LOOK)
 }
 
@@ -470,6 +482,28 @@ mod tests {
         let session = fixtures::session("suspend: true");
         let assessment = assessed(&session, &fixtures::running(STARTED), "2026-11-21T08:30:00Z");
         assert_eq!((assessment.ready, assessment.phase), (Verdict::False, Phase::Suspended));
+    }
+
+    #[test]
+    fn pod_of_a_session_that_is_gone_and_that_does_not_end_is_named_with_what_to_do() {
+        let session = fixtures::session("");
+        let mut earlier = fixtures::pod(&session, &fixtures::running(STARTED));
+        earlier.metadata.owner_references.as_mut().unwrap()[0].uid = "earlier".into();
+        let waits = |deadline: &str| {
+            let mut pod = earlier.clone();
+            pod.metadata.deletion_timestamp = Some(serde_norway::from_str(deadline).unwrap());
+            let assessment = assessed_as(&session, "{}", "2026-11-21T08:30:00Z", |it| *it = fixtures::observed(&session, Some(&pod)));
+            (assessment.reason, assessment.message.contains("node-a"))
+        };
+        assert_eq!(waits("2026-11-21T08:25:01Z"), ("PreviousPodEnding".into(), false));
+        assert_eq!(waits("2026-11-21T08:25:00Z"), ("PodStuck".into(), true));
+        let rival = |deadline: Option<&str>| {
+            let gone_by = deadline.map(|deadline| deadline.parse().unwrap());
+            in_use(&Rival { name: Some("truck-8".into()), gone_by }, fixtures::now()).message
+        };
+        assert!(rival(None).contains("delete or suspend") && rival(Some("2026-11-21T08:25:01Z")).contains("delete or suspend"));
+        let stuck = rival(Some("2026-11-21T08:25:00Z"));
+        assert!(stuck.contains("node") && !stuck.contains("delete or suspend"), "{stuck}");
     }
 
     #[test]

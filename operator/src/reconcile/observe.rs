@@ -110,7 +110,9 @@ async fn observe_pod(
     let overdue = pod.terminating.is_some_and(|deadline| is_overdue(deadline, now));
     let silent = !pod.ready && hearing(pod, observed, now) == Hearing::Silent;
     let doubtful = pod.terminating.is_none() && pod.runs() && (pod.forsaken || silent);
-    observed.node = node_health(pod, overdue || doubtful, context).await;
+    if overdue || doubtful {
+        observed.node = node_health(pod, context).await;
+    }
 }
 
 fn remember_run(uid: &str, pod: &UploaderPod, context: &Context, now: Timestamp) -> Run {
@@ -129,8 +131,8 @@ pub(crate) fn last_report(session: &UploadSession) -> Option<Timestamp> {
 }
 
 /// The node is asked about only when something is wrong that it can explain: its pod does not end, or is silent.
-async fn node_health(pod: &UploaderPod, wanted: bool, context: &Context) -> Option<NodeHealth> {
-    let node = pod.node.as_ref().filter(|_| wanted)?;
+pub(crate) async fn node_health(pod: &UploaderPod, context: &Context) -> Option<NodeHealth> {
+    let node = pod.node.as_ref()?;
     let found: Option<Node> = seen(api::get(&Api::all(context.client.clone()), node).await)?;
     let ready = found
         .and_then(|node| node.status?.conditions)

@@ -98,7 +98,7 @@ pub fn plan(session: &Result<ValidSession, Refusal>, observed: &Observed, now: T
     }
     let pod = match &observed.slot {
         Slot::Ours(pod) => pod,
-        Slot::Empty | Slot::Previous | Slot::Foreign => return without_pod(session, observed, now),
+        Slot::Empty | Slot::Previous(_) | Slot::Foreign => return without_pod(session, observed, now),
     };
     if let Some(deadline) = pod.terminating {
         return ending(deadline, observed.node, now);
@@ -126,7 +126,7 @@ fn without_pod(session: &Result<ValidSession, Refusal>, observed: &Observed, now
     match session {
         Err(_) => Plan::Rest,
         Ok(session) if session.suspend => Plan::Rest,
-        Ok(_) if observed.slot == Slot::Previous => Plan::Wait(Wait::PreviousPod),
+        Ok(_) if matches!(observed.slot, Slot::Previous(_)) => Plan::Wait(Wait::PreviousPod),
         Ok(_) if observed.slot == Slot::Foreign => Plan::Wait(Wait::ForeignPod),
         Ok(_) if observed.creations.is_due(now) => Plan::Create,
         Ok(_) => Plan::Wait(Wait::Backoff),

@@ -18,7 +18,7 @@ pub enum Slot {
     /// The session's own pod.
     Ours(Box<UploaderPod>),
     /// The pod of an earlier session of the same name, which the garbage collector or the sweep removes.
-    Previous,
+    Previous(Box<UploaderPod>),
     /// A pod that somebody else made.
     Foreign,
 }
@@ -29,14 +29,14 @@ impl Slot {
     pub fn of(pod: &Pod, name: &str, uid: &str) -> Self {
         match made_for(pod) {
             Some((_, of)) if of == uid => Self::Ours(Box::new(UploaderPod::read(pod, uid))),
-            Some((of, _)) if of == name => Self::Previous,
+            Some((of, earlier)) if of == name => Self::Previous(Box::new(UploaderPod::read(pod, earlier))),
             _ => Self::Foreign,
         }
     }
 }
 
 /// Name and UID of the session for which the operator made `pod`, if it did.
-fn made_for(pod: &Pod) -> Option<(&str, &str)> {
+pub fn made_for(pod: &Pod) -> Option<(&str, &str)> {
     match controller(pod) {
         Some(owner) if owner.kind == "UploadSession" => Some((&owner.name, &owner.uid)),
         None if is_managed(&pod.metadata) => {

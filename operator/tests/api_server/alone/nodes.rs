@@ -1,13 +1,14 @@
 //! Nodes that do not answer, seen by an operator whose clock is ten minutes ahead of everybody else's.
 
 use anyhow::{Result, ensure};
+use blobferry_crds::UploadSession;
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Running;
 use crate::stage::{Stage, all_well};
@@ -21,12 +22,12 @@ fn operator(stage: &Stage) -> Running {
 }
 
 /// A session that runs on a node of its own, which is ready.
-async fn on_a_node(stage: &Stage) -> Result<(Pod, String)> {
+async fn on_a_node(stage: &Stage, spec: Value) -> Result<(Pod, String)> {
     let node = format!("node-of-{}", stage.namespace);
     let nodes: Api<Node> = Api::all(stage.client.clone());
     nodes.create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": node}}))?).await?;
     set_ready(stage, &node, "True").await?;
-    stage.session("truck-7", json!({})).await?;
+    stage.session("truck-7", spec).await?;
     let pod = stage.until_pod("truck-7", None).await?;
     let binding = json!({"metadata": {"name": pod.name_any()}, "target": {"kind": "Node", "name": node}});
     let path = format!("/api/v1/namespaces/{}/pods/{}/binding", stage.namespace, pod.name_any());
@@ -50,6 +51,10 @@ async fn end(stage: Stage, operator: Running, node: &str) -> Result<()> {
     operator.end()?;
     // The pod has no kubelet that would end it.
     stage.api::<Pod>().delete("truck-7-uploader", &DeleteParams::default().grace_period(0)).await?;
+    leave(stage, node).await
+}
+
+async fn leave(stage: Stage, node: &str) -> Result<()> {
     Api::<Node>::all(stage.client.clone()).delete(node, &DeleteParams::default()).await?;
     stage.end().await
 }
@@ -86,7 +91,7 @@ async fn uploader_that_reports_is_heard_however_the_clocks_differ() -> Result<()
 async fn node_that_does_not_answer_is_named_and_forgotten_when_it_does() -> Result<()> {
     let stage = Stage::bare("node").await?;
     let operator = operator(&stage);
-    let (pod, node) = on_a_node(&stage).await?;
+    let (pod, node) = on_a_node(&stage, json!({})).await?;
     set_ready(&stage, &node, "Unknown").await?;
     // As the node controller does it: the container's own state stays as the kubelet left it.
     let ready = |status: &str| Patch::Strategic(json!({"status": {"conditions": [{"type": "Ready", "status": status}]}}));
@@ -105,7 +110,7 @@ async fn node_that_does_not_answer_is_named_and_forgotten_when_it_does() -> Resu
 async fn pod_that_does_not_end_is_left_alone_on_a_ready_node_and_removed_from_a_lost_one() -> Result<()> {
     let stage = Stage::bare("stuck").await?;
     let operator = operator(&stage);
-    let (pod, node) = on_a_node(&stage).await?;
+    let (pod, node) = on_a_node(&stage, json!({})).await?;
     stage.delete::<Pod>(&pod.name_any()).await?;
     let message = stage.until_condition("truck-7", "Ready", "False", "PodStuck").await?;
     ensure!(message.contains(&node), "{message}");
@@ -118,4 +123,52 @@ async fn pod_that_does_not_end_is_left_alone_on_a_ready_node_and_removed_from_a_
         .until("people are told", async || Ok(stage.event_reasons("truck-7").await?.contains(&"UploaderForceDeleted".into())))
         .await?;
     end(stage, operator, &node).await
+}
+
+/// Deletes truck-7, whose pod then ends for ever, because nobody plays its kubelet.
+async fn delete_with(stage: &Stage, how: &DeleteParams) -> Result<()> {
+    stage.api::<UploadSession>().delete("truck-7", how).await?;
+    stage
+        .until("its pod is ending", async || Ok(stage.until_pod("truck-7", None).await?.metadata.deletion_timestamp.is_some()))
+        .await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: testbed/api-tests"]
+async fn pod_of_a_session_that_is_gone_leaves_its_name_and_its_folders_when_its_node_is_lost() -> Result<()> {
+    let stage = Stage::bare("left-on-a-node").await?;
+    let operator = operator(&stage);
+    let spec = json!({"sessionName": "truck"});
+    let (pod, node) = on_a_node(&stage, spec.clone()).await?;
+    delete_with(&stage, &DeleteParams::background()).await?;
+    stage.session("truck-7", spec.clone()).await?;
+    let message = stage.until_condition("truck-7", "Ready", "False", "PodStuck").await?;
+    ensure!(message.contains(&node), "{message}");
+    stage.session("truck-8", spec).await?;
+    let message = stage.until_condition("truck-8", "Ready", "False", "SessionNameInUse").await?;
+    ensure!(message.contains("whose pod does not end"), "{message}");
+    set_ready(&stage, &node, "Unknown").await?;
+    // They were made within a second or two, so that either may be the older one.
+    stage
+        .until("one of the two has a pod", async || {
+            let pods = stage.list::<Pod>().await?;
+            Ok(pods.len() == 1 && pods[0].uid() != pod.uid())
+        })
+        .await?;
+    operator.end()?;
+    leave(stage, &node).await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: testbed/api-tests"]
+async fn session_that_goes_after_its_pod_goes_although_the_node_of_the_pod_is_lost() -> Result<()> {
+    let stage = Stage::bare("foreground").await?;
+    let operator = operator(&stage);
+    let (_, node) = on_a_node(&stage, json!({})).await?;
+    delete_with(&stage, &DeleteParams::foreground()).await?;
+    ensure!(stage.api::<UploadSession>().get_opt("truck-7").await?.is_some(), "its pod is there");
+    set_ready(&stage, &node, "Unknown").await?;
+    stage.until("it is gone", async || Ok(stage.api::<UploadSession>().get_opt("truck-7").await?.is_none())).await?;
+    operator.end()?;
+    leave(stage, &node).await
 }
