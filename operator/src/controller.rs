@@ -33,7 +33,7 @@ use crate::{
         apply::release_object,
         area::{Area, Occupant},
         observe::last_report,
-        pod_state::area_of,
+        pod_state::{area_of, controller, made_for},
     },
     report, rollout,
     sessions::{Guarded, Sessions},
@@ -199,6 +199,7 @@ fn watch_pods(client: Client, writer: Writer<Pod>, context: Arc<Context>) -> imp
             if let Ok(event) = event {
                 wake_left(&context.pods.note(event), &context);
                 wake_waiters(event, &context);
+                note_orphan(event, &context);
             }
         })
         .touched_objects()
@@ -233,6 +234,19 @@ fn wake_waiters_of(area: &Area, context: &Context) {
     }
 }
 
+/// A pod without an owner whose creation was carried out after its session had gone.
+fn note_orphan(event: &watcher::Event<Pod>, context: &Context) {
+    let (watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) = event else { return };
+    if controller(pod).is_some() || pod.metadata.deletion_timestamp.is_some() {
+        return;
+    }
+    if let (Some((session, uid)), Some(namespace)) = (made_for(pod), pod.metadata.namespace.as_deref())
+        && !context.sessions.has(namespace, session, uid)
+    {
+        context.sweeper.mark_children();
+    }
+}
+
 async fn pass(session: Arc<Guarded>, context: Arc<Context>) -> Result<Action, CallError> {
     if !context.pods.wait_until_ready().await {
         return Ok(Action::requeue(AFTER_CONFLICT));
@@ -254,10 +268,22 @@ async fn pass(session: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Ca
         }
     };
     context.metrics.passed(outcome, begun.elapsed());
+    see_off(&session, result.is_err(), &context);
     if result.is_ok() {
         context.memory.update(&session.uid().unwrap_or_default(), |it| it.failures = 0);
     }
     result
+}
+
+/// What a pass has made since the watch showed that `session` is gone, the sweep has not seen.
+fn see_off(session: &Guarded, failed: bool, context: &Context) {
+    if context.sessions.has(&session.namespace().unwrap_or_default(), &session.name_any(), &session.uid().unwrap_or_default()) {
+        return;
+    }
+    context.sweeper.mark_deleted(session);
+    if failed {
+        context.sweeper.mark_deleted_late(session);
+    }
 }
 
 /// A conflict is over when the watch has caught up; everything else is tried again later and later.

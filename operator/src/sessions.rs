@@ -66,9 +66,15 @@ impl Sessions {
         self.0.get(&ObjectRef::new(name).within(namespace)).and_then(|guarded| guarded.0.clone().ok())
     }
 
+    /// Whether there is a session with `uid`, readable or not.
+    pub fn has(&self, namespace: &str, name: &str, uid: &str) -> bool {
+        self.0.get(&ObjectRef::new(name).within(namespace)).is_some_and(|session| session.meta().uid.as_deref() == Some(uid))
+    }
+
     /// Whether passes see to the pod of the session with `uid`: it is there, can be read and is not let go.
     pub fn see_to_pod(&self, namespace: &str, name: &str, uid: &str) -> bool {
-        let session = self.0.get(&ObjectRef::new(name).within(namespace)).filter(|session| session.meta().uid.as_deref() == Some(uid));
+        let session =
+            self.0.get(&ObjectRef::new(name).within(namespace)).filter(|session| session.meta().uid.as_deref() == Some(uid));
         session.is_some_and(|session| session.0.as_ref().is_ok_and(|session| !is_let_go(session)))
     }
 

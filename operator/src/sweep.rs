@@ -2,7 +2,7 @@
 //! on nodes that are lost, and the rights of namespaces without sessions.
 //!
 //! It is level-triggered: a pass compares what exists with what is wanted. Everything is looked at once at the start; later, what
-//! deleted sessions leave behind. What fails stays dirty for the next pass.
+//! deleted sessions leave behind, and what arrives after them. What fails stays dirty for the next pass.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +16,7 @@ use k8s_openapi::api::{
     rbac::v1::RoleBinding,
 };
 use kube::{Api, ResourceExt, api::ListParams};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tracing::{info, warn};
 
 use crate::{
@@ -35,11 +35,15 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(30);
 /// Between two looks for pods that should be gone: nothing but the time tells of them. It costs no call while there are none.
 const LOOK: Duration = Duration::from_mins(1);
+/// A call that nobody waits for any more may still be carried out within this time: the API server gives up by then.
+const LATE: Duration = Duration::from_mins(1);
 
 /// What a pass has to look at.
 #[derive(Debug, Default)]
 pub struct Sweeper {
     dirty: Mutex<Dirty>,
+    /// What has to be looked at once more, and when.
+    late: Mutex<Vec<(Instant, Dirty)>>,
     notify: Notify,
 }
 
@@ -61,11 +65,17 @@ impl Sweeper {
 
     /// `session` was deleted.
     pub fn mark_deleted(&self, session: &Guarded) {
-        let spec = session.0.as_ref().ok().map(|session| &session.spec);
-        self.mark(|dirty| {
-            dirty.children |= spec.is_none_or(|spec| spec.source.nfs.is_some() || spec.deletion_policy != DeletionPolicy::Stop);
-            dirty.namespaces.extend(session.namespace());
-        });
+        self.mark(|dirty| dirty.add(Dirty::left_by(session)));
+    }
+
+    /// `session` was deleted, and a call of its last pass may still be carried out.
+    pub fn mark_deleted_late(&self, session: &Guarded) {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now() + LATE, Dirty::left_by(session)));
+    }
+
+    /// A pod without an owner is there, and no session of it.
+    pub fn mark_children(&self) {
+        self.mark(|dirty| dirty.children = true);
     }
 
     fn mark(&self, change: impl FnOnce(&mut Dirty)) {
@@ -74,15 +84,34 @@ impl Sweeper {
     }
 
     fn take(&self) -> Dirty {
-        std::mem::take(&mut self.dirty.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut dirty = std::mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, left) in late.extract_if(.., |(due, _)| *due <= Instant::now()) {
+            dirty.add(left);
+        }
+        dirty
     }
 
     fn give_back(&self, dirty: Dirty) {
-        self.mark(|now| {
-            now.everything |= dirty.everything;
-            now.children |= dirty.children;
-            now.namespaces.extend(dirty.namespaces);
-        });
+        self.mark(|now| now.add(dirty));
+    }
+}
+
+impl Dirty {
+    /// What `session` leaves behind.
+    fn left_by(session: &Guarded) -> Self {
+        let spec = session.0.as_ref().ok().map(|session| &session.spec);
+        Self {
+            everything: false,
+            children: spec.is_none_or(|spec| spec.source.nfs.is_some() || spec.deletion_policy != DeletionPolicy::Stop),
+            namespaces: session.namespace().into_iter().collect(),
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.everything |= other.everything;
+        self.children |= other.children;
+        self.namespaces.extend(other.namespaces);
     }
 }
 
@@ -173,7 +202,12 @@ async fn sweep_lost_pods(context: &Context) -> Result<(), CallError> {
         if context.sessions.see_to_pod(&pod.namespace, session, uid) || node_health(&pod, context).await != Some(NodeHealth::Lost) {
             continue;
         }
-        info!(namespace = pod.namespace, pod = pod.name, node = pod.node, "removing the pod of a session that is gone from a lost node");
+        info!(
+            namespace = pod.namespace,
+            pod = pod.name,
+            node = pod.node,
+            "removing the pod of a session that is gone from a lost node"
+        );
         let pods: Api<Pod> = api::namespaced(&context.client, &pod.namespace);
         api::delete(&pods, &pod.name, &pod.uid, Some(0)).await?;
     }
@@ -209,4 +243,22 @@ async fn lives(context: &Context, namespace: &str, name: &str, uid: &str) -> Res
 
 fn ours() -> ListParams {
     ListParams::default().labels(&format!("{}={}", names::MANAGED_BY_LABEL, names::OPERATOR))
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::DeserializeGuard;
+
+    use super::*;
+    use crate::fixtures;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_still_arrive_is_looked_for_once_more_after_a_while() {
+        let sweeper = Sweeper::default();
+        sweeper.mark_deleted_late(&DeserializeGuard(Ok(fixtures::nfs_session())));
+        assert_eq!(sweeper.take(), Dirty::default());
+        tokio::time::advance(LATE).await;
+        let left = Dirty { everything: false, children: true, namespaces: BTreeSet::from(["cameras".to_owned()]) };
+        assert_eq!((sweeper.take(), sweeper.take()), (left, Dirty::default()));
+    }
 }

@@ -3,6 +3,7 @@
 mod faults;
 mod leaders;
 mod nodes;
+mod orphans;
 mod restart;
 mod rollout;
 

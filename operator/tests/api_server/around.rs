@@ -32,7 +32,11 @@ pub(crate) struct Freezer(Arc<Inner>);
 struct Inner {
     /// Start of the line of the request at which it freezes.
     at: Mutex<Option<String>>,
+    /// Whether that request alone stays on its way.
+    alone: AtomicBool,
     frozen: AtomicBool,
+    /// Lines of all requests so far.
+    lines: Mutex<Vec<String>>,
     froze: Notify,
     woken: Notify,
     /// What the late request was answered.
@@ -43,6 +47,18 @@ impl Freezer {
     /// Freezes at the next request whose line starts like this.
     pub(crate) fn arm(&self, at: &str) {
         *self.0.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(at.to_owned());
+    }
+
+    /// Keeps the next request whose line starts like this on its way, as if the network did, and no other.
+    pub(crate) fn hold(&self, at: &str) {
+        self.0.alone.store(true, Ordering::SeqCst);
+        self.arm(at);
+    }
+
+    /// How many requests so far had a line that starts like this.
+    pub(crate) fn count(&self, start: &str) -> usize {
+        let lines = self.0.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().filter(|line| line.starts_with(start)).count()
     }
 
     /// Waits until it is frozen.
@@ -68,7 +84,9 @@ impl Freezer {
     }
 
     async fn send(self, request: http::Request<Body>, client: Client) -> kube::Result<http::Response<Body>> {
-        let first = self.freezes_at(&line(&request));
+        let line = line(&request);
+        let first = self.freezes_at(&line);
+        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         if !first && !self.0.frozen.load(Ordering::SeqCst) {
             return client.send(request).await;
         }
@@ -94,7 +112,7 @@ impl Freezer {
         let fits = at.as_ref().is_some_and(|at| line.starts_with(at.as_str()));
         if fits {
             *at = None;
-            self.0.frozen.store(true, Ordering::SeqCst);
+            self.0.frozen.store(!self.0.alone.load(Ordering::SeqCst), Ordering::SeqCst);
         }
         fits
     }
