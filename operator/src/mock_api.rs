@@ -69,7 +69,7 @@ impl Cluster {
         pods.apply_watcher_event(&Event::InitDone);
         let client = Client::new(service, "default");
         let metrics = Metrics::new(&opentelemetry::global::meter("test"));
-        let context = Context::new(
+        let mut context = Context::new(
             client,
             settings,
             Sessions::new(session_reader),
@@ -77,6 +77,7 @@ impl Cluster {
             Some("operator-0".into()),
             metrics,
         );
+        context.clock = fixtures::now;
         Self { context, sessions, pods, answers, calls }
     }
 

@@ -25,8 +25,10 @@ use crate::{
     },
 };
 
-/// The watch shows a created pod within this time, or the entry is wrong.
+/// The watch shows a created pod within this time, or it is asked for again.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A creation without an answer is carried out within this time or never: the API server gives up after a minute.
+const IN_DOUBT_FOR: Duration = Duration::from_mins(2);
 
 /// The watched pods and those that the watch has not shown yet.
 ///
@@ -51,16 +53,28 @@ struct Claims {
 
 type Key = (String, String);
 
-/// A pod that is about to be, or was just, created.
+/// A pod that is about to be, or was just, created. It holds its folders until the watch or a later listing shows what came of it.
 #[derive(Debug)]
 struct Fresh {
     occupant: Occupant,
-    pod: Option<Arc<Pod>>,
+    making: Making,
+    /// Until when a pod may appear whose creation had no answer.
+    in_doubt_until: Option<Timestamp>,
     /// UID of the pod that the watch showed before the answer to its creation came.
     shown: Option<String>,
-    since: Timestamp,
     /// Whether it was created before the listing that is under way began.
     settled: bool,
+}
+
+/// How far a creation is.
+#[derive(Debug)]
+enum Making {
+    /// A pass is at it, and whether it has asked for the pod by now.
+    UnderWay { asked: bool },
+    /// The API server has made it, and when.
+    Made(Arc<Pod>, Timestamp),
+    /// No pass is at it any more, and it is not known whether there is a pod.
+    InDoubt,
 }
 
 impl Pods {
@@ -85,7 +99,10 @@ impl Pods {
 
     /// The pod with `name` in `namespace` as far as is known; the newer one if the watch lags behind a creation for session `uid`.
     pub fn find(&self, namespace: &str, name: &str, uid: &str, now: Timestamp) -> Option<Arc<Pod>> {
-        let created = self.lock().fresh.get(uid).filter(|fresh| fresh.counts(now)).and_then(|fresh| fresh.pod.clone());
+        let created = self.lock().fresh.get(uid).and_then(|fresh| match &fresh.making {
+            Making::Made(pod, since) if *since + PATIENCE > now => Some(Arc::clone(pod)),
+            _ => None,
+        });
         created.or_else(|| self.watched.get(&ObjectRef::new(name).within(namespace)))
     }
 
@@ -102,7 +119,7 @@ impl Pods {
     /// `others`, the sessions that want to run.
     pub fn reserve(&self, me: &Claimant, others: impl IntoIterator<Item = Claimant>, now: Timestamp) -> Result<(), Rival> {
         let Claims { occupied, fresh, .. } = &mut *self.lock();
-        fresh.retain(|_, entry| entry.counts(now));
+        fresh.retain(|_, entry| entry.holds(now));
         let occupants = occupied.values().chain(fresh.values().map(|entry| &entry.occupant));
         if let Some(rival) = rival(me, occupants, others) {
             return Err(rival);
@@ -114,24 +131,44 @@ impl Pods {
             area: me.area.clone(),
             gone_by: None,
         };
-        fresh.insert(me.uid.clone(), Fresh { occupant, pod: None, shown: None, since: now, settled: false });
+        let in_doubt_until = fresh.get(&me.uid).and_then(|earlier| earlier.in_doubt_until);
+        fresh.insert(
+            me.uid.clone(),
+            Fresh { occupant, making: Making::UnderWay { asked: false }, in_doubt_until, shown: None, settled: false },
+        );
         Ok(())
     }
 
     /// The reserved pod of session `uid` was created. The watch may have been faster than the answer, and knows better then.
-    pub fn created(&self, uid: &str, pod: &Pod) {
+    pub fn created(&self, uid: &str, pod: &Pod, now: Timestamp) {
         let fresh = &mut self.lock().fresh;
         let Some(entry) = fresh.get_mut(uid) else { return };
         if entry.shown.is_some() && entry.shown == pod.uid() {
             fresh.remove(uid);
         } else {
-            entry.pod = Some(Arc::new(slim(pod.clone())));
+            entry.making = Making::Made(Arc::new(slim(pod.clone())), now);
         }
     }
 
-    /// The reserved pod of session `uid` was not created.
-    pub fn released(&self, uid: &str) {
-        self.lock().fresh.remove(uid);
+    /// From now on the API server may make the reserved pod of session `uid`.
+    pub fn asked(&self, uid: &str) {
+        if let Some(entry) = self.lock().fresh.get_mut(uid) {
+            entry.making = Making::UnderWay { asked: true };
+        }
+    }
+
+    /// A pass that was to create the reserved pod of session `uid` has failed. Unless the API server has `refused` the pod, one that was
+    /// asked for may appear all the same; that of an earlier attempt may in any case.
+    pub fn not_created(&self, uid: &str, refused: bool, now: Timestamp) {
+        let fresh = &mut self.lock().fresh;
+        let Some(entry) = fresh.get_mut(uid) else { return };
+        if matches!(entry.making, Making::UnderWay { asked: true }) && !refused {
+            entry.in_doubt_until = Some(now + IN_DOUBT_FOR);
+        }
+        entry.making = Making::InDoubt;
+        if entry.shown.is_some() || !entry.holds(now) {
+            fresh.remove(uid);
+        }
     }
 
     /// The watch has shown something; from then on it knows better. Returns whose pods are gone although it showed no deletion, because
@@ -146,18 +183,18 @@ impl Pods {
             }
             Event::InitDone => return claims.end_listing(),
             Event::Apply(pod) => claims.saw(pod),
-            Event::Delete(pod) => {
-                claims.saw(pod);
-                claims.occupied.remove(&key(pod));
-            }
+            Event::Delete(pod) => claims.lost(pod),
         }
         Vec::new()
     }
 }
 
 impl Fresh {
-    fn counts(&self, now: Timestamp) -> bool {
-        self.since + PATIENCE > now
+    fn holds(&self, now: Timestamp) -> bool {
+        match self.making {
+            Making::UnderWay { .. } | Making::Made(..) => true,
+            Making::InDoubt => self.in_doubt_until.is_some_and(|until| now < until),
+        }
     }
 }
 
@@ -166,7 +203,7 @@ impl Claims {
     fn begin_listing(&mut self) {
         self.listed.clear();
         for fresh in self.fresh.values_mut() {
-            fresh.settled = fresh.pod.is_some();
+            fresh.settled = matches!(fresh.making, Making::Made(..));
         }
     }
 
@@ -180,10 +217,10 @@ impl Claims {
     fn saw(&mut self, pod: &Pod) {
         let Some(occupant) = occupant(pod) else { return };
         if let Some(fresh) = self.fresh.get_mut(&occupant.session_uid) {
-            match &fresh.pod {
-                Some(created) if created.uid() == pod.uid() => drop(self.fresh.remove(&occupant.session_uid)),
-                Some(_) => {}
-                None => fresh.shown = pod.uid(),
+            match &fresh.making {
+                Making::Made(created, _) if created.uid() != pod.uid() => {}
+                Making::UnderWay { .. } => fresh.shown = pod.uid(),
+                Making::Made(..) | Making::InDoubt => drop(self.fresh.remove(&occupant.session_uid)),
             }
         }
         if has_succeeded(pod, &occupant.session_uid) {
@@ -191,6 +228,12 @@ impl Claims {
         } else {
             self.occupied.insert(key(pod), occupant);
         }
+    }
+
+    fn lost(&mut self, pod: &Pod) {
+        self.occupied.remove(&key(pod));
+        let is_it = |fresh: &Fresh| matches!(&fresh.making, Making::Made(created, _) if created.uid() == pod.uid());
+        self.fresh.retain(|_, fresh| !is_it(fresh));
     }
 }
 
@@ -247,7 +290,7 @@ mod tests {
             if watch_first {
                 pods.note(&Event::Apply(pod.clone()));
             }
-            pods.created("session", &pod);
+            pods.created("session", &pod, now);
             assert_eq!(pods.find("n", "truck-7-uploader", "session", now).is_some(), answer_counts, "the store is empty here");
             pods.note(&Event::Apply(pod.clone()));
             assert!(pods.find("n", "truck-7-uploader", "session", now).is_none(), "the answer counts no longer");
@@ -263,7 +306,7 @@ mod tests {
         let (me, now) = (claimant(), Timestamp::UNIX_EPOCH);
         let pods = Pods::new(reflector::store().0);
         pods.reserve(&me, [], now).unwrap();
-        pods.created("session", &pod(&me.area));
+        pods.created("session", &pod(&me.area), now);
         pods.note(&Event::Init);
         let left = pods.note(&Event::InitDone);
         assert!(pods.find("n", "truck-7-uploader", "session", now).is_none());
@@ -276,10 +319,80 @@ mod tests {
         let pods = Pods::new(reflector::store().0);
         pods.reserve(&me, [], now).unwrap();
         pods.note(&Event::Init);
-        pods.created("session", &pod(&me.area));
+        pods.created("session", &pod(&me.area), now);
         assert!(pods.note(&Event::InitDone).is_empty());
         assert!(pods.find("n", "truck-7-uploader", "session", now).is_some());
         assert!(pods.find("n", "truck-7-uploader", "session", now + PATIENCE).is_none(), "the watch must have shown it by then");
+    }
+
+    /// Another session for the folders of [`claimant`].
+    fn other() -> Claimant {
+        Claimant { uid: "other".into(), name: "truck-8".into(), ..claimant() }
+    }
+
+    #[test]
+    fn folders_are_held_for_as_long_as_a_pass_takes_to_make_the_pod_and_until_the_watch_shows_it() {
+        let (me, now) = (claimant(), Timestamp::UNIX_EPOCH);
+        let hours_later = now + Duration::from_hours(3);
+        let pods = Pods::new(reflector::store().0);
+        pods.reserve(&me, [], now).unwrap();
+        assert!(pods.reserve(&other(), [], hours_later).is_err(), "the pass is at it");
+        pods.created("session", &pod(&me.area), now);
+        assert!(pods.reserve(&other(), [], hours_later).is_err(), "the watch has not shown the pod");
+        pods.note(&Event::Apply(pod(&me.area)));
+        assert!(pods.reserve(&other(), [], hours_later).is_err(), "the pod is there");
+        pods.note(&Event::Delete(pod(&me.area)));
+        assert!(pods.reserve(&other(), [], hours_later).is_ok());
+    }
+
+    #[test]
+    fn pod_that_was_asked_for_without_an_answer_holds_its_folders_until_it_cannot_appear_any_more() {
+        let (me, now) = (claimant(), Timestamp::UNIX_EPOCH);
+        for (asked, refused, holds) in [(true, false, true), (true, true, false), (false, false, false)] {
+            let pods = Pods::new(reflector::store().0);
+            pods.reserve(&me, [], now).unwrap();
+            if asked {
+                pods.asked("session");
+            }
+            pods.not_created("session", refused, now);
+            let just_before = now + IN_DOUBT_FOR - Duration::from_secs(1);
+            assert_eq!(pods.reserve(&other(), [], just_before).is_err(), holds, "{asked} {refused}");
+            assert!(pods.reserve(&other(), [], now + IN_DOUBT_FOR).is_ok() || !holds);
+        }
+    }
+
+    #[test]
+    fn attempt_that_is_refused_says_nothing_of_an_earlier_one_without_an_answer() {
+        let (me, now) = (claimant(), Timestamp::UNIX_EPOCH);
+        let pods = Pods::new(reflector::store().0);
+        for refused in [false, true] {
+            pods.reserve(&me, [], now).unwrap();
+            pods.asked("session");
+            pods.not_created("session", refused, now);
+        }
+        assert!(pods.reserve(&other(), [], now).is_err());
+        assert!(pods.reserve(&other(), [], now + IN_DOUBT_FOR).is_ok());
+    }
+
+    #[test]
+    fn watch_settles_what_came_of_a_creation_without_an_answer_and_the_end_of_an_earlier_pod_does_not() {
+        let (me, now) = (claimant(), Timestamp::UNIX_EPOCH);
+        let mut earlier = pod(&me.area);
+        earlier.metadata.uid = Some("earlier".into());
+        for shown_before in [true, false] {
+            let pods = Pods::new(reflector::store().0);
+            pods.reserve(&me, [], now).unwrap();
+            pods.asked("session");
+            pods.note(&Event::Delete(earlier.clone()));
+            if shown_before {
+                pods.note(&Event::Apply(pod(&me.area)));
+            }
+            pods.not_created("session", false, now);
+            assert!(pods.reserve(&other(), [], now).is_err(), "{shown_before}");
+            pods.note(&Event::Apply(pod(&me.area)));
+            pods.note(&Event::Delete(pod(&me.area)));
+            assert!(pods.reserve(&other(), [], now).is_ok(), "{shown_before}");
+        }
     }
 
     #[test]

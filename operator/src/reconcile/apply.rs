@@ -134,18 +134,17 @@ pub async fn apply(
 }
 
 async fn create(session: &ValidSession, context: &Context, now: Timestamp) -> Result<Outcome, CallError> {
-    let result = create_children(session, context, now).await;
-    if result.is_err() {
-        context.pods.released(&session.uid);
-    }
-    match result {
+    match create_children(session, context, now).await {
         Ok(pod) => {
-            context.pods.created(&session.uid, &pod);
+            context.pods.created(&session.uid, &pod, (context.clock)());
             context.metrics.created_pod();
             attempted(session, context, now, None);
             Ok(Outcome::Created(pod.metadata.name.unwrap_or_default(), pod.metadata.uid.unwrap_or_default()))
         }
-        Err(halt) => outcome(halt, session, context, now),
+        Err(halt) => {
+            context.pods.not_created(&session.uid, matches!(halt, Halt::Failed(_)), (context.clock)());
+            outcome(halt, session, context, now)
+        }
     }
 }
 
@@ -192,6 +191,7 @@ async fn create_children(session: &ValidSession, context: &Context, now: Timesta
 async fn create_pod(session: &ValidSession, context: &Context) -> Result<Pod, Halt> {
     let pods: Api<Pod> = api::namespaced(&context.client, &session.namespace);
     let pod = build::uploader_pod(session, &context.settings);
+    context.pods.asked(&session.uid);
     match api::create(&pods, &pod).await {
         Ok(Some(created)) => return Ok(created),
         Ok(None) => {}

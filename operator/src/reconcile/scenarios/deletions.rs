@@ -231,7 +231,6 @@ async fn sweep_removes_a_pod_of_a_session_that_is_gone_from_a_lost_node_only() {
         (Some(&held), "2026-11-21T08:25:00Z", "Unknown", &[]),
     ] {
         let mut cluster = Cluster::new(fixtures::settings());
-        cluster.context.clock = fixtures::now;
         if let Some(session) = session {
             cluster.shows(session);
         }
