@@ -114,8 +114,12 @@ pub fn hearing(pod: &UploaderPod, observed: &Observed, now: Timestamp) -> Hearin
 pub fn patience(session: &UploadSession) -> Duration {
     let status = session.status.as_ref();
     let active = status.and_then(|status| status.progress.as_ref()).is_some_and(|progress| progress.files_active > 0);
-    let interval = status.and_then(|status| status.report_interval).unwrap_or(DEFAULT_INTERVAL);
-    if active { Duration::from_secs(3 * u64::from(interval) + 30) } else { IDLE_SILENCE }
+    if active { active_patience(session) } else { IDLE_SILENCE }
+}
+
+fn active_patience(session: &UploadSession) -> Duration {
+    let interval = session.status.as_ref().and_then(|status| status.report_interval).unwrap_or(DEFAULT_INTERVAL);
+    Duration::from_secs(3 * u64::from(interval) + 30)
 }
 
 /// What is true of the session of `case`.
@@ -253,7 +257,7 @@ fn kept(case: &Case<'_>, pod: &UploaderPod) -> Assessment {
             ready: Verdict::Unknown,
             ..passing("UploaderSilent", "The uploader runs but has sent no report for too long: look at its log.").after(STUCK_LOOK)
         },
-        Hearing::Heard => heard(case, pod).after(until_silent(observed, case.now)),
+        Hearing::Heard => heard(case, pod).after(until_silent(case)),
     };
     assessment.hearing = hearing;
     if hearing != Hearing::Absent && assessment.trouble != Trouble::Lasting {
@@ -294,8 +298,12 @@ fn next_events(pod: &UploaderPod, observed: &Observed, now: Timestamp) -> Option
     Some(until(due, now))
 }
 
-fn until_silent(observed: &Observed, now: Timestamp) -> Duration {
-    until(observed.last_report.map_or(now, |report| report.seen) + observed.patience, now)
+/// Time until the uploader would be silent. One that has files may begin to work on them at any time, of which nothing wakes anybody.
+fn until_silent(case: &Case<'_>) -> Duration {
+    let silent = case.observed.last_report.map_or(case.now, |report| report.seen) + case.observed.patience;
+    let progress = case.session.status.as_ref().and_then(|status| status.progress.as_ref());
+    let has_files = progress.is_some_and(|progress| !progress.caught_up);
+    until(if has_files { silent.min(case.now + active_patience(case.session)) } else { silent }, case.now)
 }
 
 fn until_overdue(pod: &UploaderPod, now: Timestamp) -> Duration {
@@ -467,6 +475,21 @@ mod tests {
     }
 
     #[test]
+    fn uploader_that_has_files_is_looked_at_soon_because_it_may_begin_to_work_on_them() {
+        let waits = ALL_WELL.replace("caughtUp: true", "caughtUp: false");
+        let next_look = |progress: &str, now| {
+            let session = reporting("2026-11-21T08:20:00Z", progress);
+            assessed(&session, &fixtures::running(STARTED), now).next_look
+        };
+        let (soon, works) = (Some(Duration::from_secs(46)), format!("{waits}\nfilesActive: 1"));
+        assert_eq!(next_look(&waits, "2026-11-21T08:20:00Z"), soon);
+        assert_eq!(next_look(&waits, "2026-11-21T08:25:00Z"), soon, "not at once again and again");
+        assert_eq!(next_look(&waits, "2026-11-21T08:30:50Z"), Some(Duration::from_secs(11)), "it will be silent before");
+        assert_eq!(next_look(&works, "2026-11-21T08:20:40Z"), Some(Duration::from_secs(6)));
+        assert_eq!(next_look(ALL_WELL, "2026-11-21T08:20:00Z"), Some(Duration::from_secs(661)));
+    }
+
+    #[test]
     fn failed_check_is_the_cause_although_the_pod_is_ready() {
         let bad =
             ALL_WELL.replace("type: destination, ok: true, reason: Writable", "type: destination, ok: false, reason: KeyRefused");
@@ -492,7 +515,8 @@ mod tests {
         let waits = |deadline: &str| {
             let mut pod = earlier.clone();
             pod.metadata.deletion_timestamp = Some(serde_norway::from_str(deadline).unwrap());
-            let assessment = assessed_as(&session, "{}", "2026-11-21T08:30:00Z", |it| *it = fixtures::observed(&session, Some(&pod)));
+            let assessment =
+                assessed_as(&session, "{}", "2026-11-21T08:30:00Z", |it| *it = fixtures::observed(&session, Some(&pod)));
             (assessment.reason, assessment.message.contains("node-a"))
         };
         assert_eq!(waits("2026-11-21T08:25:01Z"), ("PreviousPodEnding".into(), false));

@@ -88,6 +88,26 @@ async fn uploader_that_reports_is_heard_however_the_clocks_differ() -> Result<()
 
 #[tokio::test]
 #[ignore = "needs a control plane: testbed/api-tests"]
+async fn uploader_that_falls_silent_at_work_is_called_so_soon_although_its_last_reports_woke_nobody() -> Result<()> {
+    let stage = Stage::bare("silent").await?;
+    let operator = operator(&stage);
+    stage.running_session("truck-7", json!({})).await?;
+    let mut progress = all_well();
+    progress.caught_up = false;
+    stage.report("truck-7", &progress).await?;
+    stage.until_condition("truck-7", "CaughtUp", "False", "FilesWait").await?;
+    progress.files_active = 1;
+    stage.report("truck-7", &progress).await?;
+    // After 45 seconds, and not after the eleven minutes of an idle one, for which no test waits.
+    stage.until_condition("truck-7", "Ready", "Unknown", "UploaderSilent").await?;
+    stage.report("truck-7", &all_well()).await?;
+    stage.until_condition("truck-7", "Ready", "True", "Running").await?;
+    operator.end()?;
+    stage.end().await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: testbed/api-tests"]
 async fn node_that_does_not_answer_is_named_and_forgotten_when_it_does() -> Result<()> {
     let stage = Stage::bare("node").await?;
     let operator = operator(&stage);
