@@ -1,11 +1,11 @@
 //! What a person reads when something is wrong, and that it disappears with its cause.
 
 use anyhow::Result;
-use blobferry_crds::{Check, UploadSession};
+use blobferry_crds::{Check, UploadSession, names};
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kube::{
-    Api,
-    api::{ApiResource, DynamicObject, Patch, PatchParams},
+    Api, ResourceExt,
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
 };
 use serde_json::json;
 
@@ -119,9 +119,9 @@ async fn second_session_for_the_same_folder_waits_until_the_first_is_suspended()
 
 #[tokio::test]
 #[ignore = "needs a control plane: testbed/api-tests"]
-async fn session_that_cannot_be_read_is_reported_and_stops_no_other() -> Result<()> {
+async fn session_that_cannot_be_read_is_reported_stops_no_other_and_can_be_deleted() -> Result<()> {
     let stage = Stage::new("unreadable").await?;
-    stage.session("odd", json!({"suspend": true})).await?;
+    stage.session("odd", json!({"suspend": true, "deletionPolicy": "Drain"})).await?;
     stage.until_condition("odd", "Ready", "True", "Suspended").await?;
     stage.until_quiet(FIRST).await?;
     // The schema's largest number is more than the type's.
@@ -132,5 +132,9 @@ async fn session_that_cannot_be_read_is_reported_and_stops_no_other() -> Result<
     stage.session("well", json!({})).await?;
     stage.until_pod("well", None).await?;
     stage.until("people are told", async || Ok(stage.event_reasons("odd").await?.contains(&"Unreadable".into()))).await?;
+    let held = sessions.get("odd").await?;
+    assert_eq!(held.finalizers(), [names::FINALIZER]);
+    sessions.delete("odd", &DeleteParams::default()).await?;
+    stage.until("it is gone", async || Ok(sessions.get_opt("odd").await?.is_none())).await?;
     stage.end().await
 }

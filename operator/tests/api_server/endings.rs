@@ -10,7 +10,10 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::stage::{FIRST, Stage, running};
+use crate::{
+    matrix::follows_kstatus,
+    stage::{FIRST, Stage, running},
+};
 
 /// Plays the kubelet and the uploader: it ended by itself with this account.
 async fn end(stage: &Stage, pod: &Pod, result: &str, mode: &str, token: Option<&str>) -> Result<()> {
@@ -41,7 +44,9 @@ async fn session_that_ended_by_itself_is_complete_keeps_its_pod_and_runs_again_w
     let message = stage.until_condition("truck-7", "Complete", "True", "CompletedWithLeftovers").await?;
     assert!(message.contains("1 set aside"), "{message}");
     stage.until("nothing is active", async || Ok(stage.status("truck-7").await?.activity.is_none())).await?;
-    let status = stage.status("truck-7").await?;
+    let session: UploadSession = stage.api().get("truck-7").await?;
+    follows_kstatus(&session)?;
+    let status = session.status.unwrap_or_default();
     assert_eq!((status.phase, status.pod_uid), (Some(Phase::Completed), pod.uid()));
     assert!(status.completion_time.is_some() && status.progress.is_some());
     // A change alone starts nothing.
@@ -156,7 +161,9 @@ async fn deleted_session_stays_until_its_claimed_files_are_uploaded_or_given_bac
         stage.run_pod(&last).await?;
         stage.report(&name, &crate::stage::all_well()).await?;
         stage.until_condition(&name, "Ready", "False", if policy == "Drain" { "Draining" } else { "Releasing" }).await?;
-        assert_eq!(stage.status(&name).await?.phase, Some(Phase::Draining));
+        let session: UploadSession = stage.api().get(&name).await?;
+        follows_kstatus(&session)?;
+        assert_eq!(session.status.unwrap_or_default().phase, Some(Phase::Draining));
         end(&stage, &last, result, in_mode, None).await?;
         until_gone(&stage, &name).await?;
         stage.until("people are told", async || Ok(stage.event_reasons(&name).await?.contains(&result.into()))).await?;
@@ -190,7 +197,8 @@ async fn suspended_session_is_drained_and_a_completed_one_goes_at_once() -> Resu
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn deletion_always_ends() -> Result<()> {
     let stage = Stage::new("drain-ends").await?;
-    // The last uploader never comes to its end.
+    // The last uploader never comes to its end: its claim is gone.
+    assert!(stage.list::<PersistentVolumeClaim>().await?.is_empty());
     stage.running_session("slow", json!({"deletionPolicy": "Drain", "drainTimeout": "2s"})).await?;
     delete(&stage, "slow").await?;
     until_gone(&stage, "slow").await?;

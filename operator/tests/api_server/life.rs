@@ -9,7 +9,10 @@ use k8s_openapi::api::{
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::stage::{FIRST, Stage, running};
+use crate::{
+    matrix::follows_kstatus,
+    stage::{FIRST, Stage, running},
+};
 
 #[tokio::test]
 #[ignore = "needs a control plane: testbed/api-tests"]
@@ -79,7 +82,9 @@ async fn suspending_deletes_the_pod_and_its_activity_and_resuming_makes_a_new_on
     stage.change("truck-7", json!({"suspend": true})).await?;
     stage.until_condition("truck-7", "Ready", "True", "Suspended").await?;
     stage.until("the activity is removed", async || Ok(stage.status("truck-7").await?.activity.is_none())).await?;
-    let status = stage.status("truck-7").await?;
+    let session: UploadSession = stage.api().get("truck-7").await?;
+    follows_kstatus(&session)?;
+    let status = session.status.unwrap_or_default();
     assert!(status.progress.is_some() && status.pod_uid.is_none());
     assert!(stage.list::<Pod>().await?.is_empty());
     stage.change("truck-7", json!({"suspend": false})).await?;

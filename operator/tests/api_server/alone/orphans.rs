@@ -12,6 +12,9 @@ use serde_json::json;
 use super::Running;
 use crate::{around::Freezer, stage::Stage};
 
+/// The last request of a sweep, and the first of a pass over a session with an export.
+const SWEPT: &str = "GET /api/v1/persistentvolumes";
+
 /// An operator one of whose requests the test holds.
 async fn operator(stage: &Stage) -> Result<(Running, Freezer)> {
     let freezer = Freezer::default();
@@ -19,7 +22,7 @@ async fn operator(stage: &Stage) -> Result<(Running, Freezer)> {
         let freezer = freezer.clone();
         move |client| freezer.around(client)
     });
-    stage.until("the operator leads", async || Ok(operator.leads())).await?;
+    stage.until("the operator has swept for the first time", async || Ok(freezer.count(SWEPT) > 0)).await?;
     Ok((operator, freezer))
 }
 
@@ -70,10 +73,10 @@ async fn volume_whose_creation_nobody_waits_for_any_more_is_removed() -> Result<
     let source = json!({"nfs": {"server": "nas.example.com", "path": "/srv/drop/cameras"}, "persistentVolumeClaim": null});
     let session = stage.session("truck-7", json!({"source": source})).await?;
     freezer.until_frozen().await;
-    let swept = freezer.count("GET /api/v1/persistentvolumes");
+    let before = freezer.count(SWEPT);
     delete(&stage).await?;
     // Right after the deletion, and when the pass has given up.
-    stage.until("it is swept twice", async || Ok(freezer.count("GET /api/v1/persistentvolumes") >= swept + 2)).await?;
+    stage.until("it is swept twice", async || Ok(freezer.count(SWEPT) >= before + 2)).await?;
     arrives(&stage, &freezer).await?;
     let name = format!("blobferry-{}", session.uid().unwrap_or_default());
     let volumes: Api<PersistentVolume> = Api::all(stage.client.clone());
@@ -91,7 +94,9 @@ async fn pod_without_an_owner_that_is_made_after_its_session_has_gone_is_removed
     freezer.hold(&format!("POST /api/v1/namespaces/{}/pods", stage.namespace));
     stage.session("truck-7", json!({"deletionPolicy": "Drain"})).await?;
     freezer.until_frozen().await;
+    let before = freezer.count(SWEPT);
     delete(&stage).await?;
+    stage.until("it is swept", async || Ok(freezer.count(SWEPT) > before)).await?;
     arrives(&stage, &freezer).await?;
     stage.until("the pod is removed", async || Ok(stage.list::<Pod>().await?.is_empty())).await?;
     operator.end()?;
