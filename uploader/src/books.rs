@@ -222,8 +222,9 @@ impl Books {
         let claimed = self.schedule.claimed();
         Standing {
             incoming: counts.waiting.saturating_sub(counts.held),
+            held: counts.held,
             claimed: claimed.waiting + claimed.retrying + self.ledger.active() + self.ledger.left.files + self.shelf.due(run_token),
-            known: self.ledger.adopted && (!scanned || self.is_incoming_known(&counts)),
+            known: self.ledger.adopted && (!scanned || self.ends.is_ok(End::Source) && self.is_incoming_known(&counts)),
             passes: self.ledger.passes,
             scan_began: self.scans.complete,
         }

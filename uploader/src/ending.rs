@@ -35,9 +35,11 @@ pub struct Conclusion {
 pub struct Standing {
     /// Files in the incoming folder that wait and can be taken.
     pub incoming: u64,
+    /// Files in the incoming folder that cannot be taken.
+    pub held: u64,
     /// Claimed files that are not settled, and those set aside that are to be tried again.
     pub claimed: u64,
-    /// True once all claimed files are known, and (when watching) the incoming folder was seen.
+    /// True once all claimed files are known, and (when watching) the share works and the incoming folder was seen.
     pub known: bool,
     /// Passes of the collector so far.
     pub passes: u64,
@@ -47,7 +49,15 @@ pub struct Standing {
 
 /// Since when there has been nothing to do.
 #[derive(Clone, Copy, Debug, Default)]
-struct Rest(Option<(Instant, u64)>);
+struct Rest(Option<Since>);
+
+/// A moment from which on nothing came.
+#[derive(Clone, Copy, Debug)]
+struct Since {
+    at: Instant,
+    passes: u64,
+    held: u64,
+}
 
 impl Rest {
     /// True if there has been nothing to do for long enough. While the share does not answer nobody knows what comes: only a scan that
@@ -58,10 +68,13 @@ impl Rest {
             self.0 = None;
             return false;
         }
-        let (since, passes) = *self.0.get_or_insert((now, standing.passes));
+        // What cannot be taken is news, too: it may be for a moment only, as while an export is away.
+        let known = self.0.filter(|since| mode != Mode::Watch || since.held == standing.held);
+        let since = known.unwrap_or(Since { at: now, passes: standing.passes, held: standing.held });
+        self.0 = Some(since);
         match mode {
-            Mode::Watch => idle.is_some_and(|idle| standing.scan_began.is_some_and(|began| began >= since + idle)),
-            Mode::Drain | Mode::Release => standing.passes >= passes + PASSES,
+            Mode::Watch => idle.is_some_and(|idle| standing.scan_began.is_some_and(|began| began >= since.at + idle)),
+            Mode::Drain | Mode::Release => standing.passes >= since.passes + PASSES,
         }
     }
 }
@@ -144,6 +157,8 @@ mod tests {
         assert!(!observe(&nothing(), Some(IDLE), 62));
         assert!(!observe(&nothing(), None, 500));
         assert!(observe(&nothing(), Some(IDLE), 122));
+        assert!(!observe(&Standing { held: 1, ..nothing() }, Some(IDLE), 123), "what cannot be taken came, too");
+        assert!(observe(&Standing { held: 1, ..nothing() }, Some(IDLE), 183));
     }
 
     #[tokio::test(start_paused = true)]
@@ -163,7 +178,7 @@ mod tests {
             let mut observe = |claimed, passes| {
                 rest.observe(
                     mode,
-                    &Standing { incoming: 7, claimed, known: true, passes, scan_began: None },
+                    &Standing { incoming: 7, claimed, known: true, passes, ..Standing::default() },
                     Some(Duration::ZERO),
                     now,
                 )

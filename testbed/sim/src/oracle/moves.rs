@@ -206,9 +206,9 @@ impl Oracle {
         }
         match (self.place(from), self.place(to)) {
             (Place::Processing(producer, name), Place::Incoming(same)) if producer == same && name.state == State::Claimed => {
-                if let Some(claim) = self.claims.get_mut(&name.claim) {
-                    claim.released = true;
-                }
+                // Another uploader may have claimed the name that an earlier link gave back: it is one file, and each of its claims may go.
+                let same = |claim: &&mut Claim| claim.node == node && !claim.proven;
+                self.claims.values_mut().filter(same).for_each(|claim| claim.released = true);
                 if let Some(truth) = self.files.get_mut(&node) {
                     // It comes to its name anew, for a session that knows nothing of before.
                     truth.arrived = now;
