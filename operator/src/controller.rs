@@ -44,6 +44,8 @@ use crate::{
 /// Passes at a time; a pass waits for the API server most of its time.
 const CONCURRENCY: u16 = 16;
 const AFTER_CONFLICT: Duration = Duration::from_secs(1);
+/// Objects in one answer of a first listing: each takes a multiple of the memory that is kept of it.
+const PAGE: u32 = 100;
 /// Where `kubectl apply` keeps the whole object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -135,7 +137,7 @@ impl Operator {
 type Watched<K> = Result<K, watcher::Error>;
 
 fn watch_sessions(client: Client, writer: Writer<Guarded>, context: Arc<Context>) -> impl Stream<Item = Watched<Guarded>> {
-    watcher(Api::<Guarded>::all(client), watcher::Config::default())
+    watcher(Api::<Guarded>::all(client), watcher::Config::default().page_size(PAGE))
         .default_backoff()
         .modify(slim_session)
         .reflect(writer)
@@ -191,7 +193,7 @@ fn note_session(event: &watcher::Event<Guarded>, context: &Context) {
 
 fn watch_pods(client: Client, writer: Writer<Pod>, context: Arc<Context>) -> impl Stream<Item = Watched<Pod>> {
     let ours = format!("{}={},{}={}", names::MANAGED_BY_LABEL, names::OPERATOR, names::APP_NAME_LABEL, names::UPLOADER_APP);
-    watcher(Api::<Pod>::all(client), watcher::Config::default().labels(&ours))
+    watcher(Api::<Pod>::all(client), watcher::Config::default().labels(&ours).page_size(PAGE))
         .default_backoff()
         .modify(|pod| *pod = slim(std::mem::take(pod)))
         .reflect(writer)

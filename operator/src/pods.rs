@@ -8,7 +8,7 @@ use std::{
 
 use blobferry_crds::names;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec, PodStatus};
 use kube::{
     ResourceExt,
     runtime::{
@@ -245,7 +245,27 @@ fn key(pod: &Pod) -> Key {
 pub fn slim(mut pod: Pod) -> Pod {
     pod.metadata.managed_fields = None;
     pod.spec = pod.spec.map(|spec| PodSpec { node_name: spec.node_name, ..PodSpec::default() });
+    pod.status = pod.status.map(slim_status);
     pod
+}
+
+fn slim_status(status: PodStatus) -> PodStatus {
+    let container = |it: ContainerStatus| ContainerStatus {
+        name: it.name,
+        ready: it.ready,
+        restart_count: it.restart_count,
+        state: it.state,
+        last_state: it.last_state,
+        ..ContainerStatus::default()
+    };
+    PodStatus {
+        phase: status.phase,
+        reason: status.reason,
+        message: status.message,
+        conditions: status.conditions,
+        container_statuses: status.container_statuses.map(|all| all.into_iter().map(container).collect()),
+        ..PodStatus::default()
+    }
 }
 
 fn occupant(pod: &Pod) -> Option<Occupant> {
