@@ -92,6 +92,8 @@ async fn pod_without_an_owner_that_is_made_after_its_session_has_gone_is_removed
     let stage = Stage::bare("late-pod").await?;
     let (operator, freezer) = operator(&stage).await?;
     freezer.hold(&format!("POST /api/v1/namespaces/{}/pods", stage.namespace));
+    // For its sake the account stays, without which the API server takes no pod.
+    stage.session("truck-8", json!({"suspend": true})).await?;
     stage.session("truck-7", json!({"deletionPolicy": "Drain"})).await?;
     freezer.until_frozen().await;
     let before = freezer.count(SWEPT);
