@@ -15,6 +15,7 @@ install_on_nfs() {
   starting+=($!)
   # The operator stays on the node that has its image.
   load_and_install_these "$1" "$2" --set "nfs.allowed[0].server=$NFS_SERVER" --set "nfs.allowed[0].pathPrefix=/export" \
+    --set "nfs.allowed[1].server=$NFS_SERVER" --set "nfs.allowed[1].pathPrefix=/srv/drop" \
     --set "nodeSelector.kubernetes\.io/hostname=$BED_NODE"
   for machine in "${starting[@]}"; do wait "$machine"; done
 }

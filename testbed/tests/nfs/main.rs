@@ -1,6 +1,7 @@
 //! The product on real NFS: kernels of virtual machines are server and client, and a kubelet mounts the volume. `make faults` runs all.
 
 mod cost;
+mod document;
 mod export;
 mod main_job;
 mod nodes;
