@@ -60,6 +60,13 @@ impl<'a> Export<'a> {
         self.stage.apply_session(session, change).await
     }
 
+    /// Another node with NFS, started if it is not up.
+    pub(crate) async fn second_node(&self) -> Result<Machine> {
+        let second = Machine::new(&self.stage.bed, "node2");
+        second.start().await?;
+        Ok(second)
+    }
+
     /// Folder in which a producer drops files of a session.
     pub(crate) fn incoming(&self, session: &str) -> String {
         format!("{}/incoming/{session}", self.path)
@@ -92,16 +99,35 @@ impl<'a> Export<'a> {
         self.stage.await_session(session, PATIENCE, "sends files", sends).await.map(drop)
     }
 
-    /// Waits for the condition of the source, prints and returns how long it took since `since`.
-    pub(crate) async fn await_source(&self, session: &str, status: &str, since: Instant) -> Result<Duration> {
+    /// Waits for the condition of the source, and prints and returns what it says and how long after `since`.
+    pub(crate) async fn await_source(&self, session: &str, status: &str, since: Instant) -> Result<Seen> {
         let what = format!("has SourceReachable={status}");
         let holds = |session: &UploadSession| source(session).is_some_and(|it| it.0 == status);
         let found = self.stage.await_session(session, PATIENCE, &what, holds).await?;
         let after = since.elapsed();
         let (_, reason, message) = source(&found).context("the condition is gone")?;
         figures::print(&format!("SourceReachable={status} {reason} after {:.0} s: {message}", after.as_secs_f64()));
-        Ok(after)
+        Ok(Seen { after, reason: reason.into(), message: message.into() })
     }
+
+    /// Waits until the share fails with an error, one of these words.
+    pub(crate) async fn await_failure(&self, session: &str, since: Instant, words: &[&str]) -> Result<()> {
+        let seen = self.await_source(session, "False", since).await?;
+        ensure!(
+            seen.reason == "ShareFailed" && words.iter().any(|words| seen.message.contains(words)),
+            "the source is {}: {}, which says none of {words:?}",
+            seen.reason,
+            seen.message
+        );
+        Ok(())
+    }
+}
+
+/// What a condition said, and when.
+pub(crate) struct Seen {
+    pub(crate) after: Duration,
+    pub(crate) reason: String,
+    pub(crate) message: String,
 }
 
 /// `spec.pod` of a session that runs there.

@@ -3,6 +3,7 @@
 mod cost;
 mod document;
 mod export;
+mod hang;
 mod main_job;
 mod nodes;
 mod outages;

@@ -3,21 +3,25 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use blobferry_testbed::{Delivery, wait};
+use blobferry_crds::UploadSession;
+use blobferry_testbed::{Delivery, figures, wait};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt as _, api::DeleteParams};
 use serde_json::json;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::export::{Export, PATIENCE, on_nfs, on_node};
+use crate::{
+    export::{Export, PATIENCE, on_nfs, on_node, source},
+    hang::first_hung_call,
+    producers::{make_numbered, numbered},
+};
 
 const MIB: u64 = 1 << 20;
 
 /// Slow enough that what happens next happens in the middle of files.
 const SLOW: &str = "1Mi";
 
-/// A call counts as hanging after 10 s, and may begin to hang when attributes expire, 5 s, at the next scan, 2 s. The rest is for the
-/// report and a slow machine.
+/// A call counts as hanging after 10 s, and a busy session may have reported up to 5 s ago. The rest is for a slow machine.
 const NAMED_WITHIN: Duration = Duration::from_secs(25);
 
 /// Three files of which the session has begun to send one.
@@ -44,10 +48,7 @@ async fn server_that_stops_for_a_minute_is_named_a_pod_deleted_meanwhile_comes_b
 }
 
 pub(crate) async fn stop_for_a_minute(export: &Export<'_>) -> Result<()> {
-    export.server.run("/bed/nfs stop").await?;
-    let stopped = Instant::now();
-    let named = export.await_source("s", "False", stopped).await?;
-    ensure!(named <= NAMED_WITHIN, "it was named after {named:?}");
+    let stopped = hang(export, "/bed/nfs stop").await?;
     other_sessions_go_on(export).await?;
     let before = export.stage.uploader_pod("s").await?.and_then(|pod| pod.uid());
     export.stage.api::<Pod>().delete("s-uploader", &DeleteParams::default()).await?;
@@ -64,6 +65,22 @@ pub(crate) async fn stop_for_a_minute(export: &Export<'_>) -> Result<()> {
     export.await_source("s", "True", back).await.map(drop)
 }
 
+/// Makes the server silent by `command`; returns when it was, once the status says it.
+async fn hang(export: &Export<'_>, command: &str) -> Result<Instant> {
+    let silence = async {
+        export.server.run(command).await?;
+        Ok(Instant::now())
+    };
+    let began = Instant::now();
+    let (silent, hung) = tokio::try_join!(silence, first_hung_call(&export.node))?;
+    // A slow machine has calls that take long before any hangs.
+    let hung = hung.max(began);
+    let named = export.await_source("s", "False", hung).await?;
+    ensure!(named.reason == "Hanging", "it is named {}: {}", named.reason, named.message);
+    ensure!(named.after <= NAMED_WITHIN, "it was named {:?} after the first call that hung", named.after);
+    Ok(silent)
+}
+
 /// A session on another share does its work meanwhile.
 async fn other_sessions_go_on(export: &Export<'_>) -> Result<()> {
     let stage = export.stage;
@@ -72,6 +89,77 @@ async fn other_sessions_go_on(export: &Export<'_>) -> Result<()> {
     stage.apply_session("local", json!({"pod": on_node(&format!("bed-{}", stage.bed.name))})).await?;
     stage.await_uploaded("local", 1, PATIENCE).await?;
     stage.compare("local", &[delivery]).await
+}
+
+#[tokio::test]
+#[ignore = "needs virtual machines: make faults"]
+async fn server_that_stops_for_five_minutes_is_named_all_the_time_though_the_container_starts_anew() -> Result<()> {
+    on_nfs("long", async |export| {
+        let mut delivered = begin(export, "s").await?;
+        let stopped = hang(export, "/bed/nfs stop").await?;
+        let said = changes(export, stopped, Duration::from_mins(5)).await?;
+        export.server.run("/bed/nfs start").await?;
+        export.await_source("s", "True", Instant::now()).await?;
+        delivered.push(export.deliver("s", "after.dat", 4096).await?);
+        export.compare("s", &delivered).await?;
+        ensure!(said == ["False Hanging"], "meanwhile the source was {said:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// What the condition of the source said one after the other for so long; the container of the pod starts anew at least once.
+async fn changes(export: &Export<'_>, since: Instant, time: Duration) -> Result<Vec<String>> {
+    let (mut said, mut restarts) = (Vec::new(), 0);
+    while since.elapsed() < time {
+        let session = export.stage.sessions().get("s").await?;
+        let (status, reason, message) = source(&session).unwrap_or(("none", "", ""));
+        let now = format!("{status} {reason}");
+        if said.last() != Some(&now) {
+            let after = since.elapsed().as_secs_f64();
+            figures::print(&format!("{after:.0} s after the stop: SourceReachable={now}: {message}; {}", ready(&session)));
+            said.push(now);
+        }
+        let counted = restarts_of(export).await?;
+        if counted != restarts {
+            restarts = counted;
+            let after = since.elapsed().as_secs_f64();
+            figures::print(&format!(
+                "{after:.0} s after the stop the container had started anew {restarts} times; {}",
+                ready(&session)
+            ));
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+    ensure!(restarts > 0, "the container lived for {time:?}");
+    Ok(said)
+}
+
+async fn restarts_of(export: &Export<'_>) -> Result<i32> {
+    let pod = export.stage.uploader_pod("s").await?;
+    let containers = pod.and_then(|pod| pod.status?.container_statuses).unwrap_or_default();
+    Ok(containers.iter().map(|container| container.restart_count).sum())
+}
+
+fn ready(session: &UploadSession) -> String {
+    let mut conditions = session.status.iter().flat_map(|status| &status.conditions);
+    let ready = conditions.find(|condition| condition.type_ == blobferry_crds::conditions::READY);
+    ready.map_or_else(|| "no Ready".into(), |ready| format!("Ready={} {}: {}", ready.status, ready.reason, ready.message))
+}
+
+#[tokio::test]
+#[ignore = "needs virtual machines: make faults"]
+async fn server_whose_packets_are_dropped_for_a_minute_is_named_and_every_file_arrives() -> Result<()> {
+    on_nfs("drop", async |export| {
+        let mut delivered = begin(export, "s").await?;
+        let dropped = hang(export, "/bed/nfs drop").await?;
+        sleep_until(dropped + Duration::from_mins(1)).await;
+        export.server.run("iptables --flush INPUT").await?;
+        export.await_source("s", "True", Instant::now()).await?;
+        delivered.push(export.deliver("s", "after.dat", 4096).await?);
+        export.compare("s", &delivered).await
+    })
+    .await
 }
 
 #[tokio::test]
@@ -97,21 +185,82 @@ pub(crate) async fn cut_the_servers_power(export: &Export<'_>) -> Result<()> {
 
 #[tokio::test]
 #[ignore = "needs virtual machines: make faults"]
+async fn server_that_loses_its_power_among_claims_and_again_among_collections_costs_no_file() -> Result<()> {
+    const FILES: u32 = 600;
+    on_nfs("cuts", async |export| {
+        make_numbered(export, "s", FILES).await?;
+        export.apply("s", json!({"retention": {"keepCompletedFor": "60s", "interval": "1s"}})).await?;
+        await_count(export, "some files are claimed, others are not", async |export| {
+            let (claimed, waiting) = (count(export, ".processing/2*/s").await?, count(export, "incoming/s").await?);
+            Ok((claimed > 20 && waiting > 20).then(|| format!("{claimed} were claimed and {waiting} were not")))
+        })
+        .await?;
+        cut_the_servers_power(export).await?;
+        await_count(export, "some files are collected, others are not", async |export| {
+            let left = count(export, "incoming/s .processing/2*/s").await?;
+            Ok((left < FILES && left > 20).then(|| format!("{left} of {FILES} were left")))
+        })
+        .await?;
+        cut_the_servers_power(export).await?;
+        let deliveries: Vec<_> = (1..=FILES).map(numbered).collect();
+        export.compare("s", &deliveries).await?;
+        await_count(export, "all are collected", async |export| {
+            let left = count(export, "incoming/s .processing/2*").await?;
+            Ok((left == 0).then(|| "none is left".into()))
+        })
+        .await
+    })
+    .await
+}
+
+/// Prints what `look` saw once it saw what was waited for.
+async fn await_count(export: &Export<'_>, what: &str, look: impl AsyncFn(&Export<'_>) -> Result<Option<String>>) -> Result<()> {
+    let seen = wait::until(PATIENCE, what, async || look(export).await).await?;
+    figures::print(&format!("{what}: {seen}"));
+    Ok(())
+}
+
+/// The files in folders of the export.
+async fn count(export: &Export<'_>, folders: &str) -> Result<u32> {
+    let line = format!("cd {} && find {folders} -type f 2>/dev/null | wc -l", export.path);
+    Ok(export.server.run(&line).await?.trim().parse()?)
+}
+
+#[tokio::test]
+#[ignore = "needs virtual machines: make faults"]
 async fn export_that_is_removed_is_named_and_every_file_arrives_once_it_is_back() -> Result<()> {
-    on_nfs("stale", async |export| {
+    on_nfs("removed", async |export| {
         let mut delivered = begin(export, "s").await?;
-        remove_and_return(export).await?;
+        let removed = Instant::now();
+        export.server.run("exportfs -ua && exportfs -f").await?;
+        export.await_failure("s", removed, &["Permission denied", "Stale file handle"]).await?;
+        let back = Instant::now();
+        export.server.run("exportfs -ra").await?;
+        export.await_source("s", "True", back).await?;
         delivered.push(export.deliver("s", "after.dat", 4096).await?);
         export.compare("s", &delivered).await
     })
     .await
 }
 
-pub(crate) async fn remove_and_return(export: &Export<'_>) -> Result<()> {
-    let removed = Instant::now();
-    export.server.run("exportfs -ua && exportfs -f").await?;
-    export.await_source("s", "False", removed).await?;
+#[tokio::test]
+#[ignore = "needs virtual machines: make faults"]
+async fn handles_that_become_stale_are_named_and_every_file_arrives_once_they_are_good_again() -> Result<()> {
+    on_nfs("stale", async |export| {
+        let mut delivered = begin(export, "s").await?;
+        make_handles_stale_and_good_again(export).await?;
+        delivered.push(export.deliver("s", "after.dat", 4096).await?);
+        export.compare("s", &delivered).await
+    })
+    .await
+}
+
+/// A file handle names the file system by the number that the export gives it.
+pub(crate) async fn make_handles_stale_and_good_again(export: &Export<'_>) -> Result<()> {
+    let began = Instant::now();
+    export.server.run("exportfs -ua; exportfs -o rw,sync,root_squash,no_subtree_check,fsid=2 '*:/export' && exportfs -f").await?;
+    export.await_failure("s", began, &["Stale file handle"]).await?;
     let back = Instant::now();
-    export.server.run("exportfs -ra").await?;
+    export.server.run("exportfs -ua; exportfs -ra && exportfs -f").await?;
     export.await_source("s", "True", back).await.map(drop)
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     export::{Export, on_nfs},
-    outages::{begin, cut_the_servers_power, remove_and_return, stop_for_a_minute},
+    outages::{begin, cut_the_servers_power, make_handles_stale_and_good_again, stop_for_a_minute},
     volumes,
 };
 
@@ -17,7 +17,7 @@ const MIB: u64 = 1 << 20;
 
 #[tokio::test]
 #[ignore = "needs virtual machines: make faults"]
-async fn sessions_on_nfs_outlive_a_stop_a_removed_export_and_a_power_cut_of_the_server_and_every_file_arrives() -> Result<()> {
+async fn sessions_on_nfs_outlive_a_stop_stale_handles_and_a_power_cut_of_the_server_and_every_file_arrives() -> Result<()> {
     on_nfs("short", async |export| {
         let started = Instant::now();
         export.apply_from("claimed", volumes::claim(export).await?, json!({})).await?;
@@ -27,8 +27,8 @@ async fn sessions_on_nfs_outlive_a_stop_a_removed_export_and_a_power_cut_of_the_
         stop_for_a_minute(export).await?;
         say("the server was away for a minute", started.elapsed());
         delivered.push(deliver_in_the_middle(export, "stale.dat").await?);
-        remove_and_return(export).await?;
-        say("the export was removed and is back", started.elapsed());
+        make_handles_stale_and_good_again(export).await?;
+        say("the handles were stale and are good again", started.elapsed());
         delivered.push(deliver_in_the_middle(export, "power.dat").await?);
         cut_the_servers_power(export).await?;
         say("the server lost its power and is back", started.elapsed());

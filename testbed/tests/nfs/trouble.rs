@@ -49,7 +49,7 @@ async fn export_that_becomes_read_only_is_named_and_heals() -> Result<()> {
         export.server.run("exportfs -o ro,sync,root_squash,no_subtree_check,fsid=1 '*:/export'").await?;
         let began = Instant::now();
         let delivery = export.deliver("s", "a.dat", 4096).await?;
-        export.await_source("s", "False", began).await?;
+        export.await_failure("s", began, &["Read-only file system"]).await?;
         export.server.run("exportfs -ra && exportfs -f").await?;
         let back = Instant::now();
         export.await_source("s", "True", back).await?;
@@ -112,10 +112,11 @@ async fn server_without_a_name_is_named_by_the_words_of_the_mount() -> Result<()
 
 #[tokio::test]
 #[ignore = "needs virtual machines: make faults"]
-async fn full_export_stops_no_upload() -> Result<()> {
+async fn full_export_stops_no_upload_and_shows_in_the_free_space() -> Result<()> {
     on_nfs("full", async |export| {
         let mut delivered = vec![export.deliver("s", "before.dat", 4096).await?];
-        export.apply("s", json!({})).await?;
+        // What is collected would make room.
+        export.apply("s", json!({"retention": {"keepCompletedFor": "1h"}})).await?;
         export.stage.await_uploaded("s", 1, PATIENCE).await?;
         delivered.push(export.deliver("s", "small.dat", 5000).await?);
         delivered.push(export.deliver("s", "large.dat", 12 * MIB).await?);
@@ -128,6 +129,8 @@ async fn full_export_stops_no_upload() -> Result<()> {
         let free = export.server.run(&fill).await?;
         ensure!(free.trim() == "0", "{free} KiB are still free");
         export.compare("s", &delivered).await?;
+        let is_full = |session: &UploadSession| progress(session).and_then(|progress| progress.share_free_bytes) == Some(0);
+        export.stage.await_session("s", PATIENCE, "says that the share is full", is_full).await?;
         export.server.run(&format!("rm -r {ballast} && sync")).await?;
         delivered.push(export.deliver("s", "after.dat", 4096).await?);
         export.compare("s", &delivered).await
