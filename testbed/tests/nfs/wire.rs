@@ -31,6 +31,12 @@ impl Calls {
         Self(counts.filter(|(_, count)| *count > 0).collect())
     }
 
+    /// So many times as many.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "small numbers")]
+    pub(crate) fn scaled(&self, times: f64) -> Self {
+        Self(self.0.iter().map(|(name, count)| (name.clone(), (*count as f64 * times).round() as u64)).collect())
+    }
+
     pub(crate) fn of(&self, name: &str) -> u64 {
         self.0.get(name).copied().unwrap_or_default()
     }
