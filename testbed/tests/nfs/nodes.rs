@@ -1,5 +1,7 @@
 //! A node with an uploader goes away.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result, ensure};
 use blobferry_testbed::{Delivery, Machine, figures, wait};
 use serde_json::{Value, json};
@@ -37,7 +39,7 @@ fn on_any_node() -> Value {
 
 #[tokio::test]
 #[ignore = "needs virtual machines: make faults"]
-async fn session_moves_from_a_node_without_network_whose_uploader_goes_on_when_the_network_is_back() -> Result<()> {
+async fn session_moves_from_a_lost_node_whose_uploader_goes_on_beside_the_new_one_when_the_node_is_back() -> Result<()> {
     on_nfs("moves", async |export| {
         start_second_node(export).await?;
         let mut delivered = Vec::new();
@@ -48,10 +50,17 @@ async fn session_moves_from_a_node_without_network_whose_uploader_goes_on_when_t
         export.await_sending("s", 3).await?;
         let first = node_of(export).await?.context("the pod is on no node")?;
         let lost = Machine::new(&export.stage.bed, &first);
+        // Else it would end the pod as soon as it learns that it is deleted.
+        lost.run("pkill -STOP -x kubelet").await?;
         lost.unplug().await?;
-        let outcome = move_away(export, &first, &mut delivered).await;
+        let moved = move_away(export, &first, &mut delivered).await;
         lost.plug().await?;
-        outcome?;
+        let second = match moved {
+            Ok(second) => await_both(export, [&lost, &second]).await,
+            Err(error) => Err(error),
+        };
+        lost.run("pkill -CONT -x kubelet").await?;
+        second?;
         apply(export, json!({})).await?;
         delivered.push(export.deliver("s", "after.dat", 4096).await?);
         export.compare("s", &delivered).await
@@ -65,8 +74,7 @@ async fn apply(export: &Export<'_>, transfer: Value) -> Result<()> {
 }
 
 async fn start_second_node(export: &Export<'_>) -> Result<()> {
-    let second = Machine::new(&export.stage.bed, "node2");
-    second.start().await?;
+    let second = export.second_node().await?;
     let archive = std::fs::read_to_string(export.stage.bed.folder.join("vm/node1/loaded-image"))?;
     second.load(archive.trim()).await
 }
@@ -76,8 +84,8 @@ async fn node_of(export: &Export<'_>) -> Result<Option<String>> {
     Ok(pod.and_then(|pod| pod.spec?.node_name))
 }
 
-/// Waits until the session works on another node.
-async fn move_away(export: &Export<'_>, from: &str, delivered: &mut Vec<Delivery>) -> Result<()> {
+/// Waits until the session sends files from another node.
+async fn move_away(export: &Export<'_>, from: &str, delivered: &mut Vec<Delivery>) -> Result<Machine> {
     let lost = Instant::now();
     delivered.push(export.deliver("s", "meanwhile.dat", 5000).await?);
     let name = wait::until(2 * PATIENCE, "the session has a pod on another node", async || {
@@ -87,5 +95,37 @@ async fn move_away(export: &Export<'_>, from: &str, delivered: &mut Vec<Delivery
     })
     .await?;
     figures::print(&format!("a session moved to {name} {:.0} s after its node was lost", lost.elapsed().as_secs_f64()));
-    export.await_sending("s", 4).await
+    // Not before it shows itself on the share, since the status still has what the first one said.
+    wait::until(PATIENCE, "the new uploader is on the share", async || {
+        let beats = beats(export).await?;
+        ensure!(beats.len() == 2, "uploaders of the session have been {beats:?}");
+        Ok(Some(()))
+    })
+    .await?;
+    figures::print(&format!("its new uploader was on the share {:.0} s after", lost.elapsed().as_secs_f64()));
+    Ok(Machine::new(&export.stage.bed, &name))
+}
+
+/// Waits until the uploaders on both nodes have shown themselves on the share since now, and both are still there.
+async fn await_both(export: &Export<'_>, nodes: [&Machine; 2]) -> Result<()> {
+    let back = Instant::now();
+    let before = beats(export).await?;
+    wait::until(PATIENCE, "two uploaders beat at once", async || {
+        let now = beats(export).await?;
+        let newer = now.iter().filter(|(name, time)| before.get(*name).is_some_and(|earlier| earlier < *time)).count();
+        ensure!(newer == 2, "the heartbeats were {before:?} and are {now:?}");
+        Ok(Some(()))
+    })
+    .await?;
+    for node in nodes {
+        node.run("pidof blobferry-uploader").await.with_context(|| format!("{} has no uploader", node.name()))?;
+    }
+    figures::print(&format!("two uploaders on two nodes beat {:.0} s after the first node was back", back.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// The heartbeats on the share and their times, as seconds with a fraction.
+async fn beats(export: &Export<'_>) -> Result<BTreeMap<String, String>> {
+    let text = export.server.run(&format!("find {}/.processing/.heartbeats -type f -printf '%f %T@\\n'", export.path)).await?;
+    Ok(text.lines().filter_map(|line| line.split_once(' ')).map(|(name, time)| (name.into(), time.into())).collect())
 }
