@@ -78,7 +78,7 @@ async fn run(machine: &Machine, commands: &[String]) -> Result<()> {
     let mut script = String::from("set -eo pipefail\nsudo() { \"$@\"; }\n");
     for command in commands {
         let here = STANDS_FOR.iter().fold(command.clone(), |command, (there, here)| command.replace(there, here));
-        script += &format!("{here}\n");
+        script.extend([here.as_str(), "\n"]);
     }
     machine.run(&script).await.map(drop).with_context(|| format!("on {}: {commands:?}", machine.name()))
 }
