@@ -74,7 +74,7 @@ impl Collector {
         unsure.iter().filter(gone).for_each(|claim| session.books().ledger.forget(claim));
         prune(session, empty).await;
         let (mut claimed, mut completed, mut failed, mut reasons) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut superseded = 0;
+        let mut superseded = Vec::new();
         for file in found {
             session.books().keys.saw(&file.producer(), file.name.claim.key);
             match file.name.state {
@@ -82,7 +82,7 @@ impl Collector {
                 State::Completed(stamp) => completed.push((file, stamp)),
                 State::Failed => failed.push(file),
                 State::FailedReason => reasons.push(file),
-                State::Superseded => superseded += u64::from(i128::from(file.name.claim.key.0) >= session.since),
+                State::Superseded => superseded.push(file),
             }
         }
         // A listing is newer than what a client remembers of names that were absent.
@@ -94,8 +94,11 @@ impl Collector {
         self.kept.retain(|path, _| present.contains(path));
         let deleted = self.collect(session, completed).await;
         self.report_foreign(foreign);
+        if session.books().ledger.passes == 0 {
+            let files = count_superseded(session, superseded).await;
+            session.books().ledger.superseded_before = files;
+        }
         let mut books = session.books();
-        books.ledger.found_superseded(superseded);
         books.ledger.pass_ends();
         books.ledger.passes += 1;
         drop(books);
@@ -236,6 +239,17 @@ fn take_up<E: Edges>(session: &Session<E>, file: Box<ClaimedFile>) -> bool {
     let blob = file.blob.clone();
     session.add(&blob, Task::Claimed(file), Instant::now(), Delay::Waiting);
     true
+}
+
+/// How many of these files the session has superseded, and not an earlier one of its name.
+async fn count_superseded<E: Edges>(session: &Session<E>, files: Vec<Found>) -> u64 {
+    let look = |file: Found| async move { session.share.attributes(&file.path()).await };
+    let mut looks = stream::iter(files).map(look).buffer_unordered(CALLS);
+    let mut count = 0;
+    while let Some(look) = looks.next().await {
+        count += u64::from(look.is_ok_and(|attributes| attributes.identity.ctime > session.since));
+    }
+    count
 }
 
 async fn first_sight<E: Edges>(session: &Session<E>, file: Found) -> ShareResult<Option<(Found, Kept)>> {

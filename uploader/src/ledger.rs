@@ -52,8 +52,9 @@ pub struct Ledger {
     failed: u64,
     /// Files that this process superseded.
     superseded: u64,
-    /// Superseded files that were on the share before.
-    superseded_before: u64,
+    /// Those of this session that the first pass found: earlier processes superseded them, the last of which may have died before it
+    /// reported all of them.
+    pub superseded_before: u64,
     withdrawn: u64,
     bytes_uploaded: u64,
     bytes_resumed: u64,
@@ -232,14 +233,6 @@ impl Ledger {
     pub fn superseded(&mut self, blob: &BlobName) {
         self.superseded += 1;
         self.failures.recovered(blob);
-    }
-
-    /// A pass found so many overtaken files of this session on the share. In the first one they are of earlier processes, the last of which
-    /// may have died before it reported all of them.
-    pub fn found_superseded(&mut self, files: u64) {
-        if self.passes == 0 {
-            self.superseded_before = files;
-        }
     }
 
     /// Files that were overtaken, by this process and earlier ones.
