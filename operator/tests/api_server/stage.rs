@@ -206,6 +206,27 @@ impl Stage {
         Ok(())
     }
 
+    /// Removes the sessions that other tests have left, whose namespaces are not gone yet.
+    pub(crate) async fn remove_others(&self) -> Result<()> {
+        let all: Api<UploadSession> = Api::all(self.client.clone());
+        self.until("no other session is left", async || {
+            let sessions = all.list(&ListParams::default()).await?.items;
+            let others = sessions.into_iter().filter(|session| session.namespace().as_deref() != Some(&self.namespace));
+            let mut none = true;
+            for session in others {
+                none = false;
+                let of_namespace: Api<UploadSession> =
+                    Api::namespaced(self.client.clone(), &session.namespace().unwrap_or_default());
+                let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+                // It may be gone by now.
+                let _ = of_namespace.patch(&session.name_any(), &PatchParams::default(), &free).await;
+                let _ = of_namespace.delete(&session.name_any(), &DeleteParams::background()).await;
+            }
+            Ok(none)
+        })
+        .await
+    }
+
     /// The sessions and pods of this namespace in a few words.
     async fn scene(&self) -> Result<String> {
         let mut lines = Vec::new();

@@ -19,8 +19,9 @@ fn operator(stage: &Stage, image: &str, more: &[&str]) -> Running {
     Running::start_with(&arguments, |client| client)
 }
 
-/// Three sessions that run the old image, the first of which has files to upload; their operator has ended.
+/// Three sessions, the only ones, that run the old image, the first of which has files to upload; their operator has ended.
 async fn old_sessions(stage: &Stage) -> Result<()> {
+    stage.remove_others().await?;
     let operator = operator(stage, OLD, &[]);
     for name in SESSIONS {
         stage.running_session(name, json!({"sessionName": name})).await?;
