@@ -16,12 +16,14 @@ check_mutants() {
   done
 }
 
-# hunt_mutants WORK NAME...: hunts them one by one in the folder WORK, which the caller removes.
+# hunt_mutants WORK NAME...: hunts them one by one in the folder WORK, which the caller removes. Whoever has a function `hunt_nothing LOG`
+# that is true if nothing is seen without any defect is asked first: else what is seen proves nothing.
 hunt_mutants() {
   local work=$1 name caught=0 survived=0
   shift
   copy_tree "$work"
   cd "$work" || return
+  if declare -F hunt_nothing >/dev/null; then hunt_nothing "$work/.log" || die "the search fails without any defect"; fi
   for name in "$@"; do
     git apply "$MUTANTS/$name.patch"
     if hunt "$name" "$work/.log"; then caught=$((caught + 1)); else survived=$((survived + 1)); fi

@@ -12,6 +12,8 @@ use crate::{
 
 /// Time between two looks at the books.
 const LOOK: Duration = Duration::from_millis(500);
+/// A process that stood still for so long saw nothing of what came meanwhile, and waits anew.
+const STALL: Duration = Duration::from_secs(5);
 /// Passes of the collector that must find nothing more: a listing may miss a name while its folder changes.
 const PASSES: u64 = 2;
 /// Names in the message.
@@ -83,7 +85,11 @@ impl Rest {
 pub async fn conclusion<E: Edges>(session: &Session<E>) -> Conclusion {
     let (mode, mut rest) = (session.rules.mode, Rest::default());
     loop {
+        let before = Instant::now();
         tokio::time::sleep(LOOK).await;
+        if before.elapsed() > STALL {
+            rest = Rest::default();
+        }
         let live = session.live();
         let standing = session.books().standing(mode == Mode::Watch, live.run_token.as_deref());
         if rest.observe(mode, &standing, live.idle_timeout, Instant::now()) {

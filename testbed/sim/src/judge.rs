@@ -98,8 +98,8 @@ fn ledger_adds_up(world: &mut World, progress: &Progress) {
     }
 }
 
-/// A run that began at the moment `since` says that it is over.
-pub fn concluded(world: &mut World, mode: Mode, since: u64) {
+/// A run that began at the moment `since` says that it is over, and `stood` still before it said so.
+pub fn concluded(world: &mut World, mode: Mode, since: u64, stood: Duration) {
     let idle = world.settings.turns.idle.unwrap_or_default();
     for file in left(world) {
         let wrong = match (&file.claim, mode) {
@@ -116,7 +116,8 @@ pub fn concluded(world: &mut World, mode: Mode, since: u64) {
             (None, Mode::Watch) => {
                 let rests = world.oracle.rests_for(file.node);
                 let slow = if world.settings.faults.share.slow > 0 { SLOW } else { Duration::from_secs(2) };
-                (can_be_blob(&file.name) && world.server.inode(file.node).readable && rests > idle + slow).then_some("completed")
+                (can_be_blob(&file.name) && world.server.inode(file.node).readable && rests > idle + slow + stood)
+                    .then_some("completed")
             }
             (None, _) => None,
         };

@@ -166,9 +166,12 @@ impl Start {
             pending::<()>().await;
         }
         let conclusion = ending::conclusion(&session).await;
+        // It may stand still before anybody hears of it: what comes then comes too late.
+        let concluded = Instant::now();
         self.life.turn().await;
+        let stood = concluded.elapsed();
         self.sim.say(&self.life.name, || format!("concludes: {conclusion:?}"));
-        crate::judge::concluded(&mut self.sim.lock(), self.spec.mode, since);
+        crate::judge::concluded(&mut self.sim.lock(), self.spec.mode, since, stood);
         turns::concluded(&self.sim, &self.spec);
         self.life.kill();
         pending::<()>().await;
