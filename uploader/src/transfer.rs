@@ -67,7 +67,9 @@ pub async fn attempt<E: Edges>(
     let Some(open) = source::open(session, file, opened).await? else { return Ok(Finish::Gone) };
     let is_caught = file.is_caught(&open.identity);
     if is_caught && file.sample.is_some() {
-        // A newer file took the name between the look and the rename; it must not go under the older one's key.
+        // A newer file took the name between the look and the rename; it must not go under the older one's key. The older one may be
+        // another uploader's by now.
+        session.books().ledger.doubts.add(file.since);
         let key = key_of_caught(file, &open.identity);
         return confirm::become_next_generation(session, file, &open.identity, key).await;
     }

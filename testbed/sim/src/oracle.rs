@@ -55,6 +55,8 @@ struct Truth {
 struct Look {
     content: usize,
     changed: u64,
+    /// Since when the process has seen the file like this.
+    since: Instant,
 }
 
 /// A claim and what became of it.
@@ -105,6 +107,8 @@ pub struct Oracle {
     pub clock_stepped: bool,
     /// Whether several uploaders work on the folder, of which each learns of the others' claims only now and then.
     is_shared: bool,
+    /// The quiet period: for so long a process has seen what it commits.
+    quiet: Duration,
     /// Files that were renamed to completed, and their bytes.
     pub completed: (u64, u64),
     /// Files that were renamed to superseded.
@@ -128,6 +132,7 @@ impl Oracle {
             violation: None,
             clock_stepped: false,
             is_shared: settings.uploaders > 1,
+            quiet: settings.quiet,
             completed: (0, 0),
             superseded: 0,
             may_take_back: false,
@@ -236,7 +241,10 @@ impl Oracle {
     /// Process `life` looked at a file, by name or by descriptor.
     pub fn looked(&mut self, life: u32, node: Node) {
         if let Some(truth) = self.files.get(&node) {
-            let look = Look { content: truth.contents.len() - 1, changed: truth.changed };
+            let mut look = Look { content: truth.contents.len() - 1, changed: truth.changed, since: Instant::now() };
+            if let Some(last) = self.looks.get(&(life, node)).filter(|last| last.changed == look.changed) {
+                look.since = last.since;
+            }
             self.looks.insert((life, node), look);
         }
     }

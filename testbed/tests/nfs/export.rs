@@ -101,25 +101,30 @@ impl<'a> Export<'a> {
 
     /// Waits for the condition of the source, and prints and returns what it says and how long after `since`.
     pub(crate) async fn await_source(&self, session: &str, status: &str, since: Instant) -> Result<Seen> {
-        let what = format!("has SourceReachable={status}");
-        let holds = |session: &UploadSession| source(session).is_some_and(|it| it.0 == status);
-        let found = self.stage.await_session(session, PATIENCE, &what, holds).await?;
-        let after = since.elapsed();
-        let (_, reason, message) = source(&found).context("the condition is gone")?;
-        figures::print(&format!("SourceReachable={status} {reason} after {:.0} s: {message}", after.as_secs_f64()));
-        Ok(Seen { after, reason: reason.into(), message: message.into() })
+        self.await_source_that(session, &format!("has SourceReachable={status}"), since, |it| it.0 == status).await
     }
 
-    /// Waits until the share fails with an error, one of these words.
+    /// Waits until the share fails with an error, one of these words. Other errors may come before it.
     pub(crate) async fn await_failure(&self, session: &str, since: Instant, words: &[&str]) -> Result<()> {
-        let seen = self.await_source(session, "False", since).await?;
-        ensure!(
-            seen.reason == "ShareFailed" && words.iter().any(|words| seen.message.contains(words)),
-            "the source is {}: {}, which says none of {words:?}",
-            seen.reason,
-            seen.message
-        );
-        Ok(())
+        let what = format!("has a source that fails with one of {words:?}");
+        let fails = |(status, reason, message): (&str, &str, &str)| {
+            status == "False" && reason == "ShareFailed" && words.iter().any(|words| message.contains(words))
+        };
+        self.await_source_that(session, &what, since, fails).await.map(drop)
+    }
+
+    async fn await_source_that(
+        &self,
+        session: &str,
+        what: &str,
+        since: Instant,
+        holds: impl Fn((&str, &str, &str)) -> bool,
+    ) -> Result<Seen> {
+        let found = self.stage.await_session(session, PATIENCE, what, |session| source(session).is_some_and(&holds)).await?;
+        let after = since.elapsed();
+        let (status, reason, message) = source(&found).context("the condition is gone")?;
+        figures::print(&format!("SourceReachable={status} {reason} after {:.0} s: {message}", after.as_secs_f64()));
+        Ok(Seen { after, reason: reason.into(), message: message.into() })
     }
 }
 

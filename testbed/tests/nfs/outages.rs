@@ -259,6 +259,7 @@ async fn handles_that_become_stale_are_named_and_every_file_arrives_once_they_ar
 pub(crate) async fn make_handles_stale_and_good_again(export: &Export<'_>) -> Result<()> {
     let began = Instant::now();
     export.server.run("exportfs -ua; exportfs -o rw,sync,root_squash,no_subtree_check,fsid=2 '*:/export' && exportfs -f").await?;
+    // Between both commands the export is not there, which a look may meet.
     export.await_failure("s", began, &["Stale file handle"]).await?;
     let back = Instant::now();
     export.server.run("exportfs -ua; exportfs -ra && exportfs -f").await?;

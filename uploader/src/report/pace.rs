@@ -66,6 +66,8 @@ fn counters(report: &Report) -> impl PartialEq + use<'_> {
         progress.files_active,
         progress.files_retrying,
         progress.files_ignored,
+        // A file is collected only after a report covers it: a lone one must not wait for the idle report.
+        progress.files_counted_beyond,
     ];
     let bytes = [progress.bytes_total, progress.bytes_uploaded, progress.bytes_resumed];
     let shown = (&activity.rate, &activity.eta, &activity.active_files, activity.applied_generation);

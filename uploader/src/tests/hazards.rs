@@ -146,6 +146,7 @@ async fn blocks_of_another_state_of_the_file_are_reused_only_where_the_content_i
     expected[200_000..200_009].copy_from_slice(b"rewritten");
     assert_eq!(bench.versions("a"), [expected]);
     assert_eq!(bench.store.calls(Operation::PutBlock), 6);
+    assert_eq!(bench.progress().bytes_resumed, 300_000 - 65_536, "each block but the one that was written to");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! Sends the blocks of a file: read once, checksummed in the very buffer that is sent, kept on the stage at the same time.
 
 use std::{
+    collections::BTreeMap,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
@@ -45,6 +46,8 @@ pub struct Sent {
     plan: Plan,
     /// Blocks that the service has.
     blocks: Vec<Option<BlockId>>,
+    /// Blocks that it has of another state of the file: each counts if a read shows its content.
+    comparable: BTreeMap<u32, Vec<BlockId>>,
     /// Checksums of the first read of each block.
     first_reads: Vec<Option<u64>>,
     staged: Option<Box<dyn Staged>>,
@@ -150,17 +153,20 @@ async fn begin<E: Edges>(
     }
     // A file that this process has just claimed has no blocks at the service.
     let listed = if file.is_fresh() { Vec::new() } else { session.store.blocks(&file.blob, BlockListKind::Uncommitted).await? };
-    let mut blocks = plan.reusable(&listed);
-    for (index, ids) in plan.comparable(&listed, &blocks) {
-        let length = u64::from(plan.length(index));
-        let content = source::range_crc64(session, open, plan.offset(index), length).await?;
-        blocks[index as usize] = ids.into_iter().find(|id| Some(id.crc64) == content);
-    }
+    let blocks = plan.reusable(&listed);
+    let comparable = plan.comparable(&listed, &blocks);
     let resumed = blocks.iter().flatten().map(|block| u64::from(block.length)).sum();
     session.metrics.resumed(resumed);
     let staged = session.stage.begin(plan.size).await.map(|staged| Box::new(staged) as Box<dyn Staged>);
     let first_reads = vec![None; blocks.len()];
-    Ok(Sent { identity: *identity, plan, blocks, first_reads, staged, resumed })
+    Ok(Sent { identity: *identity, plan, blocks, comparable, first_reads, staged, resumed })
+}
+
+/// How the service came to have a block.
+enum Way {
+    Sent,
+    /// It had one of the same content.
+    Known,
 }
 
 async fn send_missing<E: Edges>(
@@ -170,14 +176,13 @@ async fn send_missing<E: Edges>(
     sent: &mut Sent,
     progress: &AtomicU64,
 ) -> Result<(), Setback> {
-    let plan = sent.plan;
+    let Sent { plan, blocks, comparable, first_reads, staged, resumed, .. } = sent;
+    let (plan, comparable, staged) = (*plan, &*comparable, staged.as_deref());
     let in_flight = plan.in_flight(session.rules.concurrency, session.rules.memory_limit);
     let missing: Vec<(u32, Option<u64>)> = (0..plan.blocks())
-        .filter(|index| sent.blocks[*index as usize].is_none())
-        .map(|index| (index, sent.first_reads[index as usize]))
+        .filter(|index| blocks[*index as usize].is_none())
+        .map(|index| (index, first_reads[index as usize]))
         .collect();
-    let staged = sent.staged.as_deref();
-    let (blocks, first_reads) = (&mut sent.blocks, &mut sent.first_reads);
     let failing = &AtomicBool::new(false);
     let mut sending = stream::iter(missing)
         .map(|(index, first_read)| async move {
@@ -187,30 +192,35 @@ async fn send_missing<E: Edges>(
                 return Ok(None);
             }
             let (body, crc64) = read_block(session, open, &plan, index, first_read, staged).await?;
+            if let Some(known) = comparable.get(&index).and_then(|ids| ids.iter().find(|id| id.crc64 == crc64)) {
+                return Ok(Some((*known, Ok(Way::Known))));
+            }
             let id = plan.id(index, crc64);
             let outcome = put_block(session, file, &id, body).await;
             if outcome.is_ok() {
                 airborne.arrived();
-                progress.fetch_add(u64::from(id.length), Ordering::Relaxed);
-                session.metrics.sent(u64::from(id.length));
             }
-            Ok::<_, Setback>(Some((id, outcome)))
+            Ok::<_, Setback>(Some((id, outcome.map(|()| Way::Sent))))
         })
         .buffer_unordered(in_flight);
     // After a failure nothing is begun, but what is under way ends: the share may still write into its memory, and the service has it then.
     let mut failure = None;
     while let Some(ended) = sending.next().await {
-        let outcome = match ended {
-            Ok(None) => Ok(()),
-            Ok(Some((id, outcome))) => {
-                first_reads[id.index as usize] = Some(id.crc64);
-                if outcome.is_ok() {
-                    blocks[id.index as usize] = Some(id);
+        let outcome = ended.and_then(|ended| {
+            let Some((id, outcome)) = ended else { return Ok(()) };
+            first_reads[id.index as usize] = Some(id.crc64);
+            let length = u64::from(id.length);
+            match outcome? {
+                Way::Sent => session.metrics.sent(length),
+                Way::Known => {
+                    *resumed += length;
+                    session.metrics.resumed(length);
                 }
-                outcome
             }
-            Err(setback) => Err(setback),
-        };
+            progress.fetch_add(length, Ordering::Relaxed);
+            blocks[id.index as usize] = Some(id);
+            Ok(())
+        });
         if let Err(setback) = outcome {
             failing.store(true, Ordering::Relaxed);
             failure.get_or_insert(setback);

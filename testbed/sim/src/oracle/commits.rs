@@ -25,6 +25,10 @@ impl Oracle {
         };
         let node = self.claims.get(&origin.claim).map(|claim| claim.node);
         let look = node.and_then(|node| Some((node, *self.looks.get(&(life, node))?)));
+        if let Some((_, look)) = look.filter(|(_, look)| look.since.elapsed() < self.quiet) {
+            let seen = look.since.elapsed().as_millis();
+            self.violated(format!("{} is committed though its content was seen for {seen} ms only", origin.claim));
+        }
         Some(Intent { claim: origin.claim, look })
     }
 

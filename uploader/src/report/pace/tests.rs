@@ -41,8 +41,9 @@ fn what_a_person_or_the_operator_waits_for_is_a_change_of_state() {
 #[test]
 fn counters_and_what_is_being_done_are_counters() {
     let busy = report(|report| report.progress.files_active = 1);
-    let changes: [fn(&mut Report); 5] = [
+    let changes: [fn(&mut Report); 6] = [
         |report| report.progress.files_active = 2,
+        |report| report.progress.files_counted_beyond = 1,
         |report| report.progress.bytes_uploaded = 1,
         |report| report.progress.files_waiting = 1,
         |report| report.activity.rate = "1.0 MB/s".into(),
