@@ -1,11 +1,12 @@
 //! Files that failed too often for their own sake: setting them aside, and taking them back when a person asks for it.
 //!
 //! The reason is written before the rename, so that no file is aside without one, and removed after the rename back. It holds the
-//! `runToken` under which the file was set aside: another one takes it back to work, also after a crash in between.
+//! `runToken` under which the file was set aside: another one takes it back to work, also after a crash in between. So does the loss
+//! of the reason: a person removed it, or the rename of another uploader came late, after the file had been taken back.
 
 mod shelf;
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use futures::{StreamExt, stream};
 
@@ -13,7 +14,7 @@ use crate::{
     blob::{BlobError, BlobStore},
     claims::Found,
     file::ClaimedFile,
-    formats::{FailedReason, State},
+    formats::{ClaimId, FailedReason, State},
     ledger::problem,
     moves::{Moved, rename_and_look},
     session::{Edges, Session},
@@ -80,9 +81,15 @@ async fn remove<S: Share>(share: &S, path: &Path) -> ShareResult<()> {
     }
 }
 
-/// Takes note of the files that are aside now, takes back those whose time has come and removes those of `reasons`, whose files the
-/// listing did not show, that are left over. Returns the files that were taken back, under their claimed names.
-pub(crate) async fn review<E: Edges>(session: &Session<E>, failed: Vec<Found>, reasons: Vec<Found>) -> Vec<Found> {
+/// Takes note of the files that are aside now, takes back those whose time has come or that are not `explained` by a reason, and removes
+/// those of `reasons`, whose files the listing did not show, that are left over. Returns the files that were taken back, under their
+/// claimed names.
+pub(crate) async fn review<E: Edges>(
+    session: &Session<E>,
+    failed: Vec<Found>,
+    explained: &HashSet<ClaimId>,
+    reasons: Vec<Found>,
+) -> Vec<Found> {
     let token = session.live().run_token;
     let known = session.books().shelf.claims();
     let (old, new): (Vec<_>, Vec<_>) = failed.into_iter().partition(|file| known.contains(&file.name.claim));
@@ -97,7 +104,8 @@ pub(crate) async fn review<E: Edges>(session: &Session<E>, failed: Vec<Found>, r
         session.books().ledger.doubts.add(since);
     }
     remove_leftovers(session, reasons).await;
-    let due = |file: &Found| session.books().shelf.is_due(file.name.claim, token.as_deref());
+    let due =
+        |file: &Found| !explained.contains(&file.name.claim) || session.books().shelf.is_due(file.name.claim, token.as_deref());
     let due: Vec<Found> = all.into_iter().filter(due).collect();
     let mut taking = stream::iter(due).map(|file| take_back(session, file)).buffer_unordered(CALLS);
     let mut back = Vec::new();

@@ -87,8 +87,9 @@ impl Collector {
         }
         // A listing is newer than what a client remembers of names that were absent.
         let held: HashSet<ClaimId> = claimed.iter().chain(&failed).map(|file| file.name.claim).collect();
+        let explained: HashSet<ClaimId> = reasons.iter().map(|file| file.name.claim).collect();
         reasons.retain(|reason| !held.contains(&reason.name.claim));
-        claimed.extend(aside::review(session, failed, reasons).await);
+        claimed.extend(aside::review(session, failed, &explained, reasons).await);
         let adopted = self.adopt(session, claimed).await;
         let present: HashSet<PathBuf> = completed.iter().map(|(file, _)| file.path()).collect();
         self.kept.retain(|path, _| present.contains(path));

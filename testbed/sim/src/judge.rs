@@ -149,11 +149,12 @@ pub fn unfinished(world: &World) -> Option<String> {
     files.iter().find(waits).map(|file| file.path.display().to_string())
 }
 
-/// True if a file was set aside before the `runToken` of now was given.
+/// True if a file was set aside before the `runToken` of now was given, or nothing says why it is aside.
 fn is_to_be_tried(world: &World, file: &Left, name: &ProcessingName) -> bool {
     let token = world.api.spec.token.clone();
     let path = join(file.path.parent().unwrap_or(&file.path), &name.with(State::FailedReason).to_bytes());
-    let reason = world.server.lookup(&path).ok().and_then(|node| serde_json::from_slice(world.server.content(node)).ok());
+    let Ok(node) = world.server.lookup(&path) else { return true };
+    let reason = serde_json::from_slice(world.server.content(node)).ok();
     token.is_some() && reason.and_then(|reason: FailedReason| reason.run_token) != token
 }
 

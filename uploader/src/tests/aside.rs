@@ -10,7 +10,6 @@ use crate::{
     blob::{BlobError, memory::Operation},
     formats::FailedReason,
     session::Rules,
-    share::join,
 };
 
 fn refused() -> BlobError {
@@ -68,6 +67,20 @@ async fn counts_of_files_that_are_aside_survive_a_restart_and_follow_the_share()
     bench.collector.pass(&bench.session).await.unwrap();
     assert_eq!(bench.progress().files_seen, 0);
     assert!(bench.progress().held_back.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn file_whose_reason_is_gone_is_tried_again() {
+    let mut bench = set_aside().await;
+    bench.collector.pass(&bench.session).await.unwrap();
+    assert_eq!(bench.states(), ["failed", "reason"], "it stays as long as it says why");
+    let names = bench.processing();
+    let reason = names.iter().find(|name| name.state == crate::formats::State::FailedReason).unwrap();
+    fs::remove_file(bench.processing_path(reason)).unwrap();
+    bench.collector.pass(&bench.session).await.unwrap();
+    assert_eq!(bench.states(), ["claimed"]);
+    bench.later(QUIET).await;
+    assert_eq!(bench.states(), ["completed"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,18 +206,4 @@ async fn crash_between_reason_and_rename_leaves_a_claimed_file_and_no_reason_in_
     bench.collector.pass(&bench.session).await.unwrap();
     assert_eq!(bench.states(), ["completed"]);
     assert_eq!(bench.progress().files_failed, 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn file_whose_reason_is_gone_is_still_counted_and_taken_back() {
-    let mut bench = set_aside().await;
-    let reason = bench.processing().into_iter().find(|name| name.state == crate::formats::State::FailedReason).unwrap();
-    fs::remove_file(join(&bench.session.claims_today(), &reason.to_bytes())).unwrap();
-    bench.restart().await;
-    assert_eq!(bench.progress().files_failed, 1);
-    bench.live.send_modify(|live| live.run_token = Some("monday".into()));
-    bench.collector.pass(&bench.session).await.unwrap();
-    bench.work().await;
-    bench.later(QUIET).await;
-    assert_eq!(bench.content("a"), Some(b"content".to_vec()));
 }

@@ -128,8 +128,8 @@ impl Oracle {
                 self.claimed(renamed.node, producer, &to);
             }
             (Place::Processing(producer, from), Place::Processing(same, to)) if producer == same => {
-                self.moved(life, renamed.node, producer, &from, &to);
-                self.judge_aside(server, to_path, &to);
+                let is_explained = has_reason(server, to_path, &to);
+                self.moved(life, renamed.node, producer, &from, &to, is_explained);
             }
             _ => self.violated(format!("a rename that no rule allows: {}", shown())),
         }
@@ -144,12 +144,13 @@ impl Oracle {
         }
     }
 
-    fn moved(&mut self, life: u32, node: Node, producer: Vec<u8>, from: &ProcessingName, to: &ProcessingName) {
+    fn moved(&mut self, life: u32, node: Node, producer: Vec<u8>, from: &ProcessingName, to: &ProcessingName, is_explained: bool) {
         match (from.state, to.state) {
             (State::Claimed, State::Completed(_)) if from.claim == to.claim => self.proven(node, &from.claim),
             (State::Claimed, State::Superseded) if from.claim == to.claim => self.overtaken(node, &producer, from),
-            (State::Claimed, State::Failed) if from.claim == to.claim => {}
-            (State::Failed, State::Claimed) if from.claim == to.claim && self.may_take_back => {}
+            // A late rename may come after another uploader has taken the file back; then it is taken back once more.
+            (State::Claimed, State::Failed) if from.claim == to.claim && (is_explained || self.is_shared) => {}
+            (State::Failed, State::Claimed) if from.claim == to.claim && (self.may_take_back || !is_explained) => {}
             (State::Claimed | State::Completed(_), State::Claimed) if from.claim != to.claim => {
                 self.claimed(node, producer, to);
                 if let (Some(old), Some(truth)) = (self.claims.get(&from.claim), self.files.get(&node)) {
@@ -172,14 +173,6 @@ impl Oracle {
         }
         let size = self.versions_of(claim).find(|version| version.node == node).map_or(0, |version| version.content.len() as u64);
         self.completed = (self.completed.0 + 1, self.completed.1 + size);
-    }
-
-    /// No file is set aside without its reason.
-    fn judge_aside(&mut self, server: &Server, path: &Path, name: &ProcessingName) {
-        let reason = name.with(State::FailedReason).to_bytes();
-        if name.state == State::Failed && server.lookup(&path.with_file_name(OsStr::from_bytes(&reason))).is_err() {
-            self.violated(format!("{} was set aside without a reason", path.display()));
-        }
     }
 
     /// A superseded file was provably followed: a file that came later to its name was committed under a greater claim.
@@ -264,4 +257,10 @@ impl Oracle {
         }
         Ok(())
     }
+}
+
+/// Whether there is a reason for a file of this name to be set aside.
+fn has_reason(server: &Server, path: &Path, name: &ProcessingName) -> bool {
+    let reason = name.with(State::FailedReason).to_bytes();
+    server.lookup(&path.with_file_name(OsStr::from_bytes(&reason))).is_ok()
 }
