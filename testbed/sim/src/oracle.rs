@@ -55,7 +55,9 @@ struct Truth {
 struct Look {
     content: usize,
     changed: u64,
-    /// Since when the process has seen the file like this.
+    /// Its size and mtime: a write within one tick of the server's clock leaves both as they are, and nobody can see it.
+    seen: (u64, i128),
+    /// Since when the process has seen it like that.
     since: Instant,
 }
 
@@ -239,12 +241,12 @@ impl Oracle {
     }
 
     /// Process `life` looked at a file, by name or by descriptor.
-    pub fn looked(&mut self, life: u32, node: Node) {
+    pub fn looked(&mut self, server: &Server, life: u32, node: Node) {
         if let Some(truth) = self.files.get(&node) {
-            let mut look = Look { content: truth.contents.len() - 1, changed: truth.changed, since: Instant::now() };
-            if let Some(last) = self.looks.get(&(life, node)).filter(|last| last.changed == look.changed) {
-                look.since = last.since;
-            }
+            let seen = (server.content(node).len() as u64, server.inode(node).mtime);
+            let last = self.looks.get(&(life, node)).filter(|last| last.seen == seen);
+            let since = last.map_or_else(Instant::now, |last| last.since);
+            let look = Look { content: truth.contents.len() - 1, changed: truth.changed, seen, since };
             self.looks.insert((life, node), look);
         }
     }

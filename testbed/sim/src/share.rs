@@ -225,7 +225,7 @@ impl Share for SimShare {
         let life = self.life.number;
         let look = |world: &mut World| {
             let node = world.server.lookup(path)?;
-            world.oracle.looked(life, node);
+            world.looked(life, node);
             world.server.attributes(node)
         };
         self.read_name("look at", path, look).await
@@ -343,7 +343,7 @@ impl ShareFile for SimFile {
         let (node, life) = (self.node, self.share.life.number);
         let look = move |world: &mut World| {
             Self::check(world, node)?;
-            world.oracle.looked(life, node);
+            world.looked(life, node);
             let inode = world.server.inode(node);
             let identity = blobferry_uploader::share::Identity {
                 inode: inode.number,

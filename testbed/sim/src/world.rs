@@ -12,7 +12,7 @@ use crate::{
     log::Log,
     oracle::Oracle,
     random::Random,
-    server::{Clock, Server},
+    server::{Clock, Node, Server},
     settings::Settings,
 };
 
@@ -44,6 +44,12 @@ pub struct World {
 }
 
 impl World {
+    /// Process `life` looks at a file, by name or by descriptor.
+    pub fn looked(&mut self, life: u32, node: Node) {
+        let Self { server, oracle, .. } = self;
+        oracle.looked(server, life, node);
+    }
+
     /// Somebody lets the uploader read all files.
     pub fn make_readable(&mut self) {
         let Self { server, oracle, .. } = self;
