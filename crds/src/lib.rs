@@ -4,6 +4,7 @@
 //! The Rust types are the source; `uploadsessions.yaml` beside this crate is generated from them by `make generate` and a test
 //! fails when it drifts.
 
+pub mod changes;
 pub mod conditions;
 pub mod manifest;
 pub mod names;

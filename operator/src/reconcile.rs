@@ -9,7 +9,6 @@ pub mod apply;
 pub mod area;
 pub mod assess;
 pub mod build;
-pub mod changes;
 pub mod completion;
 pub mod diagnose;
 pub mod ending;

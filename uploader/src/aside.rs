@@ -104,15 +104,26 @@ pub(crate) async fn review<E: Edges>(
         session.books().ledger.doubts.add(since);
     }
     remove_leftovers(session, reasons).await;
-    let due =
-        |file: &Found| !explained.contains(&file.name.claim) || session.books().shelf.is_due(file.name.claim, token.as_deref());
-    let due: Vec<Found> = all.into_iter().filter(due).collect();
+    let mut due = Vec::new();
+    for file in all {
+        let is_asked_for = session.books().shelf.is_due(file.name.claim, token.as_deref());
+        if is_asked_for || (!explained.contains(&file.name.claim) && lost_its_reason(session, &file).await) {
+            due.push(file);
+        }
+    }
     let mut taking = stream::iter(due).map(|file| take_back(session, file)).buffer_unordered(CALLS);
     let mut back = Vec::new();
     while let Some(file) = taking.next().await {
         back.extend(logged(file).flatten());
     }
     back
+}
+
+/// Whether a file that was set aside has no reason: a listing may miss one that was written while it was read.
+async fn lost_its_reason<E: Edges>(session: &Session<E>, file: &Found) -> bool {
+    let reason = join(&file.folder, &file.name.with(State::FailedReason).to_bytes());
+    let is_new = session.books().shelf.is_of_this_look(file.name.claim);
+    !is_new && session.share.attributes(&reason).await.is_err_and(|error| error.is_absent())
 }
 
 fn logged<T>(result: ShareResult<T>) -> Option<T> {

@@ -124,6 +124,14 @@ pub enum BlobError {
         /// What happened, with the service's code.
         message: String,
     },
+    /// The account has not what the session asks for with every file (`accessTier`, `tags`): no file's own failure.
+    #[error("{message}")]
+    Unsupported {
+        /// The service's code, `CamelCase`.
+        code: String,
+        /// What happened.
+        message: String,
+    },
     /// The service will never take this request (400, 413, ...): the file's own failure.
     #[error("{message}")]
     Rejected {
@@ -151,7 +159,7 @@ impl BlobError {
             Self::ForeignBlocks { .. } => "ForeignBlocks",
             Self::Corrupted { .. } => "Corrupted",
             Self::ContainerMissing { .. } => "ContainerMissing",
-            Self::Protected { code, .. } | Self::Rejected { code, .. } => code,
+            Self::Protected { code, .. } | Self::Unsupported { code, .. } | Self::Rejected { code, .. } => code,
         }
     }
 }

@@ -66,6 +66,9 @@ impl Live {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use blobferry_crds::changes::{EFFECTS, Effect};
     use serde_json::json;
 
     use super::*;
@@ -105,6 +108,28 @@ mod tests {
             run_token: Some("again".into()),
         };
         assert_eq!(live, Some(expected));
+    }
+
+    #[test]
+    fn every_field_that_is_to_change_live_is_followed() {
+        let followed = [
+            ("runToken", json!("again")),
+            ("completion.idleTimeout", json!("11m")),
+            ("watch.pollInterval", json!("11s")),
+            ("watch.minFileAge", json!("11s")),
+            ("transfer.workers", json!(3)),
+            ("transfer.bandwidthLimit", json!("1M")),
+            ("retention.interval", json!("11s")),
+            ("retention.keepCompletedFor", json!("11m")),
+        ];
+        let defaults = Live::follow(&spec(&json!({})), None);
+        for (path, value) in &followed {
+            let changes = path.rsplit('.').fold(value.clone(), |inner, name| json!({name: inner}));
+            let live = Live::follow(&spec(&changes), None);
+            assert!(live.is_some() && live != defaults, "{path}");
+        }
+        let live = EFFECTS.iter().filter(|(_, effect)| *effect == Effect::Live);
+        assert_eq!(followed.iter().map(|(path, _)| *path).collect::<BTreeSet<_>>(), live.map(|(path, _)| *path).collect());
     }
 
     #[test]

@@ -97,6 +97,7 @@ impl From<&BlobError> for Cause {
             | BlobError::BlocksMissing { .. }
             | BlobError::ForeignBlocks { .. }
             | BlobError::Protected { .. }
+            | BlobError::Unsupported { .. }
             | BlobError::ContainerMissing { .. } => Self::Destination,
         }
     }

@@ -34,6 +34,8 @@ pub(crate) const PUBLISH: Duration = Duration::from_millis(500);
 pub(crate) const CALLS: &str = "calls";
 /// Calls on the share have not ended for so long when the session says that the share hangs.
 const HANG: Duration = Duration::from_secs(8);
+/// The same for a single call, while others end.
+const ONE_HANGS: Duration = Duration::from_mins(1);
 
 /// Takes up what earlier processes left; before this nothing is claimed.
 pub async fn recover<E: Edges>(session: &Session<E>, collector: &mut Collector, session_uid: &str) -> Result<(), ShareError> {
@@ -173,6 +175,10 @@ pub(crate) fn look_whether_it_hangs<S: Share>(share: &S, books: &mut Books) {
     let ends = &mut books.ends;
     if share.silent_for() >= HANG {
         let message = "calls on the share do not end: the NFS server does not answer";
+        ends.fails(End::Source, CALLS, "Hanging", message);
+    } else if share.slowest_for() >= ONE_HANGS {
+        let message = "a call on the share does not end, though others do: look at the disk of the NFS server, or at an export inside \
+                       the export";
         ends.fails(End::Source, CALLS, "Hanging", message);
     } else {
         ends.works(End::Source, CALLS);

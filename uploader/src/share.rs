@@ -126,6 +126,8 @@ pub trait Share: Send + Sync + 'static {
 
     /// For how long calls have been waiting without any of them ending.
     fn silent_for(&self) -> Duration;
+    /// For how long the slowest call has not come any further, whatever others do meanwhile.
+    fn slowest_for(&self) -> Duration;
     /// Starts to list a folder, from the server and not from the client's cache of names.
     fn list(&self, folder: &Path) -> impl Future<Output = ShareResult<Self::Listing>> + Send;
     /// Attributes by name, from the server; a symbolic link is not followed.

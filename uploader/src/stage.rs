@@ -16,7 +16,8 @@ pub trait Stage: Send + Sync + 'static {
     /// Bytes that are staged now.
     fn used(&self) -> u64;
 
-    /// What is wrong with the local disk, if something is: files are streamed meanwhile.
+    /// What is wrong with the local disk, if something is: files are streamed meanwhile. To be asked again and again: whoever waits for a
+    /// disk that hangs is let go then.
     fn trouble(&self) -> Option<String> {
         None
     }

@@ -65,12 +65,23 @@ impl Obstacle {
     }
 }
 
+/// `None` on a full share: it keeps nobody from uploading and collecting what is claimed, which is what frees it.
+fn unless_full<T>(result: ShareResult<T>) -> Result<Option<T>, Obstacle> {
+    match result {
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            tracing::warn!(error = %error.full(), "the share is full");
+            Ok(None)
+        }
+        result => result.map(Some).map_err(|error| Obstacle::share(&error)),
+    }
+}
+
 /// Checks the share and makes what may be missing on it. `marker` says who we are.
 pub async fn check_share<S: Share>(share: &S, folders: &Folders, marker: &Marker, process: ProcessId) -> Result<Ground, Obstacle> {
     check_incoming_root(share, folders).await?;
     let claims = folders.claims(&folders.date);
     for folder in [&folders.incoming, &claims, &folders.processing.join(HEARTBEATS), &folders.processing.join(MARKERS)] {
-        share.make_folder(folder).await.map_err(|error| Obstacle::share(&error))?;
+        unless_full(share.make_folder(folder).await)?;
     }
     let server_now = check_rename(share, folders, &claims, process).await?;
     let id = share_id(share, folders, process).await.map_err(|error| Obstacle::share(&error))?;
@@ -100,8 +111,9 @@ async fn check_incoming_root<S: Share>(share: &S, folders: &Folders) -> Result<(
     }
 }
 
-/// A claim is a rename from incoming to processing; it must work before a file depends on it. Returns the server's time.
-async fn check_rename<S: Share>(share: &S, folders: &Folders, claims: &Path, process: ProcessId) -> Result<i128, Obstacle> {
+/// A claim is a rename from incoming to processing; it must work before a file depends on it. Returns the server's time; `None` if the
+/// share is too full to try.
+async fn check_rename<S: Share>(share: &S, folders: &Folders, claims: &Path, process: ProcessId) -> Result<Option<i128>, Obstacle> {
     let name = format!(".blobferry-probe.{process}");
     let (from, to) = (folders.incoming.join(&name), claims.join(&name));
     let renamed = async {
@@ -114,12 +126,12 @@ async fn check_rename<S: Share>(share: &S, folders: &Folders, claims: &Path, pro
         share.remove(if renamed.is_ok() { &to } else { &from }).await?;
         renamed.map(|()| server_now)
     };
-    renamed.await.map_err(|error| match error.kind() {
-        io::ErrorKind::CrossesDevices => {
-            Obstacle::new("NotOneFileSystem", "incoming and processing are on different file systems: put both on one export")
+    match renamed.await {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            Err(Obstacle::new("NotOneFileSystem", "incoming and processing are on different file systems: put both on one export"))
         }
-        _ => Obstacle::share(&error),
-    })
+        renamed => unless_full(renamed),
+    }
 }
 
 /// The UUID of the share, made by whoever comes first. It appears whole, by link(2), so that nobody reads half of it.
@@ -166,7 +178,7 @@ async fn take_marker<S: Share>(
     folders: &Folders,
     marker: &Marker,
     process: ProcessId,
-    server_now: i128,
+    server_now: Option<i128>,
 ) -> Result<(), Obstacle> {
     let path = marker_path(folders);
     let content = serde_json::to_vec(marker).map_err(|error| Obstacle::new("ShareFailed", error.to_string()))?;
@@ -199,7 +211,7 @@ async fn take_marker<S: Share>(
         share.create_small(&temporary, &content).await?;
         share.rename(&temporary, &path).await
     };
-    replaced.await.map_err(|error| Obstacle::share(&error))
+    unless_full(replaced.await).map(drop)
 }
 
 async fn has_claims<S: Share>(share: &S, folders: &Folders) -> ShareResult<bool> {
@@ -208,8 +220,9 @@ async fn has_claims<S: Share>(share: &S, folders: &Folders) -> ShareResult<bool>
 }
 
 /// True if a heartbeat that names the session moves while we watch. One that is long past on the server's clock needs no watching.
-async fn is_alive<S: Share>(share: &S, folders: &Folders, session_uid: &str, server_now: i128) -> Result<bool, Obstacle> {
-    let recent = |beats: &[(Box<[u8]>, i128)]| beats.iter().any(|(_, mtime)| server_now - mtime < LONG_PAST);
+async fn is_alive<S: Share>(share: &S, folders: &Folders, session_uid: &str, server_now: Option<i128>) -> Result<bool, Obstacle> {
+    let is_recent = |mtime: &i128| server_now.is_none_or(|now| now - mtime < LONG_PAST);
+    let recent = |beats: &[(Box<[u8]>, i128)]| beats.iter().any(|(_, mtime)| is_recent(mtime));
     let first = beats_of(share, folders, session_uid).await.map_err(|error| Obstacle::share(&error))?;
     if !recent(&first) {
         return Ok(false);

@@ -195,8 +195,11 @@ fn put_down<E: Edges>(session: &Session<E>, books: &mut Books, file: &mut Claime
             if end == Some(End::Destination) {
                 books.brake.fails();
             }
-            if let Some(end) = end {
-                books.ends.fails(end, FILES, &reason, &message);
+            match (end, &mut file.sent) {
+                (Some(end), _) => books.ends.fails(end, FILES, &reason, &message),
+                // The others go on meanwhile.
+                (None, Some(sent)) => sent.unstage(),
+                (None, None) => {}
             }
             (now + wait, Delay::Failed(own))
         }

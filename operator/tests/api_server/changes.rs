@@ -1,12 +1,11 @@
 //! Whether the table of changes is true: each field is changed, added and removed, on the API server and in the hash.
 
 use anyhow::{Context as _, Result, ensure};
-use blobferry_crds::UploadSession;
-use blobferry_operator::reconcile::{
-    build::spec_hash,
+use blobferry_crds::{
+    UploadSession,
     changes::{EFFECTS, Effect},
-    validate::validate,
 };
+use blobferry_operator::reconcile::{build::spec_hash, validate::validate};
 use futures::future::try_join_all;
 use kube::{
     Api,

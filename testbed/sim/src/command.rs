@@ -140,13 +140,17 @@ fn repeat() -> anyhow::Result<usize> {
 
 #[allow(clippy::print_stdout, reason = "this is what the program is for")]
 fn explore(depth: Depth) -> anyhow::Result<()> {
-    let (started, mut singles, mut pairs) = (Instant::now(), 0, 0);
+    let (started, mut singles, mut pairs, mut stalls) = (Instant::now(), 0, 0, 0);
     for session in SESSIONS {
-        let Explored { singles: ones, pairs: twos, violation } = session.explore(depth);
-        println!("{session:?}: {ones} places, {twos} pairs of places, {}", violation.as_deref().unwrap_or("no violation"));
+        let Explored { singles: ones, pairs: twos, stalls: still, violation } = session.explore(depth);
+        let found = violation.as_deref().unwrap_or("no violation");
+        println!("{session:?}: {ones} places, {twos} pairs of places, {still} times standing still, {found}");
         anyhow::ensure!(violation.is_none(), "the invariant is broken");
-        (singles, pairs) = (singles + ones, pairs + twos);
+        (singles, pairs, stalls) = (singles + ones, pairs + twos, stalls + still);
     }
-    println!("crashes at {singles} places and {pairs} pairs of places in {:.0} s: no violation", started.elapsed().as_secs_f64());
+    let seconds = started.elapsed().as_secs_f64();
+    println!(
+        "crashes at {singles} places and {pairs} pairs of places, {stalls} times standing still, in {seconds:.0} s: no violation"
+    );
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! put before or after each of them.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     future::pending,
     sync::{
         Mutex, PoisonError,
@@ -35,6 +35,7 @@ pub type Point = (u64, Side);
 #[derive(Debug)]
 pub struct Crashes {
     planned: BTreeSet<Point>,
+    stalls: BTreeMap<u64, u64>,
     random: Random,
     /// Of ten thousand effects.
     crash: u64,
@@ -49,7 +50,8 @@ impl Crashes {
     /// What the settings plan.
     pub fn new(settings: &Settings, random: Random) -> Self {
         let planned = settings.crashes.iter().copied().collect();
-        Self { planned, random, crash: settings.crash_rate, pause: settings.pause_rate, effects: 0, crashed: 0 }
+        let stalls = settings.stalls.iter().copied().collect();
+        Self { planned, stalls, random, crash: settings.crash_rate, pause: settings.pause_rate, effects: 0, crashed: 0 }
     }
 
     /// Nobody dies by chance any more.
@@ -63,11 +65,12 @@ impl Crashes {
         due
     }
 
-    fn pause(&mut self) -> Option<u64> {
-        (self.pause > 0 && self.random.below(10_000) < self.pause).then(|| {
+    fn pause(&mut self, effect: u64) -> Option<u64> {
+        let by_chance = (self.pause > 0 && self.random.below(10_000) < self.pause).then(|| {
             let most = *self.random.pick(&[1_000, 20_000, 60_000, 300_000]);
             self.random.between(100, most)
-        })
+        });
+        self.stalls.remove(&effect).or(by_chance)
     }
 }
 
@@ -136,7 +139,7 @@ impl Life {
             let mut world = sim.lock();
             world.crashes.effects += 1;
             let effect = world.crashes.effects;
-            (effect, world.crashes.is_due(effect, Side::Before), world.crashes.pause())
+            (effect, world.crashes.is_due(effect, Side::Before), world.crashes.pause(effect))
         };
         if dies {
             self.die(sim, "before").await;

@@ -1,7 +1,8 @@
 //! Crashes at every place of a session's life: before and after each effect, then at every pair of places.
 //!
 //! The sessions are short and nothing else goes wrong in them, so that a crash can be put everywhere. After each the process starts
-//! again, once in the same pod and once in another, sometimes beside a second uploader.
+//! again, once in the same pod and once in another, sometimes beside a second uploader. And at each place the process stands still, for a
+//! while and for so long that others take it for dead.
 
 use blobferry_uploader::args::Mode;
 
@@ -15,6 +16,8 @@ use crate::{
 
 /// Milliseconds after which the file is claimed.
 const CLAIMED: u64 = 7_000;
+/// Milliseconds for which a process stands still: not long enough to be taken for dead, and longer than anything takes.
+const STALLS: [u64; 2] = [20_000, 300_000];
 
 /// A session whose life is explored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +30,12 @@ pub enum Session {
     SameNameTwice,
     /// A file that is written to after its claim and after its commit.
     LateWriter,
+    /// A file that is written to while no uploader runs, with its mtime set back.
+    Rewritten,
     /// Two uploaders on the folder.
     TwoUploaders,
+    /// Two uploaders, and a name that comes again.
+    SameNameForTwo,
     /// A file in a folder.
     Recursive,
     /// A file that the service does not take: it is set aside, and taken back later.
@@ -40,12 +47,14 @@ pub enum Session {
 }
 
 /// All of them.
-pub const SESSIONS: [Session; 9] = [
+pub const SESSIONS: [Session; 11] = [
     Session::Small,
     Session::Large,
     Session::SameNameTwice,
     Session::LateWriter,
+    Session::Rewritten,
     Session::TwoUploaders,
+    Session::SameNameForTwo,
     Session::Recursive,
     Session::SetAside,
     Session::Drained,
@@ -70,6 +79,8 @@ pub struct Explored {
     pub singles: u64,
     /// Histories with two crashes.
     pub pairs: u64,
+    /// Histories in which a process stands still.
+    pub stalls: u64,
     /// The first violation, with the session and the places.
     pub violation: Option<String>,
 }
@@ -77,8 +88,8 @@ pub struct Explored {
 impl Session {
     fn seed(self) -> u64 {
         match self {
-            Self::Small | Self::Large | Self::Recursive | Self::SetAside | Self::Drained | Self::Released => 1,
-            Self::SameNameTwice => 2,
+            Self::Small | Self::Large | Self::Rewritten | Self::Recursive | Self::SetAside | Self::Drained | Self::Released => 1,
+            Self::SameNameTwice | Self::SameNameForTwo => 2,
             Self::LateWriter => 3,
             Self::TwoUploaders => 4,
         }
@@ -93,7 +104,12 @@ impl Session {
         match self {
             Self::Small => producers.largest = 20,
             Self::Large => producers.least = 50,
+            Self::Rewritten => (producers.least, producers.rewrites) = (50, true),
             Self::SameNameTwice => (producers.actions, producers.gap, producers.least) = (2, 8_000, 30),
+            Self::SameNameForTwo => {
+                (producers.actions, producers.gap, producers.least) = (2, 8_000, 30);
+                settings.uploaders = 2;
+            }
             Self::LateWriter => producers.writes_late = true,
             Self::TwoUploaders => {
                 producers.actions = 2;
@@ -125,6 +141,12 @@ impl Session {
         run_with(settings, Random::new(self.seed()), logged)
     }
 
+    /// The session's life with one process that stands still before that effect.
+    pub fn stall(self, effect: u64, milliseconds: u64, logged: bool) -> Verdict {
+        let settings = Settings { stalls: vec![(effect, milliseconds)], ..self.settings() };
+        run_with(settings, Random::new(self.seed()), logged)
+    }
+
     /// A crash at every place, each with both kinds of restart; for pairs, another one at every place after it.
     pub fn explore(self, depth: Depth) -> Explored {
         let mut explored = Explored::default();
@@ -132,6 +154,14 @@ impl Session {
         if let Some(violation) = whole.violation {
             explored.violation = Some(format!("{self:?} without a crash: {violation}"));
             return explored;
+        }
+        for (effect, milliseconds) in (1..=whole.effects).flat_map(|effect| STALLS.map(|stall| (effect, stall))) {
+            explored.stalls += 1;
+            if let Some(violation) = self.stall(effect, milliseconds, false).violation {
+                let told = format!("{self:?} standing still for {milliseconds} ms before effect {effect}: {violation}");
+                explored.violation = Some(told);
+                return explored;
+            }
         }
         for (first, restart) in places(1, whole.effects).flat_map(|place| RESTARTS.map(|restart| (place, restart))) {
             let verdict = self.live(&[first], restart, false);

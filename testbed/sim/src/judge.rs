@@ -44,6 +44,12 @@ fn can_be_blob(name: &[u8]) -> bool {
     last.len() <= longest_producer_name(255) && blob_name("", "20261121", "s", name).is_ok()
 }
 
+/// The claimed files that wait to be uploaded.
+pub fn claimed(world: &World) -> Vec<Node> {
+    let is_claimed = |file: &Left| file.claim.as_ref().is_some_and(|name| name.state == State::Claimed);
+    left(world).iter().filter(|file| is_claimed(file)).map(|file| file.node).collect()
+}
+
 fn left(world: &World) -> Vec<Left> {
     let folders = world.settings.folders();
     let mut left = Vec::new();
@@ -162,7 +168,7 @@ fn is_to_be_tried(world: &World, file: &Left, name: &ProcessingName) -> bool {
 pub fn ledger(world: &mut World) -> Result<(), String> {
     // A producer that touches a completed file makes it look completed later than it was, and it may be counted twice after a crash.
     let producers = &world.settings.producers;
-    let untouched = !producers.misbehave && !producers.writes_late;
+    let untouched = !producers.misbehave && !producers.writes_late && !producers.rewrites;
     let is_one = world.settings.uploaders == 1 && world.settings.faults.api.is_there;
     let is_one = is_one && world.api.spec.object == 1;
     let Some(progress) = world.api.progress.clone().filter(|_| is_one) else { return Ok(()) };

@@ -42,6 +42,8 @@ struct Truth {
     clock: i128,
     /// Whether any content of it was committed.
     committed: bool,
+    /// When it was renamed to completed last.
+    completed: Option<Instant>,
     /// The names that it ever had in the incoming folder.
     names: BTreeSet<Vec<u8>>,
     /// When its producer did anything with it last.
@@ -59,6 +61,8 @@ struct Look {
     seen: (u64, i128),
     /// Since when the process has seen it like that.
     since: Instant,
+    /// When it looked.
+    at: Instant,
 }
 
 /// A claim and what became of it.
@@ -67,6 +71,8 @@ struct Claim {
     node: Node,
     producer: Vec<u8>,
     at: u64,
+    /// When it was made, or the file was taken back to work under it after it had been set aside.
+    taken: u64,
     arrived: u64,
     proven: bool,
     /// Whether an uploader gave the file its producer's name again.
@@ -169,6 +175,7 @@ impl Oracle {
             arrived: now,
             clock: 0,
             committed: false,
+            completed: None,
             names: BTreeSet::new(),
             moved: Instant::now(),
             came_with_folder: false,
@@ -224,9 +231,9 @@ impl Oracle {
         self.now
     }
 
-    /// True if the claim was made before that moment.
+    /// True if the claim was made before that moment, and not given up in between.
     pub fn was_claimed_before(&self, claim: &ClaimId, moment: u64) -> bool {
-        self.claims.get(claim).is_some_and(|claim| claim.at < moment)
+        self.claims.get(claim).is_some_and(|claim| claim.taken < moment)
     }
 
     /// For how long its producer has left a file alone.
@@ -246,7 +253,7 @@ impl Oracle {
             let seen = (server.content(node).len() as u64, server.inode(node).mtime);
             let last = self.looks.get(&(life, node)).filter(|last| last.seen == seen);
             let since = last.map_or_else(Instant::now, |last| last.since);
-            let look = Look { content: truth.contents.len() - 1, changed: truth.changed, seen, since };
+            let look = Look { content: truth.contents.len() - 1, changed: truth.changed, seen, since, at: Instant::now() };
             self.looks.insert((life, node), look);
         }
     }

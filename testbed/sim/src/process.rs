@@ -29,6 +29,7 @@ use tokio::{
 use crate::{
     api::Spec,
     crash::Life,
+    producer::rewrite_claimed,
     random::Random,
     server::ROOT,
     settings::{Restart, Settings},
@@ -76,7 +77,13 @@ pub async fn uploader(sim: Sim, slot: usize, mut random: Random) {
         tasks.spawn(start.live(slot == 0));
         life.ended().await;
         drop(tasks);
-        sim.lock().lives.retain(|other| !Arc::ptr_eq(other, &life));
+        {
+            let mut world = sim.lock();
+            world.lives.retain(|other| !Arc::ptr_eq(other, &life));
+            if world.settings.producers.rewrites {
+                rewrite_claimed(&mut world);
+            }
+        }
         sleep(Duration::from_millis(random.between(0, 15_000))).await;
         let drawn = random.chance(500);
         if restarts.map_or(drawn, |restart| restart == Restart::AnotherPod) {

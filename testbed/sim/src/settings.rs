@@ -59,6 +59,8 @@ pub struct Settings {
     pub pause_rate: u64,
     /// Crashes that are planned.
     pub crashes: Vec<Point>,
+    /// Effects before which a process stands still, and for how many milliseconds.
+    pub stalls: Vec<(u64, u64)>,
     /// Whether a process starts again in its pod or in another; drawn each time if that is not said.
     pub restarts: Option<Restart>,
     /// Outages, of so many kinds at random instants.
@@ -110,6 +112,8 @@ pub struct Producers {
     pub misbehave: bool,
     /// Whether each of them writes to its files twice more, once soon and once late.
     pub writes_late: bool,
+    /// Whether claimed files are written to while no uploader runs, with their mtimes set back.
+    pub rewrites: bool,
     /// Whether there are folders, links, pipes and impossible names.
     pub odd_names: bool,
     /// Of a thousand actions, those of consumers and other sources in the container.
@@ -157,6 +161,7 @@ impl Settings {
             crash_rate: 0,
             pause_rate: 0,
             crashes: Vec::new(),
+            stalls: Vec::new(),
             restarts: None,
             outages: 0,
             busy: 10_000,
@@ -169,6 +174,7 @@ impl Settings {
                 gap: 3_000,
                 misbehave: false,
                 writes_late: false,
+                rewrites: false,
                 odd_names: false,
                 disturb: 0,
             },
@@ -207,6 +213,7 @@ impl Settings {
             crash_rate: if random.chance(600) { *random.pick(&[30, 200, 800]) } else { 0 },
             pause_rate: if random.chance(300) { *random.pick(&[20, 100]) } else { 0 },
             crashes: Vec::new(),
+            stalls: Vec::new(),
             restarts: None,
             outages: if random.chance(300) { random.between(1, 3) } else { 0 },
             busy,
@@ -283,6 +290,7 @@ fn draw_producers(random: &mut Random, busy: u64) -> Producers {
         gap: 2 * busy / (actions + 1),
         misbehave: random.chance(700),
         writes_late: random.chance(100),
+        rewrites: false,
         odd_names: random.chance(150),
         disturb: if random.chance(200) { 100 } else { 0 },
     }

@@ -216,6 +216,10 @@ impl Share for SimShare {
         Duration::ZERO
     }
 
+    fn slowest_for(&self) -> Duration {
+        Duration::ZERO
+    }
+
     async fn list(&self, folder: &Path) -> ShareResult<SimListing> {
         let entries = self.read("list", folder, |world| world.server.list(folder)).await?;
         Ok(SimListing { entries: entries.into_iter() })

@@ -50,6 +50,11 @@ impl Shelf {
         oldest
     }
 
+    /// Whether a worker set the file aside, or a look found it aside for the first time, since the look began.
+    pub fn is_of_this_look(&self, claim: ClaimId) -> bool {
+        self.files.get(&claim).is_some_and(|(_, put)| *put == self.look)
+    }
+
     /// The claims of all.
     pub fn claims(&self) -> BTreeSet<ClaimId> {
         self.files.keys().copied().collect()

@@ -73,12 +73,27 @@ pub(super) fn classify(refusal: &Refusal, operation: Operation) -> BlobError {
         (404 | 409, "ContainerNotFound" | "ContainerBeingDeleted" | "ContainerDisabled" | "ResourceNotFound") => {
             BlobError::ContainerMissing { message }
         }
-        (409 | 412, _) | (404, "BlobNotFound") => BlobError::Conflict { message },
+        (409 | 412, "" | "BlobAlreadyExists" | "ContainerAlreadyExists" | "ConditionNotMet" | "TargetConditionNotMet")
+        | (404, "BlobNotFound") => BlobError::Conflict { message },
+        // Whatever else stands in the way does not go away by another look: a legal hold, a blob with a customer's key, ...
+        (409 | 412, code) => BlobError::Protected { code: code.to_owned(), message },
+        (_, code) if is_beyond_the_account(code) => BlobError::Unsupported { code: code.to_owned(), message },
         (400 | 413 | 414 | 431, "") => BlobError::Rejected { code: "BadRequest".to_owned(), message },
         // Nothing of the service answers without a code: a proxy, a gateway, a wrong host.
         (_, "") => BlobError::Transient { message, retry_after: refusal.retry_after },
         (_, code) => BlobError::Rejected { code: code.to_owned(), message },
     }
+}
+
+/// What the session asks for with every file (`accessTier`, `tags`) this kind of account does not have.
+fn is_beyond_the_account(code: &str) -> bool {
+    matches!(
+        code,
+        "UnsupportedHeader"
+            | "BlobAccessTierNotSupportedForAccountType"
+            | "BlobTagsNotSupportedForAccountType"
+            | "FeatureNotSupportedForAccount"
+    )
 }
 
 fn is_protection(code: &str) -> bool {
@@ -194,6 +209,7 @@ mod tests {
         let corrupted = BlobError::Corrupted { message: message() };
         let container = BlobError::ContainerMissing { message: message() };
         let rejected = BlobError::Rejected { code: message(), message: message() };
+        let unsupported = BlobError::Unsupported { code: message(), message: message() };
         for (status, code, expected) in [
             (500, "InternalError", &transient),
             (500, "OperationTimedOut", &transient),
@@ -224,6 +240,13 @@ mod tests {
             (409, "BlobImmutableDueToPolicy", &protected),
             (412, "LeaseIdMissing", &protected),
             (409, "InvalidBlobType", &protected),
+            (409, "BlobImmutableDueToLegalHold", &protected),
+            (409, "BlobOperationNotSupported", &protected),
+            (409, "BlobUsesCustomerSpecifiedEncryption", &protected),
+            (409, "", &conflict),
+            (409, "ContainerAlreadyExists", &conflict),
+            (400, "UnsupportedHeader", &unsupported),
+            (400, "BlobTagsNotSupportedForAccountType", &unsupported),
             (400, "Crc64Mismatch", &corrupted),
             (400, "Md5Mismatch", &corrupted),
             (404, "ContainerNotFound", &container),

@@ -21,8 +21,7 @@ impl Filter {
         for pattern in ignore {
             globs.add(Glob::new(pattern)?);
         }
-        let extensions =
-            extensions.iter().map(|text| format!(".{}", text.trim_start_matches('.')).to_ascii_lowercase().into_bytes());
+        let extensions = extensions.iter().map(|text| format!(".{}", text.trim_start_matches('.')).to_lowercase().into_bytes());
         Ok(Self { extensions: extensions.collect(), ignore: globs.build()? })
     }
 
@@ -34,11 +33,16 @@ impl Filter {
     /// True if a file of this name is taken.
     pub fn takes(&self, name: &[u8]) -> bool {
         let wanted = || {
-            let name = name.to_ascii_lowercase();
+            let name = lower_case(name);
             self.extensions.is_empty() || self.extensions.iter().any(|extension| name.ends_with(extension))
         };
         self.enters(name) && wanted()
     }
+}
+
+/// A name that is no UTF-8 has no other case but that of its ASCII letters.
+fn lower_case(name: &[u8]) -> Vec<u8> {
+    std::str::from_utf8(name).map_or_else(|_| name.to_ascii_lowercase(), |name| name.to_lowercase().into_bytes())
 }
 
 #[cfg(test)]
@@ -52,10 +56,11 @@ mod tests {
 
     #[test]
     fn extensions_match_with_or_without_dot_in_any_case() {
-        let filter = filter(&["bin", ".TAR.gz"], &[]);
-        for name in ["a.bin", "a.BIN", "x.tar.GZ"] {
+        let filter = filter(&["bin", ".TAR.gz", "MÜL"], &[]);
+        for name in ["a.bin", "a.BIN", "x.tar.GZ", "a.MÜL", "a.mül"] {
             assert!(filter.takes(name.as_bytes()), "{name}");
         }
+        assert!(filter.takes(b"\xff.BIN"));
         for name in ["abin", "a.gz", "a.bin.part"] {
             assert!(!filter.takes(name.as_bytes()), "{name}");
         }

@@ -94,6 +94,10 @@ impl Share for LocalShare {
         self.pool.pulse().silent_for()
     }
 
+    fn slowest_for(&self) -> Duration {
+        self.pool.pulse().slowest_for()
+    }
+
     async fn list(&self, folder: &Path) -> ShareResult<LocalListing> {
         let open = |path: &Path| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;

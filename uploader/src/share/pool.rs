@@ -2,6 +2,7 @@
 //! may ever sit on the async runtime.
 
 use std::{
+    cell::Cell,
     fmt, io,
     sync::{
         Arc, Mutex, PoisonError,
@@ -16,22 +17,41 @@ use tokio::sync::oneshot;
 
 type Job = Box<dyn FnOnce() + Send>;
 
+thread_local! {
+    /// The number of a thread in its pool.
+    static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
 /// When the pool's threads last finished a call while others waited: the sign of life that `/healthz` reads.
 #[derive(Debug)]
 pub struct Pulse {
     started: Instant,
     last_beat: AtomicU64,
     outstanding: AtomicU64,
+    /// When the call of each thread came further last; zero if it has none.
+    calls: Box<[AtomicU64]>,
 }
 
 impl Pulse {
-    /// A pulse without any call.
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self { started: Instant::now(), last_beat: AtomicU64::new(0), outstanding: AtomicU64::new(0) })
+    /// A pulse of so many threads without any call.
+    pub fn new(threads: usize) -> Arc<Self> {
+        let calls = (0..threads).map(|_| AtomicU64::new(0)).collect();
+        Arc::new(Self { started: Instant::now(), last_beat: AtomicU64::new(0), outstanding: AtomicU64::new(0), calls })
     }
 
+    /// Milliseconds, never zero.
     fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    fn since(&self, moment: u64) -> Duration {
+        Duration::from_millis(self.now().saturating_sub(moment))
+    }
+
+    fn note(&self, moment: u64) {
+        if let Some(call) = NUMBER.get().and_then(|number| self.calls.get(number)) {
+            call.store(moment, Ordering::Release);
+        }
     }
 
     fn call_started(&self) {
@@ -42,11 +62,14 @@ impl Pulse {
 
     /// A call that goes on has come further.
     pub fn beat(&self) {
-        self.last_beat.store(self.now(), Ordering::Release);
+        let now = self.now();
+        self.last_beat.store(now, Ordering::Release);
+        self.note(now);
     }
 
     fn call_ended(&self) {
         self.beat();
+        self.note(0);
         self.outstanding.fetch_sub(1, Ordering::AcqRel);
     }
 
@@ -55,7 +78,13 @@ impl Pulse {
         if self.outstanding.load(Ordering::Acquire) == 0 {
             return Duration::ZERO;
         }
-        Duration::from_millis(self.now().saturating_sub(self.last_beat.load(Ordering::Acquire)))
+        self.since(self.last_beat.load(Ordering::Acquire))
+    }
+
+    /// For how long the slowest call has not come any further, whatever others do meanwhile.
+    pub fn slowest_for(&self) -> Duration {
+        let calls = self.calls.iter().map(|call| call.load(Ordering::Acquire)).filter(|since| *since > 0);
+        calls.min().map_or(Duration::ZERO, |since| self.since(since))
     }
 }
 
@@ -73,9 +102,13 @@ impl Pool {
         let queue = Arc::new(Mutex::new(queue));
         for number in 0..threads {
             let queue = Arc::clone(&queue);
-            thread::Builder::new().name(format!("{name}-{number}")).spawn(move || work(&queue))?;
+            let work = move || {
+                NUMBER.set(Some(number));
+                work(&queue);
+            };
+            thread::Builder::new().name(format!("{name}-{number}")).spawn(work)?;
         }
-        Ok(Self { jobs, pulse: Pulse::new() })
+        Ok(Self { jobs, pulse: Pulse::new(threads) })
     }
 
     /// The sign of life of this pool.
@@ -102,6 +135,7 @@ impl Pool {
         let pulse = Arc::clone(&self.pulse);
         pulse.call_started();
         let job: Job = Box::new(move || {
+            pulse.note(pulse.now());
             let outcome = call();
             pulse.call_ended();
             done(outcome);
@@ -153,6 +187,25 @@ mod tests {
         step.send(()).unwrap();
         hear.recv().unwrap();
         assert!(pulse.silent_for() < silent);
+    }
+
+    #[tokio::test]
+    async fn call_that_does_not_end_is_known_although_others_do() {
+        let pool = Pool::new("test", 2).unwrap();
+        let pulse = pool.pulse();
+        assert_eq!(pulse.slowest_for(), Duration::ZERO);
+        let (release, hold) = mpsc::channel::<()>();
+        let hung = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.run(move || hold.recv().map_err(io::Error::other)).await }
+        });
+        while pulse.slowest_for() < Duration::from_millis(50) {
+            pool.run(|| Ok(())).await.unwrap();
+            assert!(pulse.silent_for() < Duration::from_millis(50));
+        }
+        release.send(()).unwrap();
+        hung.await.unwrap().unwrap();
+        assert_eq!(pulse.slowest_for(), Duration::ZERO);
     }
 
     #[tokio::test]

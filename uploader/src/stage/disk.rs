@@ -10,16 +10,25 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use rustix::fs::{FlockOperation, flock};
+use tokio::sync::Notify;
 
 use super::{Stage, StagedFile};
 use crate::share::Pool;
 
 /// Blocks of one file that may wait for the disk; with more the disk is too slow, and the block is not kept.
 const BACKLOG: u64 = 4;
+/// Bytes of all files that may wait for the disk: their memory is not there for what is sent.
+const ALL_BACKLOG: u64 = 64 << 20;
+/// A disk that answers no call for so long hangs, and nobody waits for it any more.
+const PATIENCE: Duration = Duration::from_secs(5);
+const HANGS: &str = "calls on the local disk do not end";
+/// What a folder takes beside its files: whoever limits its size counts that, too.
+const OVERHEAD: u64 = 4 << 20;
 
 /// The stage of one process.
 #[derive(Debug)]
@@ -27,6 +36,8 @@ pub struct DiskStage {
     inner: Option<Arc<Inner>>,
     trouble: Trouble,
 }
+
+type Room = fn(&Path) -> io::Result<u64>;
 
 /// The newest error of the disk, until something works again.
 type Trouble = Arc<Mutex<Option<String>>>;
@@ -38,8 +49,30 @@ struct Inner {
     _lock: File,
     pool: Pool,
     limit: u64,
+    /// How much may be written into a folder now.
+    room: Room,
+    patience: Duration,
+    /// Who waits for the disk is let go: it hangs.
+    given_up: Notify,
     used: AtomicU64,
     next: AtomicU64,
+    /// Bytes that wait for the disk.
+    backlog: AtomicU64,
+}
+
+impl Inner {
+    fn hangs(&self) -> bool {
+        self.pool.pulse().silent_for() >= self.patience
+    }
+
+    /// Runs a call on the disk; an error if the disk hangs meanwhile. The call goes on then, and nobody wants its result.
+    async fn run<T: Send + 'static>(&self, call: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+        tokio::select! {
+            biased;
+            result = self.pool.run(call) => result,
+            () = self.given_up.notified() => Err(io::Error::new(io::ErrorKind::TimedOut, HANGS)),
+        }
+    }
 }
 
 impl DiskStage {
@@ -64,17 +97,17 @@ impl DiskStage {
         fs::create_dir_all(root)?;
         // Before the space is looked at: what a process that was killed has left is free again.
         remove_unlocked(root)?;
-        let system = rustix::fs::statvfs(root)?;
-        let (all, free) = (system.f_blocks.saturating_mul(system.f_frsize), system.f_bavail.saturating_mul(system.f_frsize));
-        Self::with_budget(root, process, budget(limit, all, free), pool)
+        let limit = room(root)?.min(limit.saturating_sub(OVERHEAD));
+        Self::with_budget(root, process, limit, room, PATIENCE, pool)
     }
 
-    fn with_budget(root: &Path, process: &str, limit: u64, pool: Pool) -> io::Result<Self> {
+    fn with_budget(root: &Path, process: &str, limit: u64, room: Room, patience: Duration, pool: Pool) -> io::Result<Self> {
         let folder = root.join(process);
         fs::create_dir_all(&folder)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        let inner = Inner { folder, _lock: lock, pool, limit, used: AtomicU64::new(0), next: AtomicU64::new(0) };
+        let (used, next, backlog) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        let inner = Inner { folder, _lock: lock, pool, limit, room, patience, given_up: Notify::new(), used, next, backlog };
         Ok(Self { inner: Some(Arc::new(inner)), trouble: Trouble::default() })
     }
 }
@@ -84,9 +117,15 @@ fn note(trouble: &Trouble, problem: Option<String>) {
     *trouble.lock().unwrap_or_else(PoisonError::into_inner) = problem;
 }
 
-/// The smaller of `limit` and what leaves a fifth of a file system of `all` bytes free.
-fn budget(limit: u64, all: u64, free: u64) -> u64 {
-    limit.min(free.saturating_sub(all / 5))
+/// What may be written into a folder so that a fifth of its file system stays free.
+fn room(folder: &Path) -> io::Result<u64> {
+    let system = rustix::fs::statvfs(folder)?;
+    let (all, free) = (system.f_blocks.saturating_mul(system.f_frsize), system.f_bavail.saturating_mul(system.f_frsize));
+    Ok(beyond_a_fifth(all, free))
+}
+
+fn beyond_a_fifth(all: u64, free: u64) -> u64 {
+    free.saturating_sub(all / 5)
 }
 
 fn remove_unlocked(root: &Path) -> io::Result<()> {
@@ -108,36 +147,45 @@ impl Stage for DiskStage {
     }
 
     fn trouble(&self) -> Option<String> {
+        if self.inner.as_ref().is_some_and(|inner| inner.hangs()) {
+            self.inner.iter().for_each(|inner| inner.given_up.notify_waiters());
+            return Some(HANGS.to_owned());
+        }
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn begin(&self, size: u64) -> Option<DiskFile> {
         let inner = Arc::clone(self.inner.as_ref()?);
+        if inner.hangs() {
+            return None;
+        }
         let fits = |used: u64| used.checked_add(size).filter(|total| *total <= inner.limit);
         inner.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, fits).ok()?;
+        // From here on whoever drops it gives the room back, also if nobody waits for it any more.
+        let reserved = Reserved { inner: Arc::clone(&inner), size };
         let path = inner.folder.join(inner.next.fetch_add(1, Ordering::Relaxed).to_string());
-        let create = {
-            let path = path.clone();
-            move || OpenOptions::new().create_new(true).read(true).write(true).open(path)
-        };
-        match inner.pool.run(create).await {
-            Ok(file) => Some(DiskFile {
-                file: Arc::new(file),
-                path,
-                size,
-                inner,
-                kept: Arc::default(),
-                backlog: Arc::default(),
-                failed: Arc::default(),
-                trouble: Arc::clone(&self.trouble),
-            }),
+        let trouble = Arc::clone(&self.trouble);
+        match inner.run(move || DiskFile::make(reserved, path, trouble)).await {
+            Ok(file) => file,
             Err(error) => {
                 tracing::warn!(%error, "cannot stage a file, it is streamed");
                 note(&self.trouble, Some(format!("cannot make a file on the local disk: {error}")));
-                inner.used.fetch_sub(size, Ordering::AcqRel);
                 None
             }
         }
+    }
+}
+
+/// Room on the stage that is promised to a file.
+#[derive(Debug)]
+struct Reserved {
+    inner: Arc<Inner>,
+    size: u64,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.inner.used.fetch_sub(self.size, Ordering::AcqRel);
     }
 }
 
@@ -146,7 +194,8 @@ impl Stage for DiskStage {
 pub struct DiskFile {
     file: Arc<File>,
     path: PathBuf,
-    size: u64,
+    /// Until the file is removed.
+    reserved: Option<Reserved>,
     inner: Arc<Inner>,
     /// Offsets of the blocks that are on the disk.
     kept: Arc<Mutex<HashSet<u64>>>,
@@ -155,13 +204,39 @@ pub struct DiskFile {
     trouble: Trouble,
 }
 
+impl DiskFile {
+    /// Makes the file; `None` if others have taken the room meanwhile.
+    fn make(reserved: Reserved, path: PathBuf, trouble: Trouble) -> io::Result<Option<Self>> {
+        let inner = Arc::clone(&reserved.inner);
+        if (inner.room)(&inner.folder)? < reserved.size {
+            return Ok(None);
+        }
+        let file = OpenOptions::new().create_new(true).read(true).write(true).open(&path)?;
+        note(&trouble, None);
+        Ok(Some(Self {
+            file: Arc::new(file),
+            path,
+            reserved: Some(reserved),
+            inner,
+            kept: Arc::default(),
+            backlog: Arc::default(),
+            failed: Arc::default(),
+            trouble,
+        }))
+    }
+}
+
 impl StagedFile for DiskFile {
     fn keep(&self, offset: u64, block: Bytes) {
-        if self.failed.load(Ordering::Relaxed) || self.backlog.load(Ordering::Relaxed) >= BACKLOG {
+        let length = block.len() as u64;
+        let is_behind = self.backlog.load(Ordering::Relaxed) >= BACKLOG
+            || self.inner.backlog.load(Ordering::Relaxed).saturating_add(length) > ALL_BACKLOG.max(length);
+        if self.failed.load(Ordering::Relaxed) || is_behind || self.inner.hangs() {
             return;
         }
         self.backlog.fetch_add(1, Ordering::Relaxed);
-        let (file, kept) = (Arc::clone(&self.file), Arc::clone(&self.kept));
+        self.inner.backlog.fetch_add(length, Ordering::Relaxed);
+        let (file, kept, inner) = (Arc::clone(&self.file), Arc::clone(&self.kept), Arc::clone(&self.inner));
         let (backlog, failed, trouble) = (Arc::clone(&self.backlog), Arc::clone(&self.failed), Arc::clone(&self.trouble));
         self.inner.pool.start(move || {
             match file.write_all_at(&block, offset) {
@@ -175,12 +250,14 @@ impl StagedFile for DiskFile {
                     note(&trouble, Some(format!("cannot write to the local disk: {error}")));
                 }
             }
+            drop(block);
             backlog.fetch_sub(1, Ordering::Relaxed);
+            inner.backlog.fetch_sub(length, Ordering::Relaxed);
         });
     }
 
     async fn read(&self, offset: u64, length: usize, mut buffer: BytesMut) -> Result<BytesMut, BytesMut> {
-        if !self.kept.lock().unwrap_or_else(PoisonError::into_inner).contains(&offset) {
+        if !self.kept.lock().unwrap_or_else(PoisonError::into_inner).contains(&offset) || self.inner.hangs() {
             return Err(buffer);
         }
         let file = Arc::clone(&self.file);
@@ -189,7 +266,7 @@ impl StagedFile for DiskFile {
             let result = file.read_exact_at(&mut buffer, offset);
             Ok((buffer, result))
         };
-        match self.inner.pool.run(read).await {
+        match self.inner.run(read).await {
             Ok((buffer, Ok(()))) => Ok(buffer),
             Ok((buffer, Err(error))) => {
                 tracing::warn!(%error, "cannot read a staged block, it is read from the share again");
@@ -202,13 +279,16 @@ impl StagedFile for DiskFile {
 
 impl Drop for DiskFile {
     fn drop(&mut self) {
-        let (path, inner, size) = (self.path.clone(), Arc::clone(&self.inner), self.size);
-        let pool = self.inner.pool.clone();
-        pool.start(move || {
+        if self.failed.load(Ordering::Relaxed) {
+            // What failed is over; the next file shows whether it fails again.
+            note(&self.trouble, None);
+        }
+        let (path, reserved) = (self.path.clone(), self.reserved.take());
+        self.inner.pool.start(move || {
             if let Err(error) = fs::remove_file(&path) {
                 tracing::warn!(%error, path = %path.display(), "cannot remove a staged file");
             }
-            inner.used.fetch_sub(size, Ordering::AcqRel);
+            drop(reserved);
         });
     }
 }
@@ -220,7 +300,7 @@ mod tests {
     use super::*;
 
     fn stage(root: &Path, process: &str, limit: u64) -> DiskStage {
-        DiskStage::with_budget(root, process, limit, Pool::new("stage", 1).unwrap()).unwrap()
+        DiskStage::with_budget(root, process, limit, |_| Ok(100), PATIENCE, Pool::new("stage", 1).unwrap()).unwrap()
     }
 
     #[tokio::test]
@@ -244,10 +324,8 @@ mod tests {
         fs::write(left.join("lock"), b"").unwrap();
         rustix::fs::fallocate(File::create(left.join("0")).unwrap(), FallocateFlags::empty(), 0, 256 << 20).unwrap();
         let stage = DiskStage::open(root.path(), "p", u64::MAX, pool).unwrap();
-        let system = rustix::fs::statvfs(root.path()).unwrap();
-        let (all, free) = (system.f_blocks * system.f_frsize, system.f_bavail * system.f_frsize);
-        let limit = stage.inner.unwrap().limit;
-        assert!(limit + (128 << 20) > budget(u64::MAX, all, free), "{limit} of {free} free");
+        let (limit, free) = (stage.inner.unwrap().limit, room(root.path()).unwrap());
+        assert!(limit + (128 << 20) > free, "{limit} of {free}");
     }
 
     #[tokio::test]
@@ -282,11 +360,63 @@ mod tests {
         assert!(full.read(0, 4, BytesMut::new()).await.is_err());
     }
 
+    #[tokio::test]
+    async fn disk_that_hangs_is_named_and_nobody_waits_for_it_and_it_is_used_again_afterwards() {
+        let (root, pool) = (tempfile::tempdir().unwrap(), Pool::new("stage", 1).unwrap());
+        let patience = Duration::from_millis(50);
+        let stage = DiskStage::with_budget(root.path(), "p", 100, |_| Ok(100), patience, pool.clone()).unwrap();
+        let file = stage.begin(10).await.unwrap();
+        let (release, hold) = std::sync::mpsc::channel::<()>();
+        pool.start(move || {
+            let _ = hold.recv();
+        });
+        let look = async {
+            while stage.trouble().is_none_or(|trouble| trouble != HANGS) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let (begun, ()) = tokio::join!(stage.begin(10), look);
+        assert!(begun.is_none(), "it is given up");
+        file.keep(0, Bytes::from_static(b"abcd"));
+        assert_eq!(file.backlog.load(Ordering::Relaxed), 0, "no memory waits for it");
+        release.send(()).unwrap();
+        while stage.used() > 10 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(stage.trouble(), None);
+        assert!(stage.begin(10).await.is_some());
+        let left = fs::read_dir(root.path().join("p")).unwrap().count();
+        assert!(left <= 3, "the lock, the first file and the last: {left}");
+    }
+
+    #[tokio::test]
+    async fn what_failed_with_one_file_is_forgotten_with_it() {
+        let root = tempfile::tempdir().unwrap();
+        let stage = stage(root.path(), "p", 100);
+        let mut file = stage.begin(10).await.unwrap();
+        file.file = Arc::new(OpenOptions::new().read(true).write(true).open("/dev/full").unwrap());
+        file.keep(0, Bytes::from_static(b"abcd"));
+        while file.backlog.load(Ordering::Relaxed) > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(stage.trouble().is_some());
+        drop(file);
+        assert_eq!(stage.trouble(), None);
+    }
+
+    #[tokio::test]
+    async fn file_for_which_others_have_taken_the_room_is_not_staged() {
+        let root = tempfile::tempdir().unwrap();
+        let stage = stage(root.path(), "p", u64::MAX);
+        assert!(stage.begin(101).await.is_none());
+        assert!(stage.begin(100).await.is_some());
+        assert_eq!(stage.trouble(), None);
+    }
+
     #[test]
     fn fifth_of_the_file_system_stays_free() {
-        assert_eq!(budget(100, 1000, 900), 100);
-        assert_eq!(budget(100, 1000, 250), 50);
-        assert_eq!(budget(100, 1000, 100), 0);
+        assert_eq!(beyond_a_fifth(1000, 250), 50);
+        assert_eq!(beyond_a_fifth(1000, 100), 0);
     }
 
     #[test]

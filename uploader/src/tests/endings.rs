@@ -12,6 +12,7 @@ use crate::{
     args::Mode,
     blob::{BlobError, memory::Operation},
     ending::conclusion,
+    ends::End,
     scan,
     share::{Share, ShareError},
 };
@@ -236,4 +237,22 @@ async fn session_with_a_file_that_is_retried_is_not_completed() {
     bench.drop_file("a", b"content");
     bench.settle().await;
     assert_eq!(concluded(&mut bench).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn process_that_stood_still_waits_its_idle_time_anew() {
+    const HALF: Duration = Duration::from_secs(30);
+    let bench = Bench::new().await;
+    bench.live.send_modify(|live| live.idle_timeout = Some(HALF * 2));
+    bench.session.books().ends.works(End::Source, "scan");
+    let session = std::sync::Arc::clone(&bench.session);
+    let ending = tokio::spawn(async move { conclusion(&session).await });
+    tokio::time::sleep(HALF).await;
+    // In one jump: nobody looks meanwhile.
+    tokio::time::advance(HALF * 2).await;
+    for expected in [false, false, true] {
+        scan::pass(&bench.session).await.unwrap();
+        tokio::time::sleep(HALF).await;
+        assert_eq!(ending.is_finished(), expected);
+    }
 }

@@ -9,10 +9,12 @@ use std::{
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum, checksum_combine};
 use futures::{StreamExt, future::BoxFuture, stream};
+use tokio::time::Instant;
 
 use super::{Buffer, Plan, Setback, source};
 use crate::{
     blob::{BlobError, BlobStore, BlockListKind},
+    ends::End,
     file::ClaimedFile,
     formats::BlockId,
     retry::backoff,
@@ -23,6 +25,12 @@ use crate::{
 
 /// Times that one block is sent while its buffer is held; then the attempt ends and the memory is free for others.
 const TRIES: u32 = 4;
+/// A block that failed waits for no longer than this with its memory; then the attempt ends, and the whole file waits.
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// A block that could not be sent for so long is worth a word, although it is sent again.
+const WORTH_A_WORD: Duration = Duration::from_secs(10);
+/// The part of our work that says whether blocks arrive.
+const BLOCKS: &str = "blocks";
 
 /// CRC-64/NVME, the polynomial of `x-ms-content-crc64`.
 pub(super) fn crc64(bytes: &[u8]) -> u64 {
@@ -63,6 +71,11 @@ impl Sent {
     /// Takes a change of the ctime alone whose content was compared.
     pub fn accept_attributes(&mut self, identity: Identity) {
         self.identity = identity;
+    }
+
+    /// Gives up the place on the local disk, for others that do not wait.
+    pub fn unstage(&mut self) {
+        self.staged = None;
     }
 
     fn bytes(&self) -> u64 {
@@ -110,6 +123,7 @@ pub(super) async fn send<E: Edges>(
     };
     progress.store(sent.bytes(), Ordering::Relaxed);
     let result = send_missing(session, file, open, &mut sent, progress).await;
+    session.books().ends.works(End::Destination, BLOCKS);
     let complete: Option<Vec<BlockId>> = sent.blocks.iter().copied().collect();
     file.sent = Some(sent);
     match (result, complete) {
@@ -259,9 +273,13 @@ async fn read_block<E: Edges>(
 }
 
 async fn put_block<E: Edges>(session: &Session<E>, file: &ClaimedFile, id: &BlockId, body: Bytes) -> Result<(), Setback> {
+    let began = Instant::now();
     for failures in 1.. {
         let error = match session.store.put_block(&file.blob, id, body.clone(), id.crc64).await {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                session.books().ends.works(End::Destination, BLOCKS);
+                return Ok(());
+            }
             Err(error) => error,
         };
         let wait = match &error {
@@ -269,8 +287,12 @@ async fn put_block<E: Edges>(session: &Session<E>, file: &ClaimedFile, id: &Bloc
             BlobError::Corrupted { .. } => Duration::ZERO,
             _ => return Err(error.into()),
         };
-        if failures >= TRIES {
+        if failures >= TRIES || wait > LONGEST_WAIT {
             return Err(error.into());
+        }
+        tracing::warn!(%error, failures, index = id.index, "a block is sent again");
+        if failures > 1 || began.elapsed() > WORTH_A_WORD {
+            session.books().ends.fails(End::Destination, BLOCKS, error.reason(), &error.to_string());
         }
         tokio::time::sleep(wait).await;
     }

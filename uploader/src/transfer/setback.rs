@@ -70,9 +70,10 @@ impl From<BlobError> for Setback {
         let retry_after = if let BlobError::Transient { retry_after, .. } = &error { *retry_after } else { None };
         match error {
             BlobError::Conflict { .. } => Self::LookAgain,
-            BlobError::Transient { .. } | BlobError::Denied { .. } | BlobError::ContainerMissing { .. } => {
-                Self::end(End::Destination, &reason, message, retry_after)
-            }
+            BlobError::Transient { .. }
+            | BlobError::Denied { .. }
+            | BlobError::ContainerMissing { .. }
+            | BlobError::Unsupported { .. } => Self::end(End::Destination, &reason, message, retry_after),
             // What stands in the way is not the file's fault: it waits, and so do later files of its name.
             BlobError::BlocksMissing { .. }
             | BlobError::Corrupted { .. }

@@ -11,7 +11,7 @@ use crate::{
     suite::{ABSENT, body, crc64, id, name, put},
 };
 
-fn classes() -> [BlobError; 9] {
+fn classes() -> [BlobError; 10] {
     let message = String::new;
     [
         BlobError::Transient { message: message(), retry_after: None },
@@ -22,6 +22,7 @@ fn classes() -> [BlobError; 9] {
         BlobError::Protected { code: message(), message: message() },
         BlobError::Corrupted { message: message() },
         BlobError::ContainerMissing { message: message() },
+        BlobError::Unsupported { code: message(), message: message() },
         BlobError::Rejected { code: message(), message: message() },
     ]
 }
@@ -29,12 +30,14 @@ fn classes() -> [BlobError; 9] {
 /// Each code as the service documents it, with the class it has to become.
 #[tokio::test]
 async fn every_refusal_becomes_what_the_caller_does_next() {
-    let [transient, denied, conflict, missing, foreign, protected, corrupted, container, rejected] = classes();
+    let [transient, denied, conflict, missing, foreign, protected, corrupted, container, unsupported, rejected] = classes();
     let server = Server::start().await;
     for (fault, class) in [
         (Fault::Busy(503, None), &transient),
         (Fault::Busy(500, None), &transient),
         (Fault::Busy(429, None), &transient),
+        (Fault::Refuse(409, "BlobImmutableDueToLegalHold"), &protected),
+        (Fault::Refuse(400, "UnsupportedHeader"), &unsupported),
         (Fault::Forbidden, &denied),
         (Fault::Refuse(401, "NoAuthenticationInformation"), &denied),
         (Fault::Refuse(403, "AuthorizationPermissionMismatch"), &denied),

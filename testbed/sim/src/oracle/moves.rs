@@ -5,9 +5,11 @@ use std::{
     io,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use blobferry_uploader::formats::{ClaimId, ProcessingName, State};
+use tokio::time::Instant;
 
 use super::{Claim, Oracle};
 use crate::server::{Body, Node, Owner, Server};
@@ -138,7 +140,7 @@ impl Oracle {
 
     fn claimed(&mut self, node: Node, producer: Vec<u8>, name: &ProcessingName) {
         let arrived = self.files.get(&node).map_or(0, |truth| truth.arrived);
-        let claim = Claim { node, producer, at: self.now, arrived, proven: false, released: false };
+        let claim = Claim { node, producer, at: self.now, taken: self.now, arrived, proven: false, released: false };
         if self.claims.insert(name.claim, claim).is_some() {
             self.violated(format!("two claims have one id: {}", name.claim));
         }
@@ -150,7 +152,11 @@ impl Oracle {
             (State::Claimed, State::Superseded) if from.claim == to.claim => self.overtaken(node, &producer, from),
             // A late rename may come after another uploader has taken the file back; then it is taken back once more.
             (State::Claimed, State::Failed) if from.claim == to.claim && (is_explained || self.is_shared) => {}
-            (State::Failed, State::Claimed) if from.claim == to.claim && (self.may_take_back || !is_explained) => {}
+            (State::Failed, State::Claimed) if from.claim == to.claim && (self.may_take_back || !is_explained) => {
+                if let Some(claim) = self.claims.get_mut(&from.claim) {
+                    claim.taken = self.now;
+                }
+            }
             (State::Claimed | State::Completed(_), State::Claimed) if from.claim != to.claim => {
                 self.claimed(node, producer, to);
                 if let (Some(old), Some(truth)) = (self.claims.get(&from.claim), self.files.get(&node)) {
@@ -170,6 +176,9 @@ impl Oracle {
         }
         if let Some(known) = self.claims.get_mut(claim) {
             known.proven = true;
+        }
+        if let Some(truth) = self.files.get_mut(&node) {
+            truth.completed = Some(Instant::now());
         }
         let size = self.versions_of(claim).find(|version| version.node == node).map_or(0, |version| version.content.len() as u64);
         self.completed = (self.completed.0 + 1, self.completed.1 + size);
@@ -225,6 +234,14 @@ impl Oracle {
         server.remove_folder(path)
     }
 
+    /// For how long a completed file had been left alone when that process looked at it last.
+    fn rested(&self, life: u32, node: Node) -> Option<Duration> {
+        let (look, truth) = (self.looks.get(&(life, node))?, self.files.get(&node)?);
+        let changed = Some(truth.moved).filter(|moved| *moved <= look.at);
+        let since = truth.completed.into_iter().chain(changed).max()?;
+        Some(look.at.saturating_duration_since(since))
+    }
+
     fn remove(&mut self, server: &mut Server, life: u32, path: &Path) -> io::Result<()> {
         let node = server.remove(path)?;
         self.tick();
@@ -245,6 +262,9 @@ impl Oracle {
             self.violated(format!("{} was deleted before it was completed", path.display()));
             return Ok(());
         };
+        if let Some(rested) = self.rested(life, node).filter(|rested| *rested < UNCHANGED) {
+            self.violated(format!("{} was deleted {} ms after it changed last", path.display(), rested.as_millis()));
+        }
         // What reached the server after the last look is outside the promise.
         let content = match (self.looks.get(&(life, node)), self.files.get(&node)) {
             (Some(look), Some(truth)) => truth.contents.get(look.content).map(|(_, content)| content.clone()),
@@ -258,6 +278,9 @@ impl Oracle {
         Ok(())
     }
 }
+
+/// A completed file is deleted a minute after its last change, or a tick of the server's clock less: within one nobody sees a change.
+const UNCHANGED: Duration = Duration::from_secs(55);
 
 /// Whether there is a reason for a file of this name to be set aside.
 fn has_reason(server: &Server, path: &Path, name: &ProcessingName) -> bool {

@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn every_field_of_the_schema_has_one_row() {
-        let definition = serde_json::to_value(blobferry_crds::manifest::definition()).unwrap();
+        let definition = serde_json::to_value(crate::manifest::definition()).unwrap();
         let spec = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
         let fields: BTreeSet<_> = fields(spec, "").into_iter().collect();
         let rows: BTreeSet<_> = EFFECTS.iter().map(|(path, _)| (*path).to_owned()).collect();
