@@ -19,6 +19,7 @@ use blobferry_uploader::{
     metrics::Metrics,
     report::{Answer, KubeReporter, Report, SessionGone, Terminal},
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,7 @@ async fn main() -> anyhow::Result<()> {
     };
     let terminal = Terminal::is_wanted(&settings.report).then(|| Terminal::new(&settings.session.name));
     let telemetry = start_telemetry(&settings, terminal.as_ref())?;
+    raise_limit_of_open_files();
     let (flusher, bars) = (telemetry.flusher(), terminal.clone());
     let last_words = move || {
         bars.iter().for_each(Terminal::leave);
@@ -56,6 +58,14 @@ async fn main() -> anyhow::Result<()> {
     exit::leave_message(file.as_deref(), last_message(uid, mode, conclusion));
     drop(telemetry);
     exit::now(code)
+}
+
+/// Each file that is sent has one, and another on the local disk; a shell often gives no more than 1,024 of up to a million.
+fn raise_limit_of_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, ?limit, "cannot raise the limit of open files");
+    }
 }
 
 /// Logs go above the bar if there is one.

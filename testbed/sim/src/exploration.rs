@@ -11,7 +11,7 @@ use crate::{
     faults::{ApiRates, StageRates},
     history::{Verdict, run_with},
     random::Random,
-    settings::{Restart, Settings},
+    settings::{Afterwards, Restart, Settings},
 };
 
 /// Milliseconds after which the file is claimed.
@@ -104,13 +104,13 @@ impl Session {
         match self {
             Self::Small => producers.largest = 20,
             Self::Large => producers.least = 50,
-            Self::Rewritten => (producers.least, producers.rewrites) = (50, true),
+            Self::Rewritten => (producers.least, producers.afterwards) = (50, Afterwards::Rewritten),
             Self::SameNameTwice => (producers.actions, producers.gap, producers.least) = (2, 8_000, 30),
             Self::SameNameForTwo => {
                 (producers.actions, producers.gap, producers.least) = (2, 8_000, 30);
                 settings.uploaders = 2;
             }
-            Self::LateWriter => producers.writes_late = true,
+            Self::LateWriter => producers.afterwards = Afterwards::Late,
             Self::TwoUploaders => {
                 producers.actions = 2;
                 settings.uploaders = 2;

@@ -15,7 +15,7 @@ use blobferry_uploader::{
     share::join,
 };
 
-use crate::{server::Node, world::World};
+use crate::{server::Node, settings::Afterwards, world::World};
 
 /// A call may take so long, and a listing is old then.
 const SLOW: Duration = Duration::from_secs(200);
@@ -168,7 +168,7 @@ fn is_to_be_tried(world: &World, file: &Left, name: &ProcessingName) -> bool {
 pub fn ledger(world: &mut World) -> Result<(), String> {
     // A producer that touches a completed file makes it look completed later than it was, and it may be counted twice after a crash.
     let producers = &world.settings.producers;
-    let untouched = !producers.misbehave && !producers.writes_late && !producers.rewrites;
+    let untouched = !producers.misbehave && producers.afterwards == Afterwards::Rest;
     let is_one = world.settings.uploaders == 1 && world.settings.faults.api.is_there;
     let is_one = is_one && world.api.spec.object == 1;
     let Some(progress) = world.api.progress.clone().filter(|_| is_one) else { return Ok(()) };

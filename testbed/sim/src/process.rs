@@ -32,7 +32,7 @@ use crate::{
     producer::rewrite_claimed,
     random::Random,
     server::ROOT,
-    settings::{Restart, Settings},
+    settings::{Afterwards, Restart, Settings},
     share::{Client, SimShare},
     stage::SimStage,
     store::SimStore,
@@ -80,7 +80,7 @@ pub async fn uploader(sim: Sim, slot: usize, mut random: Random) {
         {
             let mut world = sim.lock();
             world.lives.retain(|other| !Arc::ptr_eq(other, &life));
-            if world.settings.producers.rewrites {
+            if world.settings.producers.afterwards == Afterwards::Rewritten {
                 rewrite_claimed(&mut world);
             }
         }

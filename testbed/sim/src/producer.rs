@@ -10,7 +10,7 @@ use crate::{
     judge,
     random::Random,
     server::{Node, Server},
-    settings::Producers,
+    settings::{Afterwards, Producers},
     world::{Sim, World},
 };
 
@@ -26,7 +26,7 @@ pub async fn producer(sim: Sim, mut random: Random, plan: Producers, number: u64
     for _ in 0..random.between(1, plan.actions) {
         sleep(pause(&mut random, plan.gap)).await;
         actions::act(&sim, &mut random, &plan, &mut known, number);
-        if plan.writes_late
+        if plan.afterwards == Afterwards::Late
             && let Some(node) = known.0.last()
         {
             tokio::spawn(write_late(sim.clone(), random.fork(), *node));

@@ -93,6 +93,17 @@ pub struct Turns {
     pub idle: Option<Duration>,
 }
 
+/// What producers do to files that they have delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Afterwards {
+    /// Nothing, or what chance has them do.
+    Rest,
+    /// Each of them writes to its files twice more, once soon and once late.
+    Late,
+    /// Claimed files are written to while no uploader runs, and their mtimes are set back.
+    Rewritten,
+}
+
 /// What producers do.
 #[derive(Clone, Debug)]
 pub struct Producers {
@@ -110,10 +121,8 @@ pub struct Producers {
     pub gap: u64,
     /// Whether they do more than drop files.
     pub misbehave: bool,
-    /// Whether each of them writes to its files twice more, once soon and once late.
-    pub writes_late: bool,
-    /// Whether claimed files are written to while no uploader runs, with their mtimes set back.
-    pub rewrites: bool,
+    /// What becomes of their files afterwards.
+    pub afterwards: Afterwards,
     /// Whether there are folders, links, pipes and impossible names.
     pub odd_names: bool,
     /// Of a thousand actions, those of consumers and other sources in the container.
@@ -173,8 +182,7 @@ impl Settings {
                 largest: 60,
                 gap: 3_000,
                 misbehave: false,
-                writes_late: false,
-                rewrites: false,
+                afterwards: Afterwards::Rest,
                 odd_names: false,
                 disturb: 0,
             },
@@ -289,8 +297,7 @@ fn draw_producers(random: &mut Random, busy: u64) -> Producers {
         largest: *random.pick(&[20, 60, 60, 150]),
         gap: 2 * busy / (actions + 1),
         misbehave: random.chance(700),
-        writes_late: random.chance(100),
-        rewrites: false,
+        afterwards: if random.chance(100) { Afterwards::Late } else { Afterwards::Rest },
         odd_names: random.chance(150),
         disturb: if random.chance(200) { 100 } else { 0 },
     }

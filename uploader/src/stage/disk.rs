@@ -101,13 +101,13 @@ impl DiskStage {
         Self::with_budget(root, process, limit, room, PATIENCE, pool)
     }
 
-    fn with_budget(root: &Path, process: &str, limit: u64, room: Room, patience: Duration, pool: Pool) -> io::Result<Self> {
+    fn with_budget(root: &Path, process: &str, limit: u64, space: Room, patience: Duration, pool: Pool) -> io::Result<Self> {
         let folder = root.join(process);
         fs::create_dir_all(&folder)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
         let (used, next, backlog) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        let inner = Inner { folder, _lock: lock, pool, limit, room, patience, given_up: Notify::new(), used, next, backlog };
+        let inner = Inner { folder, _lock: lock, pool, limit, room: space, patience, given_up: Notify::new(), used, next, backlog };
         Ok(Self { inner: Some(Arc::new(inner)), trouble: Trouble::default() })
     }
 }
