@@ -2,12 +2,13 @@
 
 use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::{UploadSession, conditions};
-use blobferry_testbed::figures;
+use blobferry_testbed::{figures, wait};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
-    export::{PATIENCE, SERVER, on_nfs, progress},
+    export::{Export, PATIENCE, SERVER, on_nfs, progress},
     volumes,
 };
 
@@ -110,6 +111,12 @@ async fn server_without_a_name_is_named_by_the_words_of_the_mount() -> Result<()
     .await
 }
 
+async fn suspend(export: &Export<'_>, suspend: bool) -> Result<()> {
+    let patch = Patch::Merge(json!({"spec": {"suspend": suspend}}));
+    export.stage.sessions().patch("s", &PatchParams::default(), &patch).await?;
+    Ok(())
+}
+
 #[tokio::test]
 #[ignore = "needs virtual machines: make faults"]
 async fn full_export_stops_no_upload_and_shows_in_the_free_space() -> Result<()> {
@@ -118,6 +125,9 @@ async fn full_export_stops_no_upload_and_shows_in_the_free_space() -> Result<()>
         // What is collected would make room.
         export.apply("s", json!({"retention": {"keepCompletedFor": "1h"}})).await?;
         export.stage.await_uploaded("s", 1, PATIENCE).await?;
+        // The next uploader finds the share full, and what it has to upload.
+        suspend(export, true).await?;
+        wait::until(PATIENCE, "its pod is gone", async || Ok(export.stage.uploader_pod("s").await?.is_none().then_some(()))).await?;
         delivered.push(export.deliver("s", "small.dat", 5000).await?);
         delivered.push(export.deliver("s", "large.dat", 12 * MIB).await?);
         // Until nothing more fits, not even a folder.
@@ -128,6 +138,7 @@ async fn full_export_stops_no_upload_and_shows_in_the_free_space() -> Result<()>
         );
         let free = export.server.run(&fill).await?;
         ensure!(free.trim() == "0", "{free} KiB are still free");
+        suspend(export, false).await?;
         export.compare("s", &delivered).await?;
         let is_full = |session: &UploadSession| progress(session).and_then(|progress| progress.share_free_bytes) == Some(0);
         export.stage.await_session("s", PATIENCE, "says that the share is full", is_full).await?;
