@@ -3,8 +3,9 @@
 use std::{
     any::Any,
     env, fs, io,
+    os::unix::fs::MetadataExt,
     panic::AssertUnwindSafe,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -188,7 +189,7 @@ impl Stage {
     ///
     /// # Errors
     ///
-    /// When it is not within the time; the error holds its status.
+    /// When it is not within the time; the error holds its status. When its `safeThrough` is not true at any look.
     pub async fn await_session(
         &self,
         name: &str,
@@ -196,12 +197,35 @@ impl Stage {
         what: &str,
         holds: impl Fn(&UploadSession) -> bool,
     ) -> Result<UploadSession> {
+        let mut lies = Vec::new();
         wait::until(within, &format!("session {name} {what}"), async || {
             let session = self.sessions().get(name).await?;
+            lies.extend(self.called_safe(&session)?);
+            ensure!(lies.is_empty(), "safeThrough is not true: {}", lies.join(", "));
             ensure!(holds(&session), "its status is {}", serde_json::to_string_pretty(&session.status)?);
             Ok(Some(session))
         })
         .await
+    }
+
+    /// Files that are still with their producers although the status says that they are uploaded.
+    fn called_safe(&self, session: &UploadSession) -> Result<Vec<String>> {
+        let status = session.status.as_ref();
+        let safe = status.and_then(|status| status.progress.as_ref()?.safe_through.as_ref()).map(|time| time.0);
+        let folder = status.and_then(|status| status.session_name.as_ref()).map(|name| self.share.join("incoming").join(name));
+        let (Some(safe), Some(Ok(entries))) = (safe, folder.map(fs::read_dir)) else { return Ok(Vec::new()) };
+        let mut lies = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            // One that is claimed meanwhile is not with its producer any more.
+            let Ok(metadata) = path.symlink_metadata() else { continue };
+            let ctime = jiff::Timestamp::new(metadata.ctime(), i32::try_from(metadata.ctime_nsec())?)?;
+            // The status has microseconds.
+            if metadata.is_file() && is_taken(&path) && ctime + Duration::from_micros(1) < safe {
+                lies.push(format!("{} came at {ctime}, before {safe}", path.display()));
+            }
+        }
+        Ok(lies)
     }
 
     /// Waits until the session has uploaded that many files and waits for none.
@@ -260,6 +284,12 @@ impl Stage {
         ensure!(differences.is_empty(), "blobs of session {session} differ from its files:\n{}", differences.join("\n"));
         Ok(())
     }
+}
+
+/// Whether sessions take files of this name by default.
+fn is_taken(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    !name.starts_with(b".") && ![&b".tmp"[..], b".part", b".partial", b"~"].iter().any(|end| name.ends_with(end))
 }
 
 /// `[prefix/]<date>/<session>/`: what the names of a session's blobs start with.
