@@ -231,12 +231,12 @@ impl Table {
         self.set_phase(name, Phase::Held(held));
     }
 
-    /// Notes that the file is not what it was: it must become stable again.
+    /// Notes that the file is not what it was, or may not be: it must be seen to be stable again. What was seen is kept, to tell
+    /// another file that takes its name from it.
     pub fn watch_again(&mut self, name: &[u8]) {
         if let Some(candidate) = self.names.get_mut(name) {
             candidate.phase = Phase::Watching;
-            candidate.since = candidate.since();
-            candidate.sample = None;
+            candidate.sample = candidate.sample.map(|sample| Sample { looks: 0, ..sample });
             self.summary = None;
         }
     }

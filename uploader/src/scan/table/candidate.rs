@@ -148,14 +148,14 @@ impl Candidate {
     /// What is gone with the name, unless it was none of ours.
     pub(super) fn when_gone(&self) -> Option<Gone> {
         let is_ours = !matches!(self.phase, Phase::Ignored | Phase::NoFile(..));
-        is_ours.then(|| Gone { since: self.since(), was_seen: self.sample.is_some() })
+        is_ours.then(|| Gone { since: self.since(), was_seen: self.sample.is_some_and(|sample| sample.looks > 0) })
     }
 
     /// False for what only waits for its turn.
     pub(super) fn is_held(&self, quiet: Duration) -> bool {
         match self.phase {
             Phase::Queued(_) | Phase::Absent => false,
-            Phase::Watching => self.sample.is_some() && !self.is_stable(quiet),
+            Phase::Watching => self.sample.is_some_and(|sample| sample.looks > 0) && !self.is_stable(quiet),
             Phase::Held(_) | Phase::Ignored | Phase::NoFile(..) => true,
         }
     }
