@@ -34,7 +34,7 @@ pub enum Session {
     Rewritten,
     /// Two uploaders on the folder.
     TwoUploaders,
-    /// Two uploaders, and a name that comes again.
+    /// Two uploaders, and a name that comes again, with files of one request.
     SameNameForTwo,
     /// A file in a folder.
     Recursive,
@@ -107,7 +107,7 @@ impl Session {
             Self::Rewritten => (producers.least, producers.afterwards) = (50, Afterwards::Rewritten),
             Self::SameNameTwice => (producers.actions, producers.gap, producers.least) = (2, 8_000, 30),
             Self::SameNameForTwo => {
-                (producers.actions, producers.gap, producers.least) = (2, 8_000, 30);
+                (producers.actions, producers.gap, producers.largest) = (2, 8_000, 20);
                 settings.uploaders = 2;
             }
             Self::LateWriter => producers.afterwards = Afterwards::Late,
