@@ -1,8 +1,8 @@
 //! Runs one uploader pod for each `UploadSession` of a cluster.
 //!
-//! Of several operators one leads ([`leader`]). Two watches (sessions, and pods with our label) feed a controller that passes over each session to which something happened; a
-//! pass is in [`reconcile`]. The sweep removes what the garbage collector cannot. Every decision is a pure function; modules that
-//! talk to the API server say so in their first line.
+//! Of several operators one leads ([`leader`]). Two watches (sessions, and pods with our label) feed a controller that passes over each
+//! session to which something happened; a pass is in [`reconcile`]. The sweep removes what the garbage collector cannot. Every decision
+//! is a pure function; modules that talk to the API server say so in their first line.
 
 pub mod admin;
 pub mod api;
@@ -23,6 +23,7 @@ pub mod pods;
 pub mod predicates;
 pub mod reconcile;
 pub mod report;
+pub mod reservations;
 pub mod rollout;
 pub mod sessions;
 pub mod settings;

@@ -3,7 +3,6 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use blobferry_crds::names;
@@ -23,17 +22,11 @@ use crate::{
         area::{Claimant, Occupant, Rival, rival},
         pod_state::{UploaderPod, area_of, has_succeeded},
     },
+    reservations::Reservations,
 };
 
-/// The watch shows a created pod within this time, or it is asked for again.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// A creation without an answer is carried out within this time or never: the API server gives up after a minute.
-const IN_DOUBT_FOR: Duration = Duration::from_mins(2);
-
-/// The watched pods and those that the watch has not shown yet.
-///
-/// A session must not see its folders free in the moment between another session's creation of a pod and its appearance in the
-/// watch; so a pod is reserved, under one lock with the look at all others, before it is created.
+/// The watched pods and those that the watch has not shown yet: one is reserved, under one lock with the look at all others, before it
+/// is created.
 #[derive(Debug)]
 pub struct Pods {
     watched: Store<Pod>,
@@ -47,35 +40,10 @@ struct Claims {
     occupied: HashMap<Key, Occupant>,
     /// Pods that a new listing has shown so far.
     listed: HashSet<Key>,
-    /// By UID of the session.
-    fresh: HashMap<String, Fresh>,
+    reserved: Reservations,
 }
 
 type Key = (String, String);
-
-/// A pod that is about to be, or was just, created. It holds its folders until the watch or a later listing shows what came of it.
-#[derive(Debug)]
-struct Fresh {
-    occupant: Occupant,
-    making: Making,
-    /// Until when a pod may appear whose creation had no answer.
-    in_doubt_until: Option<Timestamp>,
-    /// UID of the pod that the watch showed before the answer to its creation came.
-    shown: Option<String>,
-    /// Whether it was created before the listing that is under way began.
-    settled: bool,
-}
-
-/// How far a creation is.
-#[derive(Debug)]
-enum Making {
-    /// A pass is at it, and whether it has asked for the pod by now.
-    UnderWay { asked: bool },
-    /// The API server has made it, and when.
-    Made(Arc<Pod>, Timestamp),
-    /// No pass is at it any more, and it is not known whether there is a pod.
-    InDoubt,
-}
 
 impl Pods {
     /// The pods that `watched` shows.
@@ -99,11 +67,8 @@ impl Pods {
 
     /// The pod with `name` in `namespace` as far as is known; the newer one if the watch lags behind a creation for session `uid`.
     pub fn find(&self, namespace: &str, name: &str, uid: &str, now: Timestamp) -> Option<Arc<Pod>> {
-        let created = self.lock().fresh.get(uid).and_then(|fresh| match &fresh.making {
-            Making::Made(pod, since) if *since + PATIENCE > now => Some(Arc::clone(pod)),
-            _ => None,
-        });
-        created.or_else(|| self.watched.get(&ObjectRef::new(name).within(namespace)))
+        let made = self.lock().reserved.made(uid, now);
+        made.or_else(|| self.watched.get(&ObjectRef::new(name).within(namespace)))
     }
 
     /// All uploaders that the watch shows, each with the name of its session.
@@ -118,57 +83,29 @@ impl Pods {
     /// Reserves the folders of `me` for a pod that is going to be created, unless somebody else holds them: another pod, or one of
     /// `others`, the sessions that want to run.
     pub fn reserve(&self, me: &Claimant, others: impl IntoIterator<Item = Claimant>, now: Timestamp) -> Result<(), Rival> {
-        let Claims { occupied, fresh, .. } = &mut *self.lock();
-        fresh.retain(|_, entry| entry.holds(now));
-        let occupants = occupied.values().chain(fresh.values().map(|entry| &entry.occupant));
-        if let Some(rival) = rival(me, occupants, others) {
-            return Err(rival);
+        let Claims { occupied, reserved, .. } = &mut *self.lock();
+        match rival(me, occupied.values().chain(reserved.occupants(now)), others) {
+            Some(rival) => Err(rival),
+            None => {
+                reserved.reserve(me);
+                Ok(())
+            }
         }
-        let occupant = Occupant {
-            session_uid: me.uid.clone(),
-            namespace: me.namespace.clone(),
-            session: me.name.clone(),
-            area: me.area.clone(),
-            gone_by: None,
-        };
-        let in_doubt_until = fresh.get(&me.uid).and_then(|earlier| earlier.in_doubt_until);
-        fresh.insert(
-            me.uid.clone(),
-            Fresh { occupant, making: Making::UnderWay { asked: false }, in_doubt_until, shown: None, settled: false },
-        );
-        Ok(())
     }
 
-    /// The reserved pod of session `uid` was created. The watch may have been faster than the answer, and knows better then.
+    /// The reserved pod of session `uid` was created.
     pub fn created(&self, uid: &str, pod: &Pod, now: Timestamp) {
-        let fresh = &mut self.lock().fresh;
-        let Some(entry) = fresh.get_mut(uid) else { return };
-        if entry.shown.is_some() && entry.shown == pod.uid() {
-            fresh.remove(uid);
-        } else {
-            entry.making = Making::Made(Arc::new(slim(pod.clone())), now);
-        }
+        self.lock().reserved.created(uid, slim(pod.clone()), now);
     }
 
     /// From now on the API server may make the reserved pod of session `uid`.
     pub fn asked(&self, uid: &str) {
-        if let Some(entry) = self.lock().fresh.get_mut(uid) {
-            entry.making = Making::UnderWay { asked: true };
-        }
+        self.lock().reserved.asked(uid);
     }
 
-    /// A pass that was to create the reserved pod of session `uid` has failed. Unless the API server has `refused` the pod, one that was
-    /// asked for may appear all the same; that of an earlier attempt may in any case.
+    /// A pass that was to create the reserved pod of session `uid` has failed, because the API server has `refused` it or for another reason.
     pub fn not_created(&self, uid: &str, refused: bool, now: Timestamp) {
-        let fresh = &mut self.lock().fresh;
-        let Some(entry) = fresh.get_mut(uid) else { return };
-        if matches!(entry.making, Making::UnderWay { asked: true }) && !refused {
-            entry.in_doubt_until = Some(now + IN_DOUBT_FOR);
-        }
-        entry.making = Making::InDoubt;
-        if entry.shown.is_some() || !entry.holds(now) {
-            fresh.remove(uid);
-        }
+        self.lock().reserved.not_created(uid, refused, now);
     }
 
     /// The watch has shown something; from then on it knows better. Returns whose pods are gone although it showed no deletion, because
@@ -189,40 +126,21 @@ impl Pods {
     }
 }
 
-impl Fresh {
-    fn holds(&self, now: Timestamp) -> bool {
-        match self.making {
-            Making::UnderWay { .. } | Making::Made(..) => true,
-            Making::InDoubt => self.in_doubt_until.is_some_and(|until| now < until),
-        }
-    }
-}
-
 impl Claims {
-    /// What was created before a listing begins is in it, or gone.
     fn begin_listing(&mut self) {
         self.listed.clear();
-        for fresh in self.fresh.values_mut() {
-            fresh.settled = matches!(fresh.making, Making::Made(..));
-        }
+        self.reserved.listing_begins();
     }
 
     fn end_listing(&mut self) -> Vec<Occupant> {
         let listed = std::mem::take(&mut self.listed);
         let gone = self.occupied.extract_if(|key, _| !listed.contains(key)).map(|(_, occupant)| occupant);
-        let never_shown = self.fresh.extract_if(|_, fresh| fresh.settled).map(|(_, fresh)| fresh.occupant);
-        gone.chain(never_shown).collect()
+        gone.chain(self.reserved.listing_ends()).collect()
     }
 
     fn saw(&mut self, pod: &Pod) {
         let Some(occupant) = occupant(pod) else { return };
-        if let Some(fresh) = self.fresh.get_mut(&occupant.session_uid) {
-            match &fresh.making {
-                Making::Made(created, _) if created.uid() != pod.uid() => {}
-                Making::UnderWay { .. } => fresh.shown = pod.uid(),
-                Making::Made(..) | Making::InDoubt => drop(self.fresh.remove(&occupant.session_uid)),
-            }
-        }
+        self.reserved.saw(&occupant.session_uid, pod);
         if has_succeeded(pod, &occupant.session_uid) {
             self.occupied.remove(&key(pod));
         } else {
@@ -232,8 +150,7 @@ impl Claims {
 
     fn lost(&mut self, pod: &Pod) {
         self.occupied.remove(&key(pod));
-        let is_it = |fresh: &Fresh| matches!(&fresh.making, Making::Made(created, _) if created.uid() == pod.uid());
-        self.fresh.retain(|_, fresh| !is_it(fresh));
+        self.reserved.lost(pod);
     }
 }
 
@@ -283,8 +200,13 @@ mod tests {
     use kube::runtime::reflector;
     use serde_json::json;
 
+    use std::time::Duration;
+
     use super::*;
-    use crate::reconcile::area::{Area, ShareKey};
+    use crate::{
+        reconcile::area::{Area, ShareKey},
+        reservations::{IN_DOUBT_FOR, PATIENCE},
+    };
 
     fn pod(area: &Area) -> Pod {
         let annotations = json!({names::AREA_ANNOTATION: serde_json::to_string(area).unwrap()});
