@@ -84,13 +84,11 @@ impl Pods {
     /// `others`, the sessions that want to run.
     pub fn reserve(&self, me: &Claimant, others: impl IntoIterator<Item = Claimant>, now: Timestamp) -> Result<(), Rival> {
         let Claims { occupied, reserved, .. } = &mut *self.lock();
-        match rival(me, occupied.values().chain(reserved.occupants(now)), others) {
-            Some(rival) => Err(rival),
-            None => {
-                reserved.reserve(me);
-                Ok(())
-            }
+        if let Some(rival) = rival(me, occupied.values().chain(reserved.occupants(now)), others) {
+            return Err(rival);
         }
+        reserved.reserve(me);
+        Ok(())
     }
 
     /// The reserved pod of session `uid` was created.

@@ -25,7 +25,7 @@ use crate::{
     schedule::Schedule,
     session::{Edges, Folders, Parts, Rules, Session},
     share::{LocalShare, Pool, Pulse},
-    stage::DiskStage,
+    stage::{Budget, DiskStage},
     start::{Ground, Obstacle, check_share},
 };
 use blobferry_crds::StagingMode;
@@ -296,7 +296,8 @@ fn stage(settings: &Settings, process: ProcessId) -> Result<DiskStage, Fatal> {
         return Ok(DiskStage::none());
     }
     let pool = Pool::new("stage", STAGE_THREADS).map_err(Fatal::Threads)?;
-    Ok(DiskStage::open_or_stream(&settings.folders.staging_root, &process.to_string(), size_limit, pool))
+    let budget = Budget { disk: size_limit, memory: settings.transfer.memory_limit / 4 };
+    Ok(DiskStage::open_or_stream(&settings.folders.staging_root, &process.to_string(), budget, pool))
 }
 
 fn azure_settings(settings: &Settings) -> Result<AzureSettings, SettingsError> {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    formats::ProcessingName,
+    formats::{ProcessingName, State},
     session::Folders,
     share::{Entry, Kind, Listing, Share, ShareResult, join},
 };
@@ -56,7 +56,7 @@ pub async fn find<S: Share>(share: &S, folders: &Folders) -> ShareResult<All> {
     let mut all = All::default();
     for date in dates(share, folders).await? {
         let root = folders.claims(&date);
-        let mut pending = vec![PathBuf::new()];
+        let (mut pending, mut named_like_claims) = (vec![PathBuf::new()], Vec::new());
         while let Some(below) = pending.pop() {
             let folder = if below.as_os_str().is_empty() { root.clone() } else { root.join(&below) };
             let entries = match list_all(share, &folder).await {
@@ -71,13 +71,38 @@ pub async fn find<S: Share>(share: &S, folders: &Folders) -> ShareResult<All> {
                     Sorted::Ours(name) => {
                         all.found.push(Found { date: date.clone(), folder: folder.clone(), below: below.clone(), name });
                     }
-                    Sorted::Folder if below.components().count() < DEPTH => pending.push(join(&below, &entry.name)),
+                    Sorted::Folder if below.components().count() < DEPTH => {
+                        if let Some(name) = ProcessingName::parse(&entry.name).filter(|name| name.state == State::Claimed) {
+                            named_like_claims.push(Found {
+                                date: date.clone(),
+                                folder: folder.clone(),
+                                below: below.clone(),
+                                name,
+                            });
+                        }
+                        pending.push(join(&below, &entry.name));
+                    }
                     Sorted::Folder | Sorted::Foreign => all.foreign += 1,
                 }
             }
         }
+        all.add_claimed_folders(named_like_claims);
     }
     Ok(all)
+}
+
+impl All {
+    /// A folder that took the name of a file before its claim was claimed itself. One that only has the name of a claim, because its producer
+    /// gave it such a name, holds claims or nothing.
+    fn add_claimed_folders(&mut self, named_like_claims: Vec<Found>) {
+        for folder in named_like_claims {
+            let path = folder.path();
+            let holds_claims = self.found.iter().any(|file| file.folder.starts_with(&path));
+            if !holds_claims && self.empty.iter().all(|(_, empty, _)| !empty.starts_with(&path)) {
+                self.found.push(folder);
+            }
+        }
+    }
 }
 
 enum Sorted {

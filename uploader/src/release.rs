@@ -35,10 +35,15 @@ async fn put_back<E: Edges>(session: &Session<E>, file: &ClaimedFile) -> Result<
         return Ok(stays(session, file, "a later file of its name was claimed"));
     }
     let (from, to) = (file.path(), incoming(session, file));
-    let identity = match session.share.attributes(&from).await {
+    let attributes = match session.share.attributes(&from).await {
         Err(error) if error.is_absent() => return Ok(Finish::Gone),
-        attributes => attributes?.identity,
+        attributes => attributes?,
     };
+    if attributes.kind == Kind::Folder {
+        put_folder_back(session, file).await?;
+        return Ok(Finish::Gone);
+    }
+    let identity = attributes.identity;
     if !leads_through_folders(session, &to).await? {
         return Ok(stays(session, file, "what was its folder in the incoming folder is no folder now"));
     }
@@ -55,6 +60,24 @@ async fn put_back<E: Edges>(session: &Session<E>, file: &ClaimedFile) -> Result<
     books.ledger.failures.recovered(&file.blob);
     tracing::info!(file_name = %file.display_name(), "the file is given back");
     Ok(Finish::Released)
+}
+
+/// A folder took the name between the look and the rename, and was claimed with all that is in it: it gets its name back. That replaces
+/// no file and no folder that has something in it, see rename(2).
+pub(crate) async fn put_folder_back<E: Edges>(session: &Session<E>, folder: &ClaimedFile) -> Result<(), Setback> {
+    let (from, to) = (folder.path(), incoming(session, folder));
+    let renamed = session.share.rename(&from, &to).await;
+    if let Err(error) = renamed
+        && exists(&session.share, &from).await?
+    {
+        if let (true, Some(above)) = (error.is_absent(), to.parent()) {
+            session.share.make_folder(above).await?;
+        }
+        let message = format!("a folder took the name of the file and cannot be given back: {}", error.full());
+        return Err(Setback::failed("FolderInTheWay", message, false));
+    }
+    tracing::warn!(folder = %folder.display_name(), "a folder took the name of the file, and is given back");
+    Ok(())
 }
 
 /// True if a later generation of the name is or was below the processing folder. The keys are those of the last pass of the collector,

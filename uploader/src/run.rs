@@ -187,6 +187,7 @@ pub(crate) fn look_whether_it_hangs<S: Share>(share: &S, books: &mut Books) {
 
 /// A local disk that fails stops nothing, but the session says so.
 pub(crate) fn look_at_stage<E: Edges>(session: &Session<E>) {
+    session.stage.let_go();
     let ends = &mut session.books().ends;
     match session.stage.trouble() {
         Some(problem) => ends.fails(End::Stage, "disk", "StagingFailed", &format!("{problem}; files are streamed from the share")),

@@ -93,6 +93,11 @@ impl ShareError {
         self.kind() == io::ErrorKind::NotFound
     }
 
+    /// True if nothing more fits.
+    pub fn is_full(&self) -> bool {
+        matches!(self.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
     /// The error with its cause, for status and logs.
     pub fn full(&self) -> impl fmt::Display {
         format!("{self}: {}", self.source)

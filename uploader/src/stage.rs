@@ -6,7 +6,7 @@ mod disk;
 
 use bytes::{Bytes, BytesMut};
 
-pub use disk::DiskStage;
+pub use disk::{Budget, DiskStage};
 
 /// A place for staged files.
 pub trait Stage: Send + Sync + 'static {
@@ -16,11 +16,13 @@ pub trait Stage: Send + Sync + 'static {
     /// Bytes that are staged now.
     fn used(&self) -> u64;
 
-    /// What is wrong with the local disk, if something is: files are streamed meanwhile. To be asked again and again: whoever waits for a
-    /// disk that hangs is let go then.
+    /// What is wrong with the local disk, if something is: files are streamed meanwhile.
     fn trouble(&self) -> Option<String> {
         None
     }
+
+    /// Lets go whoever waits for a disk that hangs; to be called again and again.
+    fn let_go(&self) {}
 
     /// Starts to stage a file of `size` bytes; `None` if there is no room or staging is off.
     fn begin(&self, size: u64) -> impl Future<Output = Option<Self::File>> + Send;

@@ -65,23 +65,12 @@ impl Obstacle {
     }
 }
 
-/// `None` on a full share: it keeps nobody from uploading and collecting what is claimed, which is what frees it.
-fn unless_full<T>(result: ShareResult<T>) -> Result<Option<T>, Obstacle> {
-    match result {
-        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-            tracing::warn!(error = %error.full(), "the share is full");
-            Ok(None)
-        }
-        result => result.map(Some).map_err(|error| Obstacle::share(&error)),
-    }
-}
-
 /// Checks the share and makes what may be missing on it. `marker` says who we are.
 pub async fn check_share<S: Share>(share: &S, folders: &Folders, marker: &Marker, process: ProcessId) -> Result<Ground, Obstacle> {
     check_incoming_root(share, folders).await?;
     let claims = folders.claims(&folders.date);
     for folder in [&folders.incoming, &claims, &folders.processing.join(HEARTBEATS), &folders.processing.join(MARKERS)] {
-        unless_full(share.make_folder(folder).await)?;
+        share.make_folder(folder).await.map_err(|error| Obstacle::share(&error))?;
     }
     let server_now = check_rename(share, folders, &claims, process).await?;
     let id = share_id(share, folders, process).await.map_err(|error| Obstacle::share(&error))?;
@@ -130,7 +119,12 @@ async fn check_rename<S: Share>(share: &S, folders: &Folders, claims: &Path, pro
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
             Err(Obstacle::new("NotOneFileSystem", "incoming and processing are on different file systems: put both on one export"))
         }
-        renamed => unless_full(renamed),
+        // That keeps nobody from uploading and collecting what is claimed, which is what frees it.
+        Err(error) if error.is_full() => {
+            tracing::warn!(error = %error.full(), "the share is full");
+            Ok(None)
+        }
+        renamed => renamed.map(Some).map_err(|error| Obstacle::share(&error)),
     }
 }
 
@@ -211,7 +205,7 @@ async fn take_marker<S: Share>(
         share.create_small(&temporary, &content).await?;
         share.rename(&temporary, &path).await
     };
-    unless_full(replaced.await).map(drop)
+    replaced.await.map_err(|error| Obstacle::share(&error))
 }
 
 async fn has_claims<S: Share>(share: &S, folders: &Folders) -> ShareResult<bool> {

@@ -73,11 +73,11 @@ pub(super) fn classify(refusal: &Refusal, operation: Operation) -> BlobError {
         (404 | 409, "ContainerNotFound" | "ContainerBeingDeleted" | "ContainerDisabled" | "ResourceNotFound") => {
             BlobError::ContainerMissing { message }
         }
+        (_, code) if is_beyond_the_account(code) => BlobError::Unsupported { code: code.to_owned(), message },
         (409 | 412, "" | "BlobAlreadyExists" | "ContainerAlreadyExists" | "ConditionNotMet" | "TargetConditionNotMet")
         | (404, "BlobNotFound") => BlobError::Conflict { message },
         // Whatever else stands in the way does not go away by another look: a legal hold, a blob with a customer's key, ...
         (409 | 412, code) => BlobError::Protected { code: code.to_owned(), message },
-        (_, code) if is_beyond_the_account(code) => BlobError::Unsupported { code: code.to_owned(), message },
         (400 | 413 | 414 | 431, "") => BlobError::Rejected { code: "BadRequest".to_owned(), message },
         // Nothing of the service answers without a code: a proxy, a gateway, a wrong host.
         (_, "") => BlobError::Transient { message, retry_after: refusal.retry_after },
@@ -87,13 +87,8 @@ pub(super) fn classify(refusal: &Refusal, operation: Operation) -> BlobError {
 
 /// What the session asks for with every file (`accessTier`, `tags`) this kind of account does not have.
 fn is_beyond_the_account(code: &str) -> bool {
-    matches!(
-        code,
-        "UnsupportedHeader"
-            | "BlobAccessTierNotSupportedForAccountType"
-            | "BlobTagsNotSupportedForAccountType"
-            | "FeatureNotSupportedForAccount"
-    )
+    ["FeatureNotYetSupported", "FeatureNotSupported", "BlobApiNotYetSupported"].iter().any(|start| code.starts_with(start))
+        || matches!(code, "UnsupportedHeader" | "BlobAccessTierNotSupportedForAccountType" | "BlobTagsNotSupportedForAccountType")
 }
 
 fn is_protection(code: &str) -> bool {
@@ -247,6 +242,8 @@ mod tests {
             (409, "ContainerAlreadyExists", &conflict),
             (400, "UnsupportedHeader", &unsupported),
             (400, "BlobTagsNotSupportedForAccountType", &unsupported),
+            (409, "FeatureNotYetSupportedForHierarchicalNamespaceAccounts", &unsupported),
+            (409, "BlobApiNotYetSupportedInHierarchicalNamespaceAccounts", &unsupported),
             (400, "Crc64Mismatch", &corrupted),
             (400, "Md5Mismatch", &corrupted),
             (404, "ContainerNotFound", &container),

@@ -22,13 +22,20 @@ use crate::share::Pool;
 
 /// Blocks of one file that may wait for the disk; with more the disk is too slow, and the block is not kept.
 const BACKLOG: u64 = 4;
-/// Bytes of all files that may wait for the disk: their memory is not there for what is sent.
-const ALL_BACKLOG: u64 = 64 << 20;
 /// A disk that answers no call for so long hangs, and nobody waits for it any more.
 const PATIENCE: Duration = Duration::from_secs(5);
 const HANGS: &str = "calls on the local disk do not end";
 /// What a folder takes beside its files: whoever limits its size counts that, too.
 const OVERHEAD: u64 = 4 << 20;
+
+/// What a stage may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Bytes of the disk.
+    pub disk: u64,
+    /// Bytes of memory that wait for the disk, of those that are there for what is sent.
+    pub memory: u64,
+}
 
 /// The stage of one process.
 #[derive(Debug)]
@@ -52,9 +59,13 @@ struct Inner {
     /// How much may be written into a folder now.
     room: Room,
     patience: Duration,
+    /// Most bytes of all files that may wait for the disk: their memory is not there for what is sent.
+    most_backlog: u64,
     /// Who waits for the disk is let go: it hangs.
     given_up: Notify,
     used: AtomicU64,
+    /// Bytes of that which are not on the disk yet.
+    unwritten: AtomicU64,
     next: AtomicU64,
     /// Bytes that wait for the disk.
     backlog: AtomicU64,
@@ -82,8 +93,8 @@ impl DiskStage {
     }
 
     /// A stage as [`Self::open`] makes it. One that cannot be opened is not worth stopping for: files are streamed, and the stage says why.
-    pub fn open_or_stream(root: &Path, process: &str, limit: u64, pool: Pool) -> Self {
-        Self::open(root, process, limit, pool).unwrap_or_else(|error| {
+    pub fn open_or_stream(root: &Path, process: &str, budget: Budget, pool: Pool) -> Self {
+        Self::open(root, process, budget, pool).unwrap_or_else(|error| {
             tracing::warn!(%error, root = %root.display(), "cannot use the local disk, files are streamed");
             let stage = Self::none();
             note(&stage.trouble, Some(format!("cannot use the local disk at {}: {error}", root.display())));
@@ -91,23 +102,35 @@ impl DiskStage {
         })
     }
 
-    /// A stage below `root` of at most `limit` bytes, and at most what leaves a fifth of the file system free. Folders of processes
-    /// that are gone are removed.
-    pub fn open(root: &Path, process: &str, limit: u64, pool: Pool) -> io::Result<Self> {
+    /// A stage below `root` within that budget, and at most what leaves a fifth of the file system free. Folders of processes that are
+    /// gone are removed.
+    pub fn open(root: &Path, process: &str, budget: Budget, pool: Pool) -> io::Result<Self> {
         fs::create_dir_all(root)?;
         // Before the space is looked at: what a process that was killed has left is free again.
         remove_unlocked(root)?;
-        let limit = room(root)?.min(limit.saturating_sub(OVERHEAD));
-        Self::with_budget(root, process, limit, room, PATIENCE, pool)
+        let disk = room(root)?.min(budget.disk.saturating_sub(OVERHEAD));
+        Self::with_budget(root, process, Budget { disk, ..budget }, room, PATIENCE, pool)
     }
 
-    fn with_budget(root: &Path, process: &str, limit: u64, space: Room, patience: Duration, pool: Pool) -> io::Result<Self> {
+    fn with_budget(root: &Path, process: &str, budget: Budget, space: Room, patience: Duration, pool: Pool) -> io::Result<Self> {
         let folder = root.join(process);
         fs::create_dir_all(&folder)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        let (used, next, backlog) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        let inner = Inner { folder, _lock: lock, pool, limit, room: space, patience, given_up: Notify::new(), used, next, backlog };
+        let inner = Inner {
+            folder,
+            _lock: lock,
+            pool,
+            limit: budget.disk,
+            room: space,
+            patience,
+            most_backlog: budget.memory,
+            given_up: Notify::new(),
+            used: AtomicU64::new(0),
+            unwritten: AtomicU64::new(0),
+            next: AtomicU64::new(0),
+            backlog: AtomicU64::new(0),
+        };
         Ok(Self { inner: Some(Arc::new(inner)), trouble: Trouble::default() })
     }
 }
@@ -148,10 +171,13 @@ impl Stage for DiskStage {
 
     fn trouble(&self) -> Option<String> {
         if self.inner.as_ref().is_some_and(|inner| inner.hangs()) {
-            self.inner.iter().for_each(|inner| inner.given_up.notify_waiters());
             return Some(HANGS.to_owned());
         }
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn let_go(&self) {
+        self.inner.iter().filter(|inner| inner.hangs()).for_each(|inner| inner.given_up.notify_waiters());
     }
 
     async fn begin(&self, size: u64) -> Option<DiskFile> {
@@ -162,7 +188,7 @@ impl Stage for DiskStage {
         let fits = |used: u64| used.checked_add(size).filter(|total| *total <= inner.limit);
         inner.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, fits).ok()?;
         // From here on whoever drops it gives the room back, also if nobody waits for it any more.
-        let reserved = Reserved { inner: Arc::clone(&inner), size };
+        let reserved = Reserved::new(&inner, size);
         let path = inner.folder.join(inner.next.fetch_add(1, Ordering::Relaxed).to_string());
         let trouble = Arc::clone(&self.trouble);
         match inner.run(move || DiskFile::make(reserved, path, trouble)).await {
@@ -181,10 +207,20 @@ impl Stage for DiskStage {
 struct Reserved {
     inner: Arc<Inner>,
     size: u64,
+    written: Arc<AtomicU64>,
+}
+
+impl Reserved {
+    fn new(inner: &Arc<Inner>, size: u64) -> Self {
+        inner.unwritten.fetch_add(size, Ordering::AcqRel);
+        Self { inner: Arc::clone(inner), size, written: Arc::default() }
+    }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
+        let unwritten = self.size.saturating_sub(self.written.load(Ordering::Acquire));
+        self.inner.unwritten.fetch_sub(unwritten, Ordering::AcqRel);
         self.inner.used.fetch_sub(self.size, Ordering::AcqRel);
     }
 }
@@ -199,6 +235,7 @@ pub struct DiskFile {
     inner: Arc<Inner>,
     /// Offsets of the blocks that are on the disk.
     kept: Arc<Mutex<HashSet<u64>>>,
+    written: Arc<AtomicU64>,
     backlog: Arc<AtomicU64>,
     failed: Arc<AtomicBool>,
     trouble: Trouble,
@@ -208,7 +245,7 @@ impl DiskFile {
     /// Makes the file; `None` if others have taken the room meanwhile.
     fn make(reserved: Reserved, path: PathBuf, trouble: Trouble) -> io::Result<Option<Self>> {
         let inner = Arc::clone(&reserved.inner);
-        if (inner.room)(&inner.folder)? < reserved.size {
+        if (inner.room)(&inner.folder)? < inner.unwritten.load(Ordering::Acquire) {
             return Ok(None);
         }
         let file = OpenOptions::new().create_new(true).read(true).write(true).open(&path)?;
@@ -216,6 +253,7 @@ impl DiskFile {
         Ok(Some(Self {
             file: Arc::new(file),
             path,
+            written: Arc::clone(&reserved.written),
             reserved: Some(reserved),
             inner,
             kept: Arc::default(),
@@ -230,18 +268,22 @@ impl StagedFile for DiskFile {
     fn keep(&self, offset: u64, block: Bytes) {
         let length = block.len() as u64;
         let is_behind = self.backlog.load(Ordering::Relaxed) >= BACKLOG
-            || self.inner.backlog.load(Ordering::Relaxed).saturating_add(length) > ALL_BACKLOG.max(length);
+            || self.inner.backlog.load(Ordering::Relaxed).saturating_add(length) > self.inner.most_backlog.max(length);
         if self.failed.load(Ordering::Relaxed) || is_behind || self.inner.hangs() {
             return;
         }
         self.backlog.fetch_add(1, Ordering::Relaxed);
         self.inner.backlog.fetch_add(length, Ordering::Relaxed);
-        let (file, kept, inner) = (Arc::clone(&self.file), Arc::clone(&self.kept), Arc::clone(&self.inner));
+        let (file, kept, written, inner) =
+            (Arc::clone(&self.file), Arc::clone(&self.kept), Arc::clone(&self.written), Arc::clone(&self.inner));
         let (backlog, failed, trouble) = (Arc::clone(&self.backlog), Arc::clone(&self.failed), Arc::clone(&self.trouble));
         self.inner.pool.start(move || {
             match file.write_all_at(&block, offset) {
                 Ok(()) => {
-                    kept.lock().unwrap_or_else(PoisonError::into_inner).insert(offset);
+                    if kept.lock().unwrap_or_else(PoisonError::into_inner).insert(offset) {
+                        written.fetch_add(length, Ordering::AcqRel);
+                        inner.unwritten.fetch_sub(length, Ordering::AcqRel);
+                    }
                     note(&trouble, None);
                 }
                 Err(error) => {
@@ -279,14 +321,15 @@ impl StagedFile for DiskFile {
 
 impl Drop for DiskFile {
     fn drop(&mut self) {
-        if self.failed.load(Ordering::Relaxed) {
-            // What failed is over; the next file shows whether it fails again.
-            note(&self.trouble, None);
-        }
         let (path, reserved) = (self.path.clone(), self.reserved.take());
+        let (failed, trouble) = (Arc::clone(&self.failed), Arc::clone(&self.trouble));
         self.inner.pool.start(move || {
             if let Err(error) = fs::remove_file(&path) {
                 tracing::warn!(%error, path = %path.display(), "cannot remove a staged file");
+            }
+            if failed.load(Ordering::Relaxed) {
+                // What failed is over; the next file shows whether it fails again.
+                note(&trouble, None);
             }
             drop(reserved);
         });
@@ -300,7 +343,8 @@ mod tests {
     use super::*;
 
     fn stage(root: &Path, process: &str, limit: u64) -> DiskStage {
-        DiskStage::with_budget(root, process, limit, |_| Ok(100), PATIENCE, Pool::new("stage", 1).unwrap()).unwrap()
+        let budget = Budget { disk: limit, memory: 100 };
+        DiskStage::with_budget(root, process, budget, |_| Ok(100), PATIENCE, Pool::new("stage", 1).unwrap()).unwrap()
     }
 
     #[tokio::test]
@@ -323,7 +367,7 @@ mod tests {
         fs::create_dir(&left).unwrap();
         fs::write(left.join("lock"), b"").unwrap();
         rustix::fs::fallocate(File::create(left.join("0")).unwrap(), FallocateFlags::empty(), 0, 256 << 20).unwrap();
-        let stage = DiskStage::open(root.path(), "p", u64::MAX, pool).unwrap();
+        let stage = DiskStage::open(root.path(), "p", Budget { disk: u64::MAX, memory: 0 }, pool).unwrap();
         let (limit, free) = (stage.inner.unwrap().limit, room(root.path()).unwrap());
         assert!(limit + (128 << 20) > free, "{limit} of {free}");
     }
@@ -364,7 +408,8 @@ mod tests {
     async fn disk_that_hangs_is_named_and_nobody_waits_for_it_and_it_is_used_again_afterwards() {
         let (root, pool) = (tempfile::tempdir().unwrap(), Pool::new("stage", 1).unwrap());
         let patience = Duration::from_millis(50);
-        let stage = DiskStage::with_budget(root.path(), "p", 100, |_| Ok(100), patience, pool.clone()).unwrap();
+        let budget = Budget { disk: 100, memory: 100 };
+        let stage = DiskStage::with_budget(root.path(), "p", budget, |_| Ok(100), patience, pool.clone()).unwrap();
         let file = stage.begin(10).await.unwrap();
         let (release, hold) = std::sync::mpsc::channel::<()>();
         pool.start(move || {
@@ -374,6 +419,7 @@ mod tests {
             while stage.trouble().is_none_or(|trouble| trouble != HANGS) {
                 tokio::task::yield_now().await;
             }
+            stage.let_go();
         };
         let (begun, ()) = tokio::join!(stage.begin(10), look);
         assert!(begun.is_none(), "it is given up");
@@ -383,10 +429,10 @@ mod tests {
         while stage.used() > 10 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(stage.trouble(), None);
-        assert!(stage.begin(10).await.is_some());
-        let left = fs::read_dir(root.path().join("p")).unwrap().count();
-        assert!(left <= 3, "the lock, the first file and the last: {left}");
+        assert_eq!(fs::read_dir(root.path().join("p")).unwrap().count(), 2, "the lock and the first file");
+        while stage.trouble().is_some() || stage.begin(10).await.is_none() {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]
@@ -401,6 +447,9 @@ mod tests {
         }
         assert!(stage.trouble().is_some());
         drop(file);
+        while stage.used() > 0 {
+            tokio::task::yield_now().await;
+        }
         assert_eq!(stage.trouble(), None);
     }
 
@@ -409,7 +458,13 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let stage = stage(root.path(), "p", u64::MAX);
         assert!(stage.begin(101).await.is_none());
-        assert!(stage.begin(100).await.is_some());
+        let first = stage.begin(60).await.unwrap();
+        assert!(stage.begin(60).await.is_none(), "what is promised to the first is not there");
+        first.keep(0, Bytes::from(vec![1; 60]));
+        while first.backlog.load(Ordering::Relaxed) > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(stage.begin(60).await.is_some(), "the disk says what is written");
         assert_eq!(stage.trouble(), None);
     }
 
@@ -424,7 +479,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let live = stage(root.path(), "live", 1);
         drop(stage(root.path(), "dead", 1));
-        let _next = DiskStage::open(root.path(), "next", 1, Pool::new("stage", 1).unwrap()).unwrap();
+        let _next = DiskStage::open(root.path(), "next", Budget { disk: 1, memory: 0 }, Pool::new("stage", 1).unwrap()).unwrap();
         assert!(root.path().join("live").exists() && !root.path().join("dead").exists());
         drop(live);
     }

@@ -24,7 +24,7 @@ use crate::{
     schedule::Schedule,
     session::{Edges, Folders, Parts, Rules, Session},
     share::{LocalShare, Pool},
-    stage::DiskStage,
+    stage::{Budget, DiskStage},
     start::check_share,
     work,
 };
@@ -204,8 +204,9 @@ async fn process(
     let session = Arc::new(Session::<Edge>::new(Parts {
         share: local,
         store: store.clone(),
-        stage: stage
-            .map_or_else(DiskStage::none, |root| DiskStage::open_or_stream(root, "p", 1 << 30, Pool::new("stage", 1).unwrap())),
+        stage: stage.map_or_else(DiskStage::none, |root| {
+            DiskStage::open_or_stream(root, "p", Budget { disk: 1 << 30, memory: 1 << 20 }, Pool::new("stage", 1).unwrap())
+        }),
         folders,
         rules: rules.clone(),
         live: live.subscribe(),

@@ -1,6 +1,11 @@
 //! Files in folders below the session's.
 
-use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     Bench,
@@ -9,8 +14,9 @@ use super::{
 use crate::{
     args::Mode,
     blob::{BlobError, memory::Operation},
-    formats::{MARKERS, Marker},
+    formats::{MARKERS, Marker, OrderKey, ProcessingName},
     session::Rules,
+    share::{Identity, join},
 };
 
 async fn bench() -> Bench {
@@ -212,4 +218,40 @@ async fn folder_that_vanishes_with_its_files_counts_them_as_withdrawn() {
     fs::remove_dir_all(bench.incoming("a")).unwrap();
     bench.settle().await;
     assert_eq!((bench.progress().files_withdrawn, bench.progress().files_waiting), (2, 0));
+}
+
+/// The path of a folder below today's claims whose name is that of a claim of `d`.
+fn like_a_claim(bench: &Bench) -> PathBuf {
+    let identity = Identity { inode: 1, size: 1, mtime: 1, ctime: 1 };
+    let claim = bench.session.claim_id(OrderKey(1), &identity, 1);
+    join(&bench.session.claims_today(), &ProcessingName::claimed(b"d", claim).to_bytes())
+}
+
+#[tokio::test(start_paused = true)]
+async fn folder_that_was_claimed_instead_of_a_file_goes_back_with_all_that_is_in_it() {
+    let mut bench = bench().await;
+    let claimed = like_a_claim(&bench);
+    fs::create_dir_all(&claimed).unwrap();
+    fs::write(claimed.join("a"), b"content").unwrap();
+    bench.restart().await;
+    bench.work().await;
+    assert!(bench.incoming("d/a").exists() && !claimed.exists());
+    bench.settle().await;
+    assert_eq!(bench.content("d/a"), Some(b"content".to_vec()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn folder_that_its_producer_named_like_a_claim_keeps_the_claims_that_are_in_it() {
+    let mut bench = bench().await;
+    let folder = like_a_claim(&bench);
+    let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+    bench.store.fail_before(Operation::PutBlob, 1, BlobError::Transient { message: "down".into(), retry_after: None });
+    drop_file(&bench, &format!("{name}/a"), b"content");
+    bench.settle().await;
+    assert!(folder.is_dir());
+    bench.restart().await;
+    bench.work().await;
+    bench.later(QUIET).await;
+    assert!(folder.is_dir() && !bench.incoming("d").exists());
+    assert_eq!(bench.content(&format!("{name}/a")), Some(b"content".to_vec()));
 }

@@ -191,32 +191,15 @@ async fn send_missing<E: Edges>(
     progress: &AtomicU64,
 ) -> Result<(), Setback> {
     let Sent { plan, blocks, comparable, first_reads, staged, resumed, .. } = sent;
-    let (plan, comparable, staged) = (*plan, &*comparable, staged.as_deref());
     let in_flight = plan.in_flight(session.rules.concurrency, session.rules.memory_limit);
     let missing: Vec<(u32, Option<u64>)> = (0..plan.blocks())
         .filter(|index| blocks[*index as usize].is_none())
         .map(|index| (index, first_reads[index as usize]))
         .collect();
-    let failing = &AtomicBool::new(false);
-    let mut sending = stream::iter(missing)
-        .map(|(index, first_read)| async move {
-            // Before its memory is taken: a block that must wait holds up no other file.
-            let airborne = session.flight.take_off(u64::from(plan.length(index))).await;
-            if failing.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            let (body, crc64) = read_block(session, open, &plan, index, first_read, staged).await?;
-            if let Some(known) = comparable.get(&index).and_then(|ids| ids.iter().find(|id| id.crc64 == crc64)) {
-                return Ok(Some((*known, Ok(Way::Known))));
-            }
-            let id = plan.id(index, crc64);
-            let outcome = put_block(session, file, &id, body).await;
-            if outcome.is_ok() {
-                airborne.arrived();
-            }
-            Ok::<_, Setback>(Some((id, outcome.map(|()| Way::Sent))))
-        })
-        .buffer_unordered(in_flight);
+    let failing = AtomicBool::new(false);
+    let bringing = Bringing { session, file, open, plan, comparable, staged: staged.as_deref(), failing: &failing };
+    let mut sending =
+        stream::iter(missing).map(|(index, first_read)| bringing.bring(index, first_read)).buffer_unordered(in_flight);
     // After a failure nothing is begun, but what is under way ends: the share may still write into its memory, and the service has it then.
     let mut failure = None;
     while let Some(ended) = sending.next().await {
@@ -241,6 +224,39 @@ async fn send_missing<E: Edges>(
         }
     }
     failure.map_or(Ok(()), Err)
+}
+
+/// What the blocks of a file have in common while they are brought to the service.
+struct Bringing<'a, E: Edges> {
+    session: &'a Session<E>,
+    file: &'a ClaimedFile,
+    open: &'a source::Source<<E::Share as Share>::File>,
+    plan: &'a Plan,
+    comparable: &'a BTreeMap<u32, Vec<BlockId>>,
+    staged: Option<&'a dyn Staged>,
+    /// True once one of them has failed.
+    failing: &'a AtomicBool,
+}
+
+impl<E: Edges> Bringing<'_, E> {
+    /// Reads a block and sends it, unless the service has one of the same content; `None` if it was not begun.
+    async fn bring(&self, index: u32, first_read: Option<u64>) -> Result<Option<(BlockId, Result<Way, Setback>)>, Setback> {
+        // Before its memory is taken: a block that must wait holds up no other file.
+        let airborne = self.session.flight.take_off(u64::from(self.plan.length(index))).await;
+        if self.failing.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let (body, crc64) = read_block(self.session, self.open, self.plan, index, first_read, self.staged).await?;
+        if let Some(known) = self.comparable.get(&index).and_then(|ids| ids.iter().find(|id| id.crc64 == crc64)) {
+            return Ok(Some((*known, Ok(Way::Known))));
+        }
+        let id = self.plan.id(index, crc64);
+        let outcome = put_block(self.session, self.file, &id, body).await;
+        if outcome.is_ok() {
+            airborne.arrived();
+        }
+        Ok(Some((id, outcome.map(|()| Way::Sent))))
+    }
 }
 
 /// The bytes of a block with their checksum. Bytes that are read again must have the checksum of the first read.

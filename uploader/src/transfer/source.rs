@@ -9,8 +9,9 @@ use super::{Setback, send};
 use crate::{
     file::ClaimedFile,
     formats::BlockId,
+    release::put_folder_back,
     session::{Edges, Session},
-    share::{Identity, Share, ShareFile},
+    share::{Identity, Kind, Share, ShareFile},
 };
 
 /// Bytes read at a time for a comparison.
@@ -28,16 +29,21 @@ pub(super) struct Source<F> {
 /// Comparisons after changes of the ctime alone; a file that is touched all the time must not be read for ever.
 const COMPARISONS: u32 = 2;
 
-/// Opens the file unless `opened` is it, and looks at it by name and by descriptor; `None` if its name is gone.
+/// Opens the file unless `opened` is it, and looks at it by name and by descriptor; `None` if its name is gone, or was a folder's.
 pub(super) async fn open<E: Edges>(
     session: &Session<E>,
     file: &mut ClaimedFile,
     opened: Option<<E::Share as Share>::File>,
 ) -> Result<Option<Source<<E::Share as Share>::File>>, Setback> {
-    let by_name = match session.share.attributes(&file.path()).await {
+    let attributes = match session.share.attributes(&file.path()).await {
         Err(error) if error.is_absent() => return Ok(None),
-        attributes => attributes?.identity,
+        attributes => attributes?,
     };
+    if attributes.kind == Kind::Folder {
+        put_folder_back(session, file).await?;
+        return Ok(None);
+    }
+    let by_name = attributes.identity;
     if let Some(opened) = opened {
         match opened.attributes().await {
             Ok(attributes) if attributes.identity == by_name => {

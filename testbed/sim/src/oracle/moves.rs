@@ -119,7 +119,8 @@ impl Oracle {
         let renamed = server.rename(from, to_path)?;
         self.tick();
         let shown = || format!("{} -> {}", from.display(), to_path.display());
-        if renamed.replaced.is_some_and(|replaced| server.inode(replaced).owner != Owner::Uploader) {
+        if renamed.replaced.is_some_and(|replaced| server.inode(replaced).owner != Owner::Uploader && !is_folder(server, replaced))
+        {
             self.violated(format!("a rename replaced another file: {}", shown()));
         }
         if server.inode(renamed.node).owner == Owner::Uploader {
@@ -133,6 +134,9 @@ impl Oracle {
                 let is_explained = has_reason(server, to_path, &to);
                 self.moved(life, renamed.node, producer, &from, &to, is_explained);
             }
+            // A folder that was claimed instead of the file of its name.
+            (Place::Processing(producer, from), Place::Incoming(name))
+                if producer == name && from.state == State::Claimed && is_folder(server, renamed.node) => {}
             _ => self.violated(format!("a rename that no rule allows: {}", shown())),
         }
         Ok(())
@@ -152,8 +156,9 @@ impl Oracle {
             (State::Claimed, State::Superseded) if from.claim == to.claim => self.overtaken(node, &producer, from),
             // A late rename may come after another uploader has taken the file back; then it is taken back once more.
             (State::Claimed, State::Failed) if from.claim == to.claim && (is_explained || self.is_shared) => {}
-            (State::Failed, State::Claimed) if from.claim == to.claim && (self.may_take_back || !is_explained) => {
-                if let Some(claim) = self.claims.get_mut(&from.claim) {
+            (State::Failed, State::Claimed) if from.claim == to.claim && self.may_take_back(is_explained) => {
+                // What another uploader takes back nobody can know of in time.
+                if let Some(claim) = self.claims.get_mut(&from.claim).filter(|_| self.is_shared) {
                     claim.taken = self.now;
                 }
             }
@@ -168,6 +173,11 @@ impl Oracle {
             }
             _ => self.violated(format!("process {life}: no rule leads from {:?} to {:?}", from.state, to.state)),
         }
+    }
+
+    /// Whether a file that is aside may be tried again: somebody asked for it, or another uploader's late rename set it aside.
+    fn may_take_back(&self, is_explained: bool) -> bool {
+        self.may_take_back || (self.is_shared && !is_explained)
     }
 
     fn proven(&mut self, node: Node, claim: &ClaimId) {
@@ -281,6 +291,10 @@ impl Oracle {
 
 /// A completed file is deleted a minute after its last change, or a tick of the server's clock less: within one nobody sees a change.
 const UNCHANGED: Duration = Duration::from_secs(55);
+
+fn is_folder(server: &Server, node: Node) -> bool {
+    matches!(server.inode(node).body, Body::Folder(_))
+}
 
 /// Whether there is a reason for a file of this name to be set aside.
 fn has_reason(server: &Server, path: &Path, name: &ProcessingName) -> bool {
