@@ -75,9 +75,9 @@ long: ## lists the searches that take longer than a test may
 	@echo "make resume              5 min"
 	@echo "make bench               10 min"
 	@echo "make scale               5 min, SIZE=10000 1 h"
-	@echo "make sim HISTORIES=1000000  1 h"
-	@echo "make pairs               1 h"
-	@echo "make mutants             1 h"
+	@echo "make sim HISTORIES=1000000  30 min"
+	@echo "make pairs               5 min"
+	@echo "make mutants             40 min"
 	@echo "make mutants-operator    15 min"
 
 clean: ## removes build results and cached tools; ends the beds of demo and test

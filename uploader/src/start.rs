@@ -53,7 +53,7 @@ impl Obstacle {
         let reason = match error.kind() {
             io::ErrorKind::PermissionDenied => "PermissionDenied",
             io::ErrorKind::ReadOnlyFilesystem => "ReadOnly",
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "ShareFull",
+            _ if error.is_full() => "ShareFull",
             _ => "ShareFailed",
         };
         let hint = match reason {

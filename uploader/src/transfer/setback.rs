@@ -110,7 +110,7 @@ impl From<ShareError> for Setback {
         let message = error.full().to_string();
         match error.kind() {
             io::ErrorKind::PermissionDenied => Self::failed("Unreadable", message, true),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::end(End::Source, "ShareFull", message, None),
+            _ if error.is_full() => Self::end(End::Source, "ShareFull", message, None),
             io::ErrorKind::ReadOnlyFilesystem => Self::end(End::Source, "ReadOnly", message, None),
             kind if is_the_networks(kind) || is_short_of_descriptors(&error) => {
                 Self::end(End::Source, "ShareFailed", message, None)
