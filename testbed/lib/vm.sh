@@ -148,7 +148,8 @@ vm_load() {
   done
 }
 
-load_into_vm() { vm_ssh ctr --namespace k8s.io images import - <"$1"; }
+# load_into_vm ARCHIVE: also onto its disk, or a power cut soon after leaves programs of zeros.
+load_into_vm() { vm_ssh 'ctr --namespace k8s.io images import - && sync' <"$1"; }
 
 # make_seed: what distinguishes this machine from others with the same disk.
 make_seed() {
