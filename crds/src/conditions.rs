@@ -22,6 +22,9 @@ pub const CAUGHT_UP: &str = "CaughtUp";
 /// The session is over by itself; present only then.
 pub const COMPLETE: &str = "Complete";
 
+/// Reason: calls on the share do not end.
+pub const HANGING: &str = "Hanging";
+
 /// Longest message that the schema takes.
 pub const MESSAGE_LIMIT: usize = 1024;
 

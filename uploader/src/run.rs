@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use blobferry_crds::conditions;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
@@ -175,11 +176,11 @@ pub(crate) fn look_whether_it_hangs<S: Share>(share: &S, books: &mut Books) {
     let ends = &mut books.ends;
     if share.silent_for() >= HANG {
         let message = "calls on the share do not end: the NFS server does not answer";
-        ends.fails(End::Source, CALLS, "Hanging", message);
+        ends.fails(End::Source, CALLS, conditions::HANGING, message);
     } else if share.slowest_for() >= ONE_HANGS {
         let message = "a call on the share does not end, though others do: look at the disk of the NFS server, or at an export inside \
                        the export";
-        ends.fails(End::Source, CALLS, "Hanging", message);
+        ends.fails(End::Source, CALLS, conditions::HANGING, message);
     } else {
         ends.works(End::Source, CALLS);
     }

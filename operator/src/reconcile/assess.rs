@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use blobferry_crds::{Check, Phase, UploadSession, conditions::Verdict};
+use blobferry_crds::{
+    Check, Phase, UploadSession,
+    conditions::{HANGING, Verdict},
+};
 use jiff::Timestamp;
 
 use super::{
@@ -253,10 +256,9 @@ fn kept(case: &Case<'_>, pod: &UploaderPod) -> Assessment {
         Hearing::Heard | Hearing::Silent if observed.node == Some(NodeHealth::Lost) => {
             Assessment { ready: Verdict::Unknown, ..passing("NodeNotReady", &node_not_ready(pod)).after(STUCK_LOOK) }
         }
-        Hearing::Silent => Assessment {
-            ready: Verdict::Unknown,
-            ..passing("UploaderSilent", "The uploader runs but has sent no report for too long: look at its log.").after(STUCK_LOOK)
-        },
+        Hearing::Silent => {
+            Assessment { ready: Verdict::Unknown, ..passing("UploaderSilent", silent(case.session)).after(STUCK_LOOK) }
+        }
         Hearing::Heard => heard(case, pod).after(until_silent(case)),
     };
     assessment.hearing = hearing;
@@ -264,6 +266,17 @@ fn kept(case: &Case<'_>, pod: &UploaderPod) -> Assessment {
         assessment.phase = Phase::Running;
     }
     assessment
+}
+
+/// The kubelet stops an uploader whose share hangs, and its process cannot end while the kernel closes the files that it had open
+/// (seen on Linux 6.1, in `nfs4_do_close` of an exiting thread).
+fn silent(session: &UploadSession) -> &'static str {
+    if hanging(session).is_some() {
+        "The uploader has sent no report since calls on the share do not end. It may have been stopped meanwhile and cannot end before the \
+         file server answers; everything goes on by itself then."
+    } else {
+        "The uploader runs but has sent no report for too long: look at its log."
+    }
 }
 
 fn node_not_ready(pod: &UploaderPod) -> String {
@@ -286,6 +299,11 @@ fn heard(case: &Case<'_>, pod: &UploaderPod) -> Assessment {
 /// What the uploader found of one of the two ends.
 pub fn check<'a>(session: &'a UploadSession, type_: &str) -> Option<&'a Check> {
     session.status.as_ref()?.progress.as_ref()?.checks.iter().find(|check| check.type_ == type_)
+}
+
+/// The last report of a share that hangs. It stands until somebody has looked again.
+pub fn hanging(session: &UploadSession) -> Option<&Check> {
+    check(session, "source").filter(|check| !check.ok && check.reason == HANGING)
 }
 
 fn failed_check(session: &UploadSession) -> Option<&Check> {

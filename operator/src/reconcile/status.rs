@@ -10,7 +10,7 @@ use url::Url;
 
 use super::{
     apply::Outcome,
-    assess::{Assessment, Case, Hearing, Trouble, check},
+    assess::{Assessment, Case, Hearing, Trouble, check, hanging},
     identity::Identity,
     pod_state::{Slot, Stage},
 };
@@ -120,8 +120,11 @@ fn ready_as(type_: &'static str, verdict: Verdict, assessment: &Assessment) -> F
 
 fn reachable(case: &Case<'_>, assessment: &Assessment, type_: &'static str, end: &str) -> Finding {
     if assessment.hearing != Hearing::Heard {
-        let blamed = end == "source" && assessment.source;
-        return if blamed { ready_as(type_, Verdict::False, assessment) } else { unheard(type_, assessment) };
+        return match hanging(case.session).filter(|_| end == "source" && assessment.hearing != Hearing::Absent) {
+            Some(check) => still_hanging(type_, check),
+            None if end == "source" && assessment.source => ready_as(type_, Verdict::False, assessment),
+            None => unheard(type_, assessment),
+        };
     }
     match check(case.session, end) {
         Some(check) => Finding {
@@ -137,6 +140,12 @@ fn reachable(case: &Case<'_>, assessment: &Assessment, type_: &'static str, end:
             message: format!("The uploader has not looked at the {end} yet."),
         },
     }
+}
+
+/// What an uploader said last that is silent since, or has not looked since it was started anew.
+fn still_hanging(type_: &'static str, check: &Check) -> Finding {
+    let message = format!("The last that the uploader said: {}. It has not looked since.", check.message);
+    Finding { type_, verdict: Verdict::False, reason: check.reason.clone(), message }
 }
 
 /// The uploader sees files, not the Secret that they come from.
@@ -242,6 +251,33 @@ mod tests {
         assert_eq!(told("DestinationReachable"), ("False".into(), "Denied".into(), "no key (Secret azurit)".into()));
         let (verdict, reason, _) = told("CaughtUp");
         assert_eq!((verdict.as_str(), reason.as_str()), ("Unknown", "Denied"));
+    }
+
+    #[test]
+    fn share_that_hung_when_the_uploader_was_heard_last_hangs_until_somebody_has_looked_again() {
+        let mut session = fixtures::session("");
+        let hangs = "checks: [{type: source, ok: false, reason: Hanging, message: 'calls do not end'}, {type: destination, ok: true, \
+                     reason: Writable, message: ''}]\nfilesActive: 1";
+        fixtures::report(&mut session, "2026-11-21T08:20:00Z", hangs);
+        let status = computed(&session, Some(&fixtures::running("2026-11-21T08:10:00Z")));
+        assert_eq!(
+            conditions(&status),
+            [
+                ("Ready", "Unknown", "UploaderSilent"),
+                ("Reconciling", "True", "UploaderSilent"),
+                ("SourceReachable", "False", "Hanging"),
+                ("DestinationReachable", "Unknown", "UploaderSilent"),
+                ("CaughtUp", "Unknown", "UploaderSilent")
+            ]
+        );
+        let told = |condition: usize| status.conditions[condition].message.as_str();
+        assert!(
+            told(0).contains("cannot end before the file server answers") && told(2).contains("calls do not end"),
+            "{status:?}"
+        );
+        session.spec.suspend = true;
+        let status = computed(&session, None);
+        assert!(conditions(&status).contains(&("SourceReachable", "Unknown", "Suspended")), "{status:?}");
     }
 
     #[test]

