@@ -61,12 +61,12 @@ mod tests {
 
     #[tokio::test]
     async fn operator_is_ready_when_it_stands_by_and_when_its_watches_have_shown_everything() {
-        let (mut sessions, mut pods) = (reflector::store::Writer::default(), reflector::store::Writer::default());
-        let (session_reader, pod_reader) = (Sessions::new(sessions.as_reader()), Pods::new(pods.as_reader()));
+        let mut sessions = reflector::store::Writer::default();
+        let (session_reader, (pods_shown, pods)) = (Sessions::new(sessions.as_reader()), Pods::new());
         let (service, _server) = tower_test::mock::pair::<Request<kube::client::Body>, http::Response<kube::client::Body>>();
         let client = kube::Client::new(service, "default");
         let metrics = Metrics::new(&opentelemetry::global::meter("test"));
-        let context = Context::new(client, fixtures::settings(), session_reader, pod_reader, None, metrics);
+        let context = Context::new(client, fixtures::settings(), session_reader, pods_shown, None, metrics);
         let leadership = Leadership::default();
         let (text, _reader) = MetricsText::new().unwrap();
         let pages = router(Arc::new(context), leadership.clone(), text);
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(code().await, 503);
         sessions.apply_watcher_event(&Event::InitDone);
         assert_eq!(code().await, 503, "pods are missing");
-        pods.apply_watcher_event(&Event::InitDone);
+        pods.everything();
         assert_eq!(code().await, 200);
     }
 }

@@ -2,16 +2,12 @@
 
 use blobferry_crds::UploadSession;
 use jiff::Timestamp;
-use kube::{
-    Client, Resource,
-    runtime::events::{Event, Recorder, Reporter},
-};
+use kube::{Client, Resource, runtime::events::Event};
 use tokio::sync::Mutex;
-use tracing::warn;
 
 use crate::{
-    api, heard::Heard, memory::Memory, metrics::Metrics, pods::Pods, reconcile::apply::Known, rollout::Rollout, sessions::Sessions,
-    settings::Settings, shares::Shares, sweep::Sweeper, waiters::Waiters, wake::Wake,
+    events::Events, heard::Heard, memory::Memory, metrics::Metrics, pods::Pods, reconcile::apply::Known, rollout::Rollout,
+    sessions::Sessions, settings::Settings, shares::Shares, sweep::Sweeper, waiters::Waiters, wake::Wake,
 };
 
 /// What every pass shares.
@@ -44,7 +40,8 @@ pub struct Context {
     pub clock: fn() -> Timestamp,
     /// Held by whoever makes or removes accounts and bindings, so that the sweep never removes what a pass has just found.
     pub rights: Mutex<Known>,
-    recorder: Recorder,
+    /// What people are told.
+    pub events: Events,
 }
 
 impl std::fmt::Debug for Context {
@@ -63,9 +60,8 @@ impl Context {
         instance: Option<String>,
         metrics: Metrics,
     ) -> Self {
-        let reporter = Reporter { controller: "blobferry.io/operator".into(), instance };
         Self {
-            recorder: Recorder::new(client.clone(), reporter),
+            events: Events::new(client.clone(), instance),
             client,
             settings,
             sessions,
@@ -83,19 +79,10 @@ impl Context {
         }
     }
 
-    /// Tells people of `session`, if there is something to tell. An event that cannot be sent is only logged: the conditions say
-    /// the same.
+    /// Tells people of `session`, if there is something to tell.
     pub async fn tell(&self, session: &UploadSession, event: Option<Event>) {
         if let Some(event) = event {
-            self.tell_of(&session.object_ref(&()), event).await;
-        }
-    }
-
-    /// Tells people of the object `regarding`.
-    pub async fn tell_of(&self, regarding: &k8s_openapi::api::core::v1::ObjectReference, event: Event) {
-        let reason = event.reason.clone();
-        if let Err(error) = api::call("send an event", self.recorder.publish(&event, regarding)).await {
-            warn!(%reason, error = &error as &dyn std::error::Error, "people were not told");
+            self.events.tell(&session.object_ref(&()), event).await;
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use blobferry_crds::names;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -27,13 +27,12 @@ use crate::{
     context::Context,
     leader::{Candidate, Deposed},
     metrics::{Metrics, PassOutcome, show_sessions},
-    pods::{Pods, slim},
+    pods::{Listed, News, Pods},
     predicates,
     reconcile::{
         apply::release_object,
-        area::{Area, Occupant},
         observe::last_report,
-        pod_state::{area_of, controller, made_for},
+        pod_state::{Origin, UploaderPod},
     },
     report, rollout,
     sessions::{Guarded, Sessions},
@@ -53,7 +52,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 pub struct Operator {
     context: Arc<Context>,
     sessions: Writer<Guarded>,
-    pods: Writer<Pod>,
+    pods: Listed,
 }
 
 impl std::fmt::Debug for Operator {
@@ -66,8 +65,7 @@ impl Operator {
     /// An operator on `client`'s cluster, which counts with `meter`; its events name the pod `instance`.
     pub fn new(client: Client, settings: Settings, instance: Option<String>, meter: &Meter) -> Self {
         let (session_reader, sessions) = reflector::store();
-        let (pod_reader, pods) = reflector::store();
-        let (sessions_shown, pods_shown) = (Sessions::new(session_reader), Pods::new(pod_reader));
+        let (sessions_shown, (pods_shown, pods)) = (Sessions::new(session_reader), Pods::new());
         show_sessions(meter, sessions_shown.clone());
         let context = Context::new(client, settings, sessions_shown, pods_shown, instance, Metrics::new(meter));
         Self { context: Arc::new(context), sessions, pods }
@@ -114,7 +112,7 @@ impl Operator {
         let reader = sessions.as_reader();
         let client = context.client.clone();
         let controller = Controller::for_stream(watch_sessions(client.clone(), sessions, Arc::clone(&context)), reader)
-            .watches_stream(watch_pods(client, pods, Arc::clone(&context)), |pod| session_of(&pod))
+            .reconcile_on(watch_pods(client, pods, Arc::clone(&context)))
             .reconcile_on(context.wake.stream())
             .with_config(Config::default().concurrency(CONCURRENCY))
             .graceful_shutdown_on(stop)
@@ -191,60 +189,64 @@ fn note_session(event: &watcher::Event<Guarded>, context: &Context) {
     }
 }
 
-fn watch_pods(client: Client, writer: Writer<Pod>, context: Arc<Context>) -> impl Stream<Item = Watched<Pod>> {
+/// The sessions that something happened to, as their pods show it.
+fn watch_pods(client: Client, listed: Listed, context: Arc<Context>) -> impl Stream<Item = ObjectRef<Guarded>> {
     let ours = format!("{}={},{}={}", names::MANAGED_BY_LABEL, names::OPERATOR, names::APP_NAME_LABEL, names::UPLOADER_APP);
-    watcher(Api::<Pod>::all(client), watcher::Config::default().labels(&ours).page_size(PAGE))
-        .default_backoff()
-        .modify(|pod| *pod = slim(std::mem::take(pod)))
-        .reflect(writer)
-        .inspect(move |event| {
-            if let Ok(event) = event {
-                wake_left(&context.pods.note(event), &context);
-                wake_waiters(event, &context);
-                note_orphan(event, &context);
+    watcher(Api::<Pod>::all(client), watcher::Config::default().labels(&ours).page_size(PAGE)).default_backoff().flat_map(
+        move |event| match event {
+            Ok(event) => stream::iter(note_pod(event, &listed, &context)),
+            Err(error) => {
+                report::interruption(&error);
+                stream::iter(Vec::new())
             }
-        })
-        .touched_objects()
-        .predicate_filter(kube::runtime::predicates::resource_version, PredicateConfig::default())
+        },
+    )
 }
 
-/// The session for which `pod` was made, by its label: not every pod has an owner.
-fn session_of(pod: &Pod) -> Option<ObjectRef<Guarded>> {
-    let name = pod.labels().get(names::SESSION_LABEL)?;
-    Some(ObjectRef::new(name).within(&pod.namespace()?))
+fn note_pod(event: watcher::Event<Pod>, listed: &Listed, context: &Context) -> Vec<ObjectRef<Guarded>> {
+    let is_last = matches!(event, watcher::Event::InitDone);
+    let news = context.pods.note(read(event));
+    if is_last {
+        listed.everything();
+    }
+    news.into_iter().flat_map(|news| concerned(&news, context)).collect()
 }
 
-/// Pods that went while the watch was broken: nothing but this tells their sessions, and those that wait for their folders.
-fn wake_left(left: &[Occupant], context: &Context) {
-    for occupant in left {
-        context.wake.session(&occupant.namespace, &occupant.session);
-        wake_waiters_of(&occupant.area, context);
+/// `event` with what matters of the pod.
+fn read(event: watcher::Event<Pod>) -> watcher::Event<UploaderPod> {
+    match event {
+        watcher::Event::Apply(pod) => watcher::Event::Apply(UploaderPod::read(&pod)),
+        watcher::Event::Delete(pod) => watcher::Event::Delete(UploaderPod::read(&pod)),
+        watcher::Event::Init => watcher::Event::Init,
+        watcher::Event::InitApply(pod) => watcher::Event::InitApply(UploaderPod::read(&pod)),
+        watcher::Event::InitDone => watcher::Event::InitDone,
     }
 }
 
-/// A pod that is gone leaves its folders to whoever waits for them.
-fn wake_waiters(event: &watcher::Event<Pod>, context: &Context) {
-    let watcher::Event::Delete(pod) = event else { return };
-    if let Some(area) = area_of(pod) {
-        wake_waiters_of(&area, context);
+/// The sessions that have to be looked at: that of the pod, and those that wait for the folders which it has left.
+fn concerned(news: &News, context: &Context) -> Vec<ObjectRef<Guarded>> {
+    let mut sessions = Vec::new();
+    let pod = match news {
+        News::Changed(pod) => {
+            note_orphan(pod, context);
+            pod
+        }
+        News::Gone(pod) => {
+            let waiting = pod.area.as_ref().map(|area| context.waiters.of(area)).unwrap_or_default();
+            sessions.extend(waiting.into_iter().map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)));
+            pod
+        }
+    };
+    if !pod.session.is_empty() {
+        sessions.push(ObjectRef::new(&pod.session).within(&pod.namespace));
     }
-}
-
-fn wake_waiters_of(area: &Area, context: &Context) {
-    for (namespace, name) in context.waiters.of(area) {
-        context.wake.session(&namespace, &name);
-    }
+    sessions
 }
 
 /// A pod without an owner whose creation was carried out after its session had gone.
-fn note_orphan(event: &watcher::Event<Pod>, context: &Context) {
-    let (watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) = event else { return };
-    if controller(pod).is_some() || pod.metadata.deletion_timestamp.is_some() {
-        return;
-    }
-    if let (Some((session, uid)), Some(namespace)) = (made_for(pod), pod.metadata.namespace.as_deref())
-        && !context.sessions.has(namespace, session, uid)
-    {
+fn note_orphan(pod: &UploaderPod, context: &Context) {
+    let is_orphan = pod.origin == Origin::Unowned && pod.terminating.is_none();
+    if is_orphan && !context.sessions.has(&pod.namespace, &pod.session, &pod.session_uid) {
         context.sweeper.mark_children();
     }
 }
@@ -328,5 +330,5 @@ async fn tell_unreadable(session: &InvalidObject, context: &Context) {
         uid: session.metadata.uid.clone(),
         ..Default::default()
     };
-    context.tell_of(&regarding, event).await;
+    context.events.tell(&regarding, event).await;
 }

@@ -11,7 +11,13 @@ use crate::{
     heard::Report,
     memory::Run,
     reconcile::{
-        Observed, assess::patience, build::uploader_pod, completion::completed, ending, observe::last_report, pod_state::Slot,
+        Observed,
+        assess::patience,
+        build::uploader_pod,
+        completion::completed,
+        ending,
+        observe::last_report,
+        pod_state::{Slot, UploaderPod},
         validate::validate,
     },
     rollout::{Strategy, Upgrade},
@@ -134,7 +140,7 @@ pub(crate) const ALL_WELL: &str = "checks: [{type: source, ok: true, reason: Mou
 /// What is observed of `session` at [`now`] when its pod is `pod`.
 pub(crate) fn observed(session: &UploadSession, pod: Option<&Pod>) -> Observed {
     let uid = session.metadata.uid.as_deref().unwrap();
-    let slot = pod.map_or(Slot::Empty, |pod| Slot::of(pod, session.metadata.name.as_deref().unwrap(), uid));
+    let slot = pod.map_or(Slot::Empty, |pod| Slot::of(&UploaderPod::read(pod), session.metadata.name.as_deref().unwrap(), uid));
     let ending = ending::of(session, &slot, None);
     Observed {
         completed: completed(session, &slot).filter(|_| ending.is_none()),

@@ -10,6 +10,7 @@ pub mod args;
 pub mod backoff;
 pub mod context;
 pub mod controller;
+pub mod events;
 pub mod first_listing;
 #[cfg(test)]
 mod fixtures;

@@ -21,7 +21,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-#[tokio::main]
+// One thread is enough for what waits for the API server most of its time, and keeps its memory in one place.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     if std::env::args_os().nth(1).is_some_and(|first| first == uninstall::COMMAND) {
         return before_uninstallation().await;

@@ -11,7 +11,7 @@ use crate::backoff::Attempts;
 
 /// Recollections by the UID of the session's object.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<HashMap<String, Recollection>>);
+pub struct Memory(Mutex<HashMap<String, Box<Recollection>>>);
 
 /// What is remembered of one session.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -74,13 +74,13 @@ pub struct Look {
 }
 
 impl Memory {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Recollection>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Box<Recollection>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is remembered of the session `uid`.
     pub fn recall(&self, uid: &str) -> Recollection {
-        self.lock().get(uid).cloned().unwrap_or_default()
+        self.lock().get(uid).map(|it| Recollection::clone(it)).unwrap_or_default()
     }
 
     /// Changes what is remembered of the session `uid`; what is nothing special takes no room.
@@ -88,7 +88,7 @@ impl Memory {
         let mut all = self.lock();
         let mut recollection = all.get(uid).cloned().unwrap_or_default();
         change(&mut recollection);
-        if recollection == Recollection::default() {
+        if *recollection == Recollection::default() {
             all.remove(uid);
         } else {
             all.insert(uid.to_owned(), recollection);

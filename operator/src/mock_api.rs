@@ -28,8 +28,8 @@ use crate::{
     context::Context,
     fixtures,
     metrics::Metrics,
-    pods::Pods,
-    reconcile::reconcile,
+    pods::{Listed, Pods},
+    reconcile::{pod_state::UploaderPod, reconcile},
     sessions::{Guarded, Sessions},
     settings::Settings,
 };
@@ -52,7 +52,8 @@ type Calls = Arc<Mutex<Vec<Call>>>;
 pub(crate) struct Cluster {
     pub context: Context,
     sessions: Writer<Guarded>,
-    pods: Writer<Pod>,
+    /// The watch that is not over.
+    _pods: Listed,
     answers: Answers,
     calls: Calls,
 }
@@ -64,21 +65,15 @@ impl Cluster {
         let (answers, calls) = (Answers::default(), Calls::default());
         tokio::spawn(serve(handle, Arc::clone(&answers), Arc::clone(&calls)));
         let (session_reader, mut sessions) = reflector::store();
-        let (pod_reader, mut pods) = reflector::store();
+        let (pods_shown, pods) = Pods::new();
         sessions.apply_watcher_event(&Event::InitDone);
-        pods.apply_watcher_event(&Event::InitDone);
+        pods.everything();
         let client = Client::new(service, "default");
         let metrics = Metrics::new(&opentelemetry::global::meter("test"));
-        let mut context = Context::new(
-            client,
-            settings,
-            Sessions::new(session_reader),
-            Pods::new(pod_reader),
-            Some("operator-0".into()),
-            metrics,
-        );
+        let mut context =
+            Context::new(client, settings, Sessions::new(session_reader), pods_shown, Some("operator-0".into()), metrics);
         context.clock = fixtures::now;
-        Self { context, sessions, pods, answers, calls }
+        Self { context, sessions, _pods: pods, answers, calls }
     }
 
     /// The watch shows `session`.
@@ -93,17 +88,13 @@ impl Cluster {
 
     /// The watch shows `pod`.
     pub(crate) fn shows_pod(&mut self, pod: &Pod) {
-        let event = Event::Apply(pod.clone());
-        self.pods.apply_watcher_event(&event);
-        self.context.pods.note(&event);
+        self.context.pods.note(Event::Apply(UploaderPod::read(pod)));
     }
 
     /// The watch shows that no pod is there any more.
     pub(crate) fn loses_pods(&mut self) {
-        for pod in self.context.pods.watched() {
-            let event = Event::Delete(Pod::clone(&pod));
-            self.pods.apply_watcher_event(&event);
-            self.context.pods.note(&event);
+        for pod in self.context.pods.shown() {
+            self.context.pods.note(Event::Delete(UploaderPod::clone(&pod)));
         }
     }
 

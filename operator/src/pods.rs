@@ -5,22 +5,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use blobferry_crds::names;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec, PodStatus};
-use kube::{
-    ResourceExt,
-    runtime::{
-        reflector::{ObjectRef, Store},
-        watcher::Event,
-    },
-};
+use kube::runtime::watcher::Event;
+use tokio::sync::watch;
 
 use crate::{
-    first_listing::FirstListing,
     reconcile::{
-        area::{Claimant, Occupant, Rival, rival},
-        pod_state::{UploaderPod, area_of, has_succeeded},
+        area::{Claimant, Rival, rival},
+        pod_state::{Origin, UploaderPod},
     },
     reservations::Reservations,
 };
@@ -29,62 +21,75 @@ use crate::{
 /// is created.
 #[derive(Debug)]
 pub struct Pods {
-    watched: Store<Pod>,
-    claims: Mutex<Claims>,
-    first_listing: FirstListing,
+    seen: Mutex<Seen>,
+    listed: watch::Receiver<bool>,
 }
 
 #[derive(Debug, Default)]
-struct Claims {
-    /// Folders of watched pods, by namespace and name.
-    occupied: HashMap<Key, Occupant>,
+struct Seen {
+    shown: HashMap<Key, Arc<UploaderPod>>,
     /// Pods that a new listing has shown so far.
     listed: HashSet<Key>,
     reserved: Reservations,
 }
 
+/// Namespace and name.
 type Key = (String, String);
 
+/// Held by the watch of pods: tells when it has shown everything, and with its own end that it never will.
+#[derive(Debug)]
+pub struct Listed(watch::Sender<bool>);
+
+impl Listed {
+    /// The watch has shown everything once.
+    pub fn everything(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// What the watch has brought.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// A pod that is new, or not as it was.
+    Changed(Arc<UploaderPod>),
+    /// A pod that is gone.
+    Gone(Arc<UploaderPod>),
+}
+
 impl Pods {
-    /// The pods that `watched` shows.
-    pub fn new(watched: Store<Pod>) -> Self {
-        Self { watched, claims: Mutex::default(), first_listing: FirstListing::default() }
+    /// Without any pod, until the watch that holds the other half shows some.
+    pub fn new() -> (Self, Listed) {
+        let (listing, listed) = watch::channel(false);
+        (Self { seen: Mutex::default(), listed }, Listed(listing))
     }
 
-    /// Waits until the watch has shown everything once.
+    /// Waits until the watch has shown everything once; false if it never will.
     pub async fn wait_until_ready(&self) -> bool {
-        self.first_listing.shown_by(&self.watched).await
+        self.listed.clone().wait_for(|everything| *everything).await.is_ok()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All pods that the watch shows.
-    pub fn watched(&self) -> Vec<Arc<Pod>> {
-        self.watched.state()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Claims> {
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn shown(&self) -> Vec<Arc<UploaderPod>> {
+        self.lock().shown.values().cloned().collect()
     }
 
     /// The pod with `name` in `namespace` as far as is known; the newer one if the watch lags behind a creation for session `uid`.
-    pub fn find(&self, namespace: &str, name: &str, uid: &str, now: Timestamp) -> Option<Arc<Pod>> {
-        let made = self.lock().reserved.made(uid, now);
-        made.or_else(|| self.watched.get(&ObjectRef::new(name).within(namespace)))
-    }
-
-    /// All uploaders that the watch shows, each with the name of its session.
-    pub fn uploaders(&self) -> Vec<(UploaderPod, String)> {
-        let ours = |pod: Arc<Pod>| {
-            let (uid, session) = (pod.labels().get(names::SESSION_UID_LABEL)?, pod.labels().get(names::SESSION_LABEL)?);
-            Some((UploaderPod::read(&pod, uid), session.clone()))
-        };
-        self.watched.state().into_iter().filter_map(ours).collect()
+    pub fn find(&self, namespace: &str, name: &str, uid: &str, now: Timestamp) -> Option<Arc<UploaderPod>> {
+        let seen = self.lock();
+        let made = seen.reserved.made(uid, now);
+        made.or_else(|| seen.shown.get(&(namespace.to_owned(), name.to_owned())).cloned())
     }
 
     /// Reserves the folders of `me` for a pod that is going to be created, unless somebody else holds them: another pod, or one of
     /// `others`, the sessions that want to run.
     pub fn reserve(&self, me: &Claimant, others: impl IntoIterator<Item = Claimant>, now: Timestamp) -> Result<(), Rival> {
-        let Claims { occupied, reserved, .. } = &mut *self.lock();
-        if let Some(rival) = rival(me, occupied.values().chain(reserved.occupants(now)), others) {
+        let Seen { shown, reserved, .. } = &mut *self.lock();
+        let occupants = shown.values().filter_map(|pod| pod.occupant());
+        if let Some(rival) = rival(me, occupants.chain(reserved.occupants(now)), others) {
             return Err(rival);
         }
         reserved.reserve(me);
@@ -92,8 +97,8 @@ impl Pods {
     }
 
     /// The reserved pod of session `uid` was created.
-    pub fn created(&self, uid: &str, pod: &Pod, now: Timestamp) {
-        self.lock().reserved.created(uid, slim(pod.clone()), now);
+    pub fn created(&self, uid: &str, pod: UploaderPod, now: Timestamp) {
+        self.lock().reserved.created(uid, pod, now);
     }
 
     /// From now on the API server may make the reserved pod of session `uid`.
@@ -106,96 +111,60 @@ impl Pods {
         self.lock().reserved.not_created(uid, refused, now);
     }
 
-    /// The watch has shown something; from then on it knows better. Returns whose pods are gone although it showed no deletion, because
-    /// it was broken then.
-    pub fn note(&self, event: &Event<Pod>) -> Vec<Occupant> {
-        let claims = &mut *self.lock();
+    /// The watch has shown something; from then on it knows better. Pods that went while it was broken are missing when a new listing ends.
+    pub fn note(&self, event: Event<UploaderPod>) -> Vec<News> {
+        let seen = &mut *self.lock();
         match event {
-            Event::Init => claims.begin_listing(),
-            Event::InitApply(pod) => {
-                claims.listed.insert(key(pod));
-                claims.saw(pod);
+            Event::Init => {
+                seen.begin_listing();
+                Vec::new()
             }
-            Event::InitDone => return claims.end_listing(),
-            Event::Apply(pod) => claims.saw(pod),
-            Event::Delete(pod) => claims.lost(pod),
+            Event::InitApply(pod) => {
+                seen.listed.insert(key(&pod));
+                seen.saw(pod).into_iter().collect()
+            }
+            Event::InitDone => seen.end_listing(),
+            Event::Apply(pod) => seen.saw(pod).into_iter().collect(),
+            Event::Delete(pod) => vec![seen.lost(pod)],
         }
-        Vec::new()
     }
 }
 
-impl Claims {
+impl Seen {
     fn begin_listing(&mut self) {
         self.listed.clear();
         self.reserved.listing_begins();
     }
 
-    fn end_listing(&mut self) -> Vec<Occupant> {
+    fn end_listing(&mut self) -> Vec<News> {
         let listed = std::mem::take(&mut self.listed);
-        let gone = self.occupied.extract_if(|key, _| !listed.contains(key)).map(|(_, occupant)| occupant);
-        gone.chain(self.reserved.listing_ends()).collect()
+        let gone = self.shown.extract_if(|key, _| !listed.contains(key)).map(|(_, pod)| pod);
+        gone.chain(self.reserved.listing_ends()).map(News::Gone).collect()
     }
 
-    fn saw(&mut self, pod: &Pod) {
-        let Some(occupant) = occupant(pod) else { return };
-        self.reserved.saw(&occupant.session_uid, pod);
-        if has_succeeded(pod, &occupant.session_uid) {
-            self.occupied.remove(&key(pod));
-        } else {
-            self.occupied.insert(key(pod), occupant);
+    fn saw(&mut self, pod: UploaderPod) -> Option<News> {
+        if pod.origin != Origin::Foreign {
+            self.reserved.saw(&pod);
         }
+        let (key, pod) = (key(&pod), Arc::new(pod));
+        let before = self.shown.insert(key, Arc::clone(&pod));
+        (before.as_ref() != Some(&pod)).then_some(News::Changed(pod))
     }
 
-    fn lost(&mut self, pod: &Pod) {
-        self.occupied.remove(&key(pod));
-        self.reserved.lost(pod);
-    }
-}
-
-fn key(pod: &Pod) -> Key {
-    (pod.namespace().unwrap_or_default(), pod.name_any())
-}
-
-/// `pod` without what nobody asks for, so that thousands of them fit into memory.
-pub fn slim(mut pod: Pod) -> Pod {
-    pod.metadata.managed_fields = None;
-    pod.spec = pod.spec.map(|spec| PodSpec { node_name: spec.node_name, ..PodSpec::default() });
-    pod.status = pod.status.map(slim_status);
-    pod
-}
-
-fn slim_status(status: PodStatus) -> PodStatus {
-    let container = |it: ContainerStatus| ContainerStatus {
-        name: it.name,
-        ready: it.ready,
-        restart_count: it.restart_count,
-        state: it.state,
-        last_state: it.last_state,
-        ..ContainerStatus::default()
-    };
-    PodStatus {
-        phase: status.phase,
-        reason: status.reason,
-        message: status.message,
-        conditions: status.conditions,
-        container_statuses: status.container_statuses.map(|all| all.into_iter().map(container).collect()),
-        ..PodStatus::default()
+    fn lost(&mut self, pod: UploaderPod) -> News {
+        self.reserved.lost(&pod);
+        self.shown.remove(&key(&pod));
+        News::Gone(Arc::new(pod))
     }
 }
 
-fn occupant(pod: &Pod) -> Option<Occupant> {
-    Some(Occupant {
-        session_uid: pod.labels().get(names::SESSION_UID_LABEL)?.clone(),
-        namespace: pod.namespace()?,
-        session: pod.labels().get(names::SESSION_LABEL)?.clone(),
-        area: area_of(pod)?,
-        gone_by: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
-    })
+fn key(pod: &UploaderPod) -> Key {
+    (pod.namespace.clone(), pod.name.clone())
 }
 
 #[cfg(test)]
 mod tests {
-    use kube::runtime::reflector;
+    use blobferry_crds::names;
     use serde_json::json;
 
     use std::time::Duration;
@@ -206,12 +175,19 @@ mod tests {
         reservations::{IN_DOUBT_FOR, PATIENCE},
     };
 
-    fn pod(area: &Area) -> Pod {
+    fn pod(area: &Area) -> UploaderPod {
         let annotations = json!({names::AREA_ANNOTATION: serde_json::to_string(area).unwrap()});
-        let labels = json!({names::SESSION_UID_LABEL: "session", names::SESSION_LABEL: "truck-7"});
+        let labels = json!({
+            names::MANAGED_BY_LABEL: names::OPERATOR, names::SESSION_UID_LABEL: "session", names::SESSION_LABEL: "truck-7",
+        });
         let metadata =
             json!({"name": "truck-7-uploader", "namespace": "n", "uid": "pod", "labels": labels, "annotations": annotations});
-        serde_json::from_value(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata})).unwrap()
+        UploaderPod::read(&serde_json::from_value(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata})).unwrap())
+    }
+
+    /// As if no watch ever showed them, unless a test says so.
+    fn pods() -> Pods {
+        Pods::new().0
     }
 
     fn claimant() -> Claimant {
@@ -223,44 +199,50 @@ mod tests {
     #[test]
     fn pod_that_the_watch_showed_before_the_answer_came_is_as_the_watch_shows_it() {
         let (me, now) = (claimant(), Timestamp::UNIX_EPOCH);
-        let pod = pod(&me.area);
-        for (watch_first, answer_counts) in [(true, false), (false, true)] {
-            let pods = Pods::new(reflector::store().0);
+        let answer = pod(&me.area);
+        let shown = UploaderPod { restarts: 1, ..answer.clone() };
+        for watch_first in [true, false] {
+            let pods = pods();
+            let restarts = || pods.find("n", "truck-7-uploader", "session", now).map(|pod| pod.restarts);
             pods.reserve(&me, [], now).unwrap();
             if watch_first {
-                pods.note(&Event::Apply(pod.clone()));
+                pods.note(Event::Apply(shown.clone()));
             }
-            pods.created("session", &pod, now);
-            assert_eq!(pods.find("n", "truck-7-uploader", "session", now).is_some(), answer_counts, "the store is empty here");
-            pods.note(&Event::Apply(pod.clone()));
-            assert!(pods.find("n", "truck-7-uploader", "session", now).is_none(), "the answer counts no longer");
+            pods.created("session", answer.clone(), now);
+            assert_eq!(restarts(), Some(i32::from(watch_first)));
+            pods.note(Event::Apply(shown.clone()));
+            assert_eq!(restarts(), Some(1), "the answer counts no longer");
         }
     }
 
-    fn sessions(left: &[Occupant]) -> Vec<&str> {
-        left.iter().map(|occupant| occupant.session.as_str()).collect()
+    fn gone(news: Vec<News>) -> Vec<String> {
+        let gone = |news| match news {
+            News::Gone(pod) => pod.session.clone(),
+            News::Changed(pod) => panic!("{pod:?} is there"),
+        };
+        news.into_iter().map(gone).collect()
     }
 
     #[test]
     fn pod_that_was_made_and_removed_while_the_watch_was_broken_is_gone_with_the_next_listing() {
         let (me, now) = (claimant(), Timestamp::UNIX_EPOCH);
-        let pods = Pods::new(reflector::store().0);
+        let pods = pods();
         pods.reserve(&me, [], now).unwrap();
-        pods.created("session", &pod(&me.area), now);
-        pods.note(&Event::Init);
-        let left = pods.note(&Event::InitDone);
+        pods.created("session", pod(&me.area), now);
+        pods.note(Event::Init);
+        let left = pods.note(Event::InitDone);
         assert!(pods.find("n", "truck-7-uploader", "session", now).is_none());
-        assert_eq!(sessions(&left), ["truck-7"]);
+        assert_eq!(gone(left), ["truck-7"]);
     }
 
     #[test]
     fn pod_whose_creation_is_under_way_when_a_listing_begins_may_be_missing_there() {
         let (me, now) = (claimant(), Timestamp::UNIX_EPOCH);
-        let pods = Pods::new(reflector::store().0);
+        let pods = pods();
         pods.reserve(&me, [], now).unwrap();
-        pods.note(&Event::Init);
-        pods.created("session", &pod(&me.area), now);
-        assert!(pods.note(&Event::InitDone).is_empty());
+        pods.note(Event::Init);
+        pods.created("session", pod(&me.area), now);
+        assert!(pods.note(Event::InitDone).is_empty());
         assert!(pods.find("n", "truck-7-uploader", "session", now).is_some());
         assert!(pods.find("n", "truck-7-uploader", "session", now + PATIENCE).is_none(), "the watch must have shown it by then");
     }
@@ -274,14 +256,14 @@ mod tests {
     fn folders_are_held_for_as_long_as_a_pass_takes_to_make_the_pod_and_until_the_watch_shows_it() {
         let (me, now) = (claimant(), Timestamp::UNIX_EPOCH);
         let hours_later = now + Duration::from_hours(3);
-        let pods = Pods::new(reflector::store().0);
+        let pods = pods();
         pods.reserve(&me, [], now).unwrap();
         assert!(pods.reserve(&other(), [], hours_later).is_err(), "the pass is at it");
-        pods.created("session", &pod(&me.area), now);
+        pods.created("session", pod(&me.area), now);
         assert!(pods.reserve(&other(), [], hours_later).is_err(), "the watch has not shown the pod");
-        pods.note(&Event::Apply(pod(&me.area)));
+        pods.note(Event::Apply(pod(&me.area)));
         assert!(pods.reserve(&other(), [], hours_later).is_err(), "the pod is there");
-        pods.note(&Event::Delete(pod(&me.area)));
+        pods.note(Event::Delete(pod(&me.area)));
         assert!(pods.reserve(&other(), [], hours_later).is_ok());
     }
 
@@ -289,7 +271,7 @@ mod tests {
     fn pod_that_was_asked_for_without_an_answer_holds_its_folders_until_it_cannot_appear_any_more() {
         let (me, now) = (claimant(), Timestamp::UNIX_EPOCH);
         for (asked, refused, holds) in [(true, false, true), (true, true, false), (false, false, false)] {
-            let pods = Pods::new(reflector::store().0);
+            let pods = pods();
             pods.reserve(&me, [], now).unwrap();
             if asked {
                 pods.asked("session");
@@ -304,7 +286,7 @@ mod tests {
     #[test]
     fn attempt_that_is_refused_says_nothing_of_an_earlier_one_without_an_answer() {
         let (me, now) = (claimant(), Timestamp::UNIX_EPOCH);
-        let pods = Pods::new(reflector::store().0);
+        let pods = pods();
         for refused in [false, true] {
             pods.reserve(&me, [], now).unwrap();
             pods.asked("session");
@@ -318,33 +300,33 @@ mod tests {
     fn watch_settles_what_came_of_a_creation_without_an_answer_and_the_end_of_an_earlier_pod_does_not() {
         let (me, now) = (claimant(), Timestamp::UNIX_EPOCH);
         let mut earlier = pod(&me.area);
-        earlier.metadata.uid = Some("earlier".into());
+        earlier.uid = "earlier".into();
         for shown_before in [true, false] {
-            let pods = Pods::new(reflector::store().0);
+            let pods = pods();
             pods.reserve(&me, [], now).unwrap();
             pods.asked("session");
-            pods.note(&Event::Delete(earlier.clone()));
+            pods.note(Event::Delete(earlier.clone()));
             if shown_before {
-                pods.note(&Event::Apply(pod(&me.area)));
+                pods.note(Event::Apply(pod(&me.area)));
             }
             pods.not_created("session", false, now);
             assert!(pods.reserve(&other(), [], now).is_err(), "{shown_before}");
-            pods.note(&Event::Apply(pod(&me.area)));
-            pods.note(&Event::Delete(pod(&me.area)));
+            pods.note(Event::Apply(pod(&me.area)));
+            pods.note(Event::Delete(pod(&me.area)));
             assert!(pods.reserve(&other(), [], now).is_ok(), "{shown_before}");
         }
     }
 
     #[test]
     fn pod_that_a_listing_shows_no_more_has_left_its_folders() {
-        let pods = Pods::new(reflector::store().0);
+        let pods = pods();
         let pod = pod(&claimant().area);
         for (shown, left) in [(true, vec![]), (false, vec!["truck-7"]), (false, vec![])] {
-            pods.note(&Event::Init);
+            pods.note(Event::Init);
             if shown {
-                pods.note(&Event::InitApply(pod.clone()));
+                pods.note(Event::InitApply(pod.clone()));
             }
-            assert_eq!(sessions(&pods.note(&Event::InitDone)), left);
+            assert_eq!(gone(pods.note(Event::InitDone)), left);
         }
     }
 }

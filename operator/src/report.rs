@@ -20,6 +20,11 @@ pub fn outcome(result: Result<(ObjectRef<Guarded>, Action), Error<CallError, wat
             warn!(%session, error = &error as &dyn std::error::Error, "a pass over a session failed and is tried again");
         }
         Err(Error::ObjectNotFound(session)) => debug!(%session, "the session is gone"),
-        Err(error) => warn!(error = &error as &dyn std::error::Error, "a watch was interrupted"),
+        Err(error) => interruption(&error),
     }
+}
+
+/// Logs that a watch was interrupted; it goes on by itself.
+pub fn interruption(error: &(dyn std::error::Error + 'static)) {
+    warn!(error, "a watch was interrupted");
 }

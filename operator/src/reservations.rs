@@ -5,10 +5,11 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 
-use crate::reconcile::area::{Claimant, Occupant};
+use crate::reconcile::{
+    area::{Claimant, Occupant},
+    pod_state::UploaderPod,
+};
 
 /// The watch shows a created pod within this time, or it is asked for again.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,7 +22,7 @@ pub struct Reservations(HashMap<String, Fresh>);
 
 #[derive(Debug)]
 struct Fresh {
-    occupant: Occupant,
+    claimant: Claimant,
     making: Making,
     /// Until when a pod may appear whose creation had no answer.
     in_doubt_until: Option<Timestamp>,
@@ -37,12 +38,17 @@ enum Making {
     /// A pass is at it, and whether it has asked for the pod by now.
     UnderWay { asked: bool },
     /// The API server has made it, and when.
-    Made(Arc<Pod>, Timestamp),
+    Made(Arc<UploaderPod>, Timestamp),
     /// No pass is at it any more, and it is not known whether there is a pod.
     InDoubt,
 }
 
 impl Fresh {
+    fn occupant(&self) -> Occupant<'_> {
+        let Claimant { uid, namespace, name, area, .. } = &self.claimant;
+        Occupant { session_uid: uid, namespace, session: name, area, gone_by: None }
+    }
+
     fn holds(&self, now: Timestamp) -> bool {
         match self.making {
             Making::UnderWay { .. } | Making::Made(..) => true,
@@ -53,7 +59,7 @@ impl Fresh {
 
 impl Reservations {
     /// The pod that was made for session `uid` a moment ago.
-    pub fn made(&self, uid: &str, now: Timestamp) -> Option<Arc<Pod>> {
+    pub fn made(&self, uid: &str, now: Timestamp) -> Option<Arc<UploaderPod>> {
         match &self.0.get(uid)?.making {
             Making::Made(pod, since) if *since + PATIENCE > now => Some(Arc::clone(pod)),
             _ => None,
@@ -61,23 +67,16 @@ impl Reservations {
     }
 
     /// Who holds folders. Those of which nothing can come any more are forgotten.
-    pub fn occupants(&mut self, now: Timestamp) -> impl Iterator<Item = &Occupant> {
+    pub fn occupants(&mut self, now: Timestamp) -> impl Iterator<Item = Occupant<'_>> {
         self.0.retain(|_, fresh| fresh.holds(now));
-        self.0.values().map(|fresh| &fresh.occupant)
+        self.0.values().map(Fresh::occupant)
     }
 
     /// Reserves the folders of `me` for a pod that a pass is going to create.
     pub fn reserve(&mut self, me: &Claimant) {
-        let occupant = Occupant {
-            session_uid: me.uid.clone(),
-            namespace: me.namespace.clone(),
-            session: me.name.clone(),
-            area: me.area.clone(),
-            gone_by: None,
-        };
         let in_doubt_until = self.0.get(&me.uid).and_then(|earlier| earlier.in_doubt_until);
         let making = Making::UnderWay { asked: false };
-        self.0.insert(me.uid.clone(), Fresh { occupant, making, in_doubt_until, shown: None, settled: false });
+        self.0.insert(me.uid.clone(), Fresh { claimant: me.clone(), making, in_doubt_until, shown: None, settled: false });
     }
 
     /// From now on the API server may make the pod of session `uid`.
@@ -88,9 +87,9 @@ impl Reservations {
     }
 
     /// The pod of session `uid` was created. The watch may have been faster than the answer, and knows better then.
-    pub fn created(&mut self, uid: &str, pod: Pod, now: Timestamp) {
+    pub fn created(&mut self, uid: &str, pod: UploaderPod, now: Timestamp) {
         let Some(fresh) = self.0.get_mut(uid) else { return };
-        if fresh.shown.is_some() && fresh.shown == pod.uid() {
+        if fresh.shown.as_ref() == Some(&pod.uid) {
             self.0.remove(uid);
         } else {
             fresh.making = Making::Made(Arc::new(pod), now);
@@ -110,19 +109,19 @@ impl Reservations {
         }
     }
 
-    /// The watch shows the pod of session `uid`.
-    pub fn saw(&mut self, uid: &str, pod: &Pod) {
-        let Some(fresh) = self.0.get_mut(uid) else { return };
+    /// The watch shows a pod.
+    pub fn saw(&mut self, pod: &UploaderPod) {
+        let Some(fresh) = self.0.get_mut(&pod.session_uid) else { return };
         match &fresh.making {
-            Making::Made(created, _) if created.uid() != pod.uid() => {}
-            Making::UnderWay { .. } => fresh.shown = pod.uid(),
-            Making::Made(..) | Making::InDoubt => drop(self.0.remove(uid)),
+            Making::Made(created, _) if created.uid != pod.uid => {}
+            Making::UnderWay { .. } => fresh.shown = Some(pod.uid.clone()),
+            Making::Made(..) | Making::InDoubt => drop(self.0.remove(&pod.session_uid)),
         }
     }
 
     /// The watch shows that a pod is gone.
-    pub fn lost(&mut self, pod: &Pod) {
-        let is_it = |fresh: &Fresh| matches!(&fresh.making, Making::Made(created, _) if created.uid() == pod.uid());
+    pub fn lost(&mut self, pod: &UploaderPod) {
+        let is_it = |fresh: &Fresh| matches!(&fresh.making, Making::Made(created, _) if created.uid == pod.uid);
         self.0.retain(|_, fresh| !is_it(fresh));
     }
 
@@ -133,8 +132,11 @@ impl Reservations {
         }
     }
 
-    /// The listing has ended: whose pods were made before it and not shown by it.
-    pub fn listing_ends(&mut self) -> Vec<Occupant> {
-        self.0.extract_if(|_, fresh| fresh.settled).map(|(_, fresh)| fresh.occupant).collect()
+    /// The listing has ended: pods that were made before it and not shown by it.
+    pub fn listing_ends(&mut self) -> impl Iterator<Item = Arc<UploaderPod>> {
+        self.0.extract_if(|_, fresh| fresh.settled).filter_map(|(_, fresh)| match fresh.making {
+            Making::Made(pod, _) => Some(pod),
+            Making::UnderWay { .. } | Making::InDoubt => None,
+        })
     }
 }

@@ -105,10 +105,10 @@ fn members(context: &Context, sessions: &HashSet<String>, now: Timestamp) -> Vec
     let is_member = |pod: &UploaderPod| {
         pod.image.is_some() && pod.mode == Mode::Watch && pod.success().is_none() && sessions.contains(&pod.session_uid)
     };
-    let pods = context.pods.uploaders().into_iter().filter(|(pod, _)| is_member(pod));
-    pods.map(|(pod, session)| {
-        let state = state(&pod, &context.settings.uploader_image, || context.sessions.is_idle(&pod.namespace, &session), now);
-        Member { uid: pod.session_uid, namespace: pod.namespace, session, state }
+    let pods = context.pods.shown().into_iter().filter(|pod| is_member(pod));
+    pods.map(|pod| {
+        let state = state(&pod, &context.settings.uploader_image, || context.sessions.is_idle(&pod.namespace, &pod.session), now);
+        Member { uid: pod.session_uid.clone(), namespace: pod.namespace.clone(), session: pod.session.clone(), state }
     })
     .collect()
 }

@@ -27,7 +27,7 @@ use crate::{
         build::is_managed,
         observe::node_health,
         plan::{NodeHealth, is_overdue},
-        pod_state::{UploaderPod, controller, made_for},
+        pod_state::{Origin, UploaderPod},
     },
     sessions::Guarded,
 };
@@ -178,15 +178,14 @@ async fn sweep_rights(namespace: &str, context: &Context) -> Result<(), CallErro
 /// Pods without an owner are left when somebody has taken our finalizer away, or the operator was stopped right before it could.
 async fn sweep_pods(context: &Context) -> Result<(), CallError> {
     let sessions = context.sessions.uids();
-    for pod in context.pods.watched().iter().filter(|pod| pod.metadata.deletion_timestamp.is_none() && controller(pod).is_none()) {
-        let label = |name: &str| pod.labels().get(name).map(String::as_str);
-        let (Some(uid), Some(namespace)) = (label(names::SESSION_UID_LABEL), pod.namespace()) else { continue };
-        if sessions.contains(uid) || lives(context, &namespace, label(names::SESSION_LABEL).unwrap_or_default(), uid).await? {
+    for pod in context.pods.shown().iter().filter(|pod| pod.terminating.is_none() && pod.origin == Origin::Unowned) {
+        let UploaderPod { namespace, session, session_uid, .. } = &**pod;
+        if sessions.contains(session_uid) || lives(context, namespace, session, session_uid).await? {
             continue;
         }
-        info!(namespace, pod = pod.name_any(), "removing the pod of a session that is gone");
-        let pods: Api<Pod> = api::namespaced(&context.client, &namespace);
-        api::delete(&pods, &pod.name_any(), &pod.uid().unwrap_or_default(), None).await?;
+        info!(namespace, pod = pod.name, "removing the pod of a session that is gone");
+        let pods: Api<Pod> = api::namespaced(&context.client, namespace);
+        api::delete(&pods, &pod.name, &pod.uid, None).await?;
     }
     Ok(())
 }
@@ -195,11 +194,15 @@ async fn sweep_pods(context: &Context) -> Result<(), CallError> {
 /// are gone, which keep their names and their folders.
 async fn sweep_lost_pods(context: &Context) -> Result<(), CallError> {
     let now = (context.clock)();
-    for pod in context.pods.watched() {
-        let is_late = pod.metadata.deletion_timestamp.as_ref().is_some_and(|due| is_overdue(due.0, now));
-        let Some((session, uid)) = made_for(&pod).filter(|_| is_late) else { continue };
-        let pod = UploaderPod::read(&pod, uid);
-        if context.sessions.see_to_pod(&pod.namespace, session, uid) || node_health(&pod, context).await != Some(NodeHealth::Lost) {
+    for pod in context
+        .pods
+        .shown()
+        .iter()
+        .filter(|pod| pod.origin != Origin::Foreign && pod.terminating.is_some_and(|due| is_overdue(due, now)))
+    {
+        if context.sessions.see_to_pod(&pod.namespace, &pod.session, &pod.session_uid)
+            || node_health(pod, context).await != Some(NodeHealth::Lost)
+        {
             continue;
         }
         info!(

@@ -19,7 +19,11 @@ use tracing::{info, warn};
 
 use crate::{
     api::{self, CallError},
-    reconcile::{apply::release_object, build::pod_name, pod_state::Slot},
+    reconcile::{
+        apply::release_object,
+        build::pod_name,
+        pod_state::{Slot, UploaderPod},
+    },
 };
 
 /// The first argument that asks for this in place of the operator.
@@ -137,7 +141,7 @@ async fn delete_pod(session: &PartialObjectMeta<UploadSession>, client: &Client)
     let pods: Api<Pod> = api::namespaced(client, &session.namespace().unwrap_or_default());
     let (name, uid) = (session.name_any(), session.uid().unwrap_or_default());
     let Some(pod) = api::get(&pods, &pod_name(&name)).await? else { return Ok(false) };
-    let Slot::Ours(pod) = Slot::of(&pod, &name, &uid) else { return Ok(false) };
+    let Slot::Ours(pod) = Slot::of(&UploaderPod::read(&pod), &name, &uid) else { return Ok(false) };
     api::delete(&pods, &pod.name, &pod.uid, None).await?;
     Ok(true)
 }

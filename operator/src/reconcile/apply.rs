@@ -17,7 +17,7 @@ use super::{
     assess::{Hearing, hearing},
     build,
     plan::{Plan, StopReason, Wait},
-    pod_state::Slot,
+    pod_state::{Slot, UploaderPod},
     validate::ValidSession,
 };
 use crate::{
@@ -136,7 +136,7 @@ pub async fn apply(
 async fn create(session: &ValidSession, context: &Context, now: Timestamp) -> Result<Outcome, CallError> {
     match create_children(session, context, now).await {
         Ok(pod) => {
-            context.pods.created(&session.uid, &pod, (context.clock)());
+            context.pods.created(&session.uid, UploaderPod::read(&pod), (context.clock)());
             context.metrics.created_pod();
             attempted(session, context, now, None);
             Ok(Outcome::Created(pod.metadata.name.unwrap_or_default(), pod.metadata.uid.unwrap_or_default()))
@@ -203,7 +203,7 @@ async fn create_pod(session: &ValidSession, context: &Context) -> Result<Pod, Ha
     }
     let name = build::pod_name(&session.name);
     match api::get(&pods, &name).await? {
-        Some(found) if Slot::of(&found, &session.name, &session.uid) == Slot::Foreign => {
+        Some(found) if Slot::of(&UploaderPod::read(&found), &session.name, &session.uid) == Slot::Foreign => {
             Err(Halt::name_taken(&format!("The pod {name}")))
         }
         _ => Err(Halt::Settling),

@@ -85,16 +85,16 @@ impl Rival {
 }
 
 /// A pod that works in folders, or is about to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Occupant {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occupant<'a> {
     /// UID of the session for which it was made; that session may be gone.
-    pub session_uid: String,
+    pub session_uid: &'a str,
     /// Namespace of the pod.
-    pub namespace: String,
+    pub namespace: &'a str,
     /// Name of the session for which it was made.
-    pub session: String,
+    pub session: &'a str,
     /// The folders.
-    pub area: Area,
+    pub area: &'a Area,
     /// When the pod should be gone, if it is being deleted.
     pub gone_by: Option<Timestamp>,
 }
@@ -102,11 +102,11 @@ pub struct Occupant {
 /// The one that `me`, which has no pod, has to wait for: whoever has a pod, else the oldest that wants to run.
 pub fn rival<'a>(
     me: &Claimant,
-    occupants: impl IntoIterator<Item = &'a Occupant>,
+    occupants: impl IntoIterator<Item = Occupant<'a>>,
     claimants: impl IntoIterator<Item = Claimant>,
 ) -> Option<Rival> {
     if let Some(pod) = occupants.into_iter().find(|pod| pod.session_uid != me.uid && pod.area.overlaps(&me.area)) {
-        return Some(Rival { gone_by: pod.gone_by, ..Rival::seen_by(me, &pod.namespace, &pod.session) });
+        return Some(Rival { gone_by: pod.gone_by, ..Rival::seen_by(me, pod.namespace, pod.session) });
     }
     claimants
         .into_iter()
@@ -184,15 +184,15 @@ mod tests {
     #[test]
     fn whoever_has_a_pod_goes_before_an_older_session() {
         let old = claimant(1, "old", "cameras");
-        let pod = |uid: &str| Occupant {
-            session_uid: uid.into(),
-            namespace: "cameras".into(),
-            session: "holder".into(),
-            area: old.area.clone(),
+        let pod = |session_uid| Occupant {
+            session_uid,
+            namespace: "cameras",
+            session: "holder",
+            area: &old.area,
             gone_by: Some(old.created),
         };
-        assert_eq!(rival(&old, &[pod("gone")], []), Some(Rival { name: Some("holder".into()), gone_by: Some(old.created) }));
-        assert_eq!(rival(&old, &[pod("old")], []), None);
+        assert_eq!(rival(&old, [pod("gone")], []), Some(Rival { name: Some("holder".into()), gone_by: Some(old.created) }));
+        assert_eq!(rival(&old, [pod("old")], []), None);
     }
 
     #[test]

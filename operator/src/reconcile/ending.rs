@@ -16,7 +16,7 @@ use super::{
     completion::is_recorded,
     observe::Observed,
     plan::{Plan, Wait},
-    pod_state::{Slot, Stage, UploaderPod},
+    pod_state::{Origin, Slot, Stage, UploaderPod},
     validate::ValidSession,
 };
 use crate::backoff::{Attempts, Failure};
@@ -115,7 +115,7 @@ pub fn finalizers(session: &UploadSession, slot: &Slot) -> Option<Vec<String>> {
         return None;
     }
     let needed = session.spec.deletion_policy != DeletionPolicy::Stop;
-    let unowned = matches!(slot, Slot::Ours(pod) if !pod.owned);
+    let unowned = matches!(slot, Slot::Ours(pod) if pod.origin == Origin::Unowned);
     match (needed, is_held(session)) {
         (true, false) => Some(session.finalizers().iter().cloned().chain([names::FINALIZER.to_owned()]).collect()),
         (false, true) if !unowned => Some(without_ours(session.finalizers())),

@@ -9,7 +9,7 @@ use super::{
     area::Rival,
     build::spec_hash,
     ending::{End, end},
-    pod_state::{Slot, UploaderPod},
+    pod_state::{Origin, Slot, UploaderPod},
     validate::ValidSession,
 };
 use crate::rollout::Upgrade;
@@ -119,7 +119,7 @@ pub fn plan(session: &Result<ValidSession, Refusal>, observed: &Observed, now: T
 
 /// Whether `pod` was made for something else than `session` means now.
 fn differs(pod: &UploaderPod, session: &ValidSession) -> bool {
-    pod.owned != session.owns || pod.spec_hash.as_deref() != Some(spec_hash(session).as_str())
+    (pod.origin == Origin::Owned) != session.owns || pod.spec_hash.as_deref() != Some(spec_hash(session).as_str())
 }
 
 fn without_pod(session: &Result<ValidSession, Refusal>, observed: &Observed, now: Timestamp) -> Plan {

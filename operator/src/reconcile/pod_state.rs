@@ -2,13 +2,14 @@
 
 use blobferry_crds::names::{self, TerminationMessage, TerminationResult};
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition},
-    apimachinery::pkg::apis::meta::v1::OwnerReference,
-};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition};
 use kube::ResourceExt;
 
-use super::{area::Area, build::is_managed, ending::Mode};
+use super::{
+    area::{Area, Occupant},
+    build::is_managed,
+    ending::Mode,
+};
 
 /// Who is behind the name that a session's pod has.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,39 +25,55 @@ pub enum Slot {
 }
 
 impl Slot {
-    /// Judges `pod` for the session with `uid` and `name`. Ours is what our session controls, and what nobody controls and has our label
-    /// with its UID.
-    pub fn of(pod: &Pod, name: &str, uid: &str) -> Self {
-        match made_for(pod) {
-            Some((_, of)) if of == uid => Self::Ours(Box::new(UploaderPod::read(pod, uid))),
-            Some((of, earlier)) if of == name => Self::Previous(Box::new(UploaderPod::read(pod, earlier))),
-            _ => Self::Foreign,
+    /// Judges `pod` for the session with `uid` and `name`.
+    pub fn of(pod: &UploaderPod, name: &str, uid: &str) -> Self {
+        if pod.origin == Origin::Foreign {
+            Self::Foreign
+        } else if pod.session_uid == uid {
+            Self::Ours(Box::new(pod.clone()))
+        } else if pod.session == name {
+            Self::Previous(Box::new(pod.clone()))
+        } else {
+            Self::Foreign
         }
     }
 }
 
-/// Name and UID of the session for which the operator made `pod`, if it did.
-pub fn made_for(pod: &Pod) -> Option<(&str, &str)> {
-    match controller(pod) {
-        Some(owner) if owner.kind == "UploadSession" => Some((&owner.name, &owner.uid)),
-        None if is_managed(&pod.metadata) => {
-            let label = |name: &str| pod.labels().get(name).map(String::as_str);
-            Some((label(names::SESSION_LABEL)?, label(names::SESSION_UID_LABEL)?))
+/// Who made a pod that has our labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The operator, for a session that controls it: the garbage collector removes it with the session.
+    Owned,
+    /// The operator, for a session that it is to outlive: nobody controls it.
+    Unowned,
+    /// Somebody who has copied the labels.
+    Foreign,
+}
+
+/// Who made `pod`, and name and UID of the session for which; empty if it does not say.
+fn origin(pod: &Pod) -> (Origin, &str, &str) {
+    let label = |name: &str| pod.labels().get(name).map(String::as_str);
+    let labels = label(names::SESSION_LABEL).zip(label(names::SESSION_UID_LABEL));
+    let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+    match (controller, labels) {
+        (Some(owner), _) if owner.kind == "UploadSession" => (Origin::Owned, &owner.name, &owner.uid),
+        (None, Some((session, uid))) if is_managed(&pod.metadata) => (Origin::Unowned, session, uid),
+        (_, labels) => {
+            let (session, uid) = labels.unwrap_or_default();
+            (Origin::Foreign, session, uid)
         }
-        _ => None,
     }
 }
 
-/// Whoever controls `pod`, if anybody does.
-pub fn controller(pod: &Pod) -> Option<&OwnerReference> {
-    pod.owner_references().iter().find(|owner| owner.controller == Some(true))
-}
-
-/// A pod, as far as it matters.
+/// A pod, as far as it matters: a tenth of the whole object, so that thousands fit into memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UploaderPod {
-    /// UID of the session for which it was made.
+    /// Name of the session for which it was made; empty if the pod does not say.
+    pub session: String,
+    /// UID of that session; empty if the pod does not say.
     pub session_uid: String,
+    /// Who made it.
+    pub origin: Origin,
     /// Namespace of the pod.
     pub namespace: String,
     /// Name of the pod.
@@ -65,8 +82,6 @@ pub struct UploaderPod {
     pub uid: String,
     /// Node that it runs on, once scheduled.
     pub node: Option<String>,
-    /// Whether the garbage collector removes it with the session.
-    pub owned: bool,
     /// What its uploader is to do.
     pub mode: Mode,
     /// Hash of what was meant when it was built.
@@ -124,19 +139,21 @@ pub struct Exit {
 }
 
 impl UploaderPod {
-    /// What `pod`, made for the session with `session_uid`, says.
-    pub fn read(pod: &Pod, session_uid: &str) -> Self {
+    /// What `pod` says.
+    pub fn read(pod: &Pod) -> Self {
+        let (origin, session, session_uid) = origin(pod);
         let status = pod.status.as_ref();
         let container = status
             .and_then(|status| status.container_statuses.as_ref())
             .and_then(|all| all.iter().find(|container| container.name == names::UPLOADER_CONTAINER));
         Self {
+            session: session.to_owned(),
             session_uid: session_uid.to_owned(),
+            origin,
             namespace: pod.namespace().unwrap_or_default(),
             name: pod.name_any(),
             uid: pod.uid().unwrap_or_default(),
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-            owned: controller(pod).is_some(),
             mode: Mode::parse(pod.annotations().get(names::MODE_ANNOTATION).map(String::as_str)),
             spec_hash: pod.annotations().get(names::SPEC_HASH_ANNOTATION).cloned(),
             area: area_of(pod),
@@ -166,6 +183,18 @@ impl UploaderPod {
         })
     }
 
+    /// The folders that it holds: those for which it was made, until its uploader has ended with success and works in none any more.
+    pub fn occupant(&self) -> Option<Occupant<'_>> {
+        let area = self.area.as_ref().filter(|_| !self.session_uid.is_empty() && self.success().is_none())?;
+        Some(Occupant {
+            session_uid: &self.session_uid,
+            namespace: &self.namespace,
+            session: &self.session,
+            area,
+            gone_by: self.terminating,
+        })
+    }
+
     /// Whether it will run nothing any more.
     pub fn has_ended(&self) -> bool {
         matches!(self.stage, Stage::Finished(..))
@@ -182,13 +211,8 @@ impl UploaderPod {
     }
 }
 
-/// Whether the uploader in `pod`, which was made for the session with `uid`, has ended with success and works in no folder any more.
-pub fn has_succeeded(pod: &Pod, uid: &str) -> bool {
-    UploaderPod::read(pod, uid).success().is_some()
-}
-
 /// The folders for which `pod` was made.
-pub fn area_of(pod: &Pod) -> Option<Area> {
+fn area_of(pod: &Pod) -> Option<Area> {
     serde_json::from_str(pod.annotations().get(names::AREA_ANNOTATION)?).ok()
 }
 

@@ -108,7 +108,10 @@ pub(super) fn state(pod: &UploaderPod, wanted: &str, idle: impl FnOnce() -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fixtures, reconcile::pod_state::Slot};
+    use crate::{
+        fixtures,
+        reconcile::pod_state::{Slot, UploaderPod},
+    };
 
     const NEW: &str = "localhost/blobferry-uploader:dev";
     const BUSY: State = State::Outdated { idle: false };
@@ -140,7 +143,9 @@ mod tests {
         let session = fixtures::session("");
         let mut pod = fixtures::pod(&session, status);
         pod.metadata.creation_timestamp = Some(serde_json::from_str(r#""2026-11-21T08:30:00Z""#).unwrap());
-        let Slot::Ours(pod) = Slot::of(&pod, "truck-7", session.metadata.uid.as_deref().unwrap()) else { panic!("it is ours") };
+        let Slot::Ours(pod) = Slot::of(&UploaderPod::read(&pod), "truck-7", session.metadata.uid.as_deref().unwrap()) else {
+            panic!("it is ours")
+        };
         state(&pod, image, || false, fixtures::now() + Duration::from_mins(minutes.unsigned_abs()))
     }
 
