@@ -27,7 +27,7 @@ use crate::{
     session::{Edges, Session},
     share::{Identity, Share, ShareResult},
 };
-use retention::{Kept, Moment};
+use retention::{Due, Kept, Moment};
 
 /// Calls on the share at a time.
 const CALLS: usize = 16;
@@ -51,13 +51,13 @@ pub struct Pass {
     pub foreign: u64,
 }
 
-/// What became of a completed file whose time had come.
+/// What became of a completed file that was looked at again.
 #[derive(Debug)]
 enum Fate {
     /// Deleted, or gone already.
     Gone,
-    /// Something touched it (chmod, a new link): its minute starts again.
-    Touched(Kept),
+    /// It stays. If something touched it (chmod, a new link), its minute starts again.
+    Stays(Kept),
     /// Its content changed: it is the next generation now.
     Claimed,
 }
@@ -161,15 +161,19 @@ impl Collector {
             }
         }
         let kept = &self.kept;
-        let due = known.into_iter().filter_map(|(file, stamp)| Some((kept.get(&file.path())?.to_owned(), file, stamp)));
-        let due: Vec<_> = due.filter(|(kept, ..)| kept.may_go(&moment)).collect();
-        let mut ends = stream::iter(due).map(|(kept, file, stamp)| end(session, kept, file, stamp)).buffer_unordered(CALLS);
+        let due = known.into_iter().filter_map(|(file, stamp)| {
+            let kept = kept.get(&file.path())?.to_owned();
+            Some((kept.due(&moment)?, kept, file, stamp))
+        });
+        let due: Vec<_> = due.collect();
+        let mut ends =
+            stream::iter(due).map(|(due, kept, file, stamp)| end(session, due, kept, file, stamp)).buffer_unordered(CALLS);
         let mut deleted = 0;
         while let Some(end) = ends.next().await {
             let Some((claim, path, fate)) = logged(end) else { continue };
             deleted += u64::from(matches!(fate, Fate::Gone));
             match fate {
-                Fate::Touched(kept) => self.kept.insert(path, kept),
+                Fate::Stays(kept) => self.kept.insert(path, kept),
                 Fate::Gone | Fate::Claimed => {
                     session.books().ledger.forget(&claim);
                     self.kept.remove(&path)
@@ -258,13 +262,22 @@ async fn first_sight<E: Edges>(session: &Session<E>, file: Found) -> ShareResult
         Err(error) if error.is_absent() => Ok(None),
         attributes => {
             let identity = attributes?.identity;
-            Ok(Some((file, Kept { since: Instant::now(), ctime: identity.ctime, size: identity.size, counted: false })))
+            Ok(Some((
+                file,
+                Kept { since: Instant::now(), ctime: identity.ctime, size: identity.size, counted: false, settled: false },
+            )))
         }
     }
 }
 
-/// Deletes a completed file whose time has come, if it still is what was committed.
-async fn end<E: Edges>(session: &Session<E>, kept: Kept, file: Found, stamp: Stamp) -> ShareResult<(ClaimId, PathBuf, Fate)> {
+/// Looks whether a completed file still is what was committed, and deletes it if that is due.
+async fn end<E: Edges>(
+    session: &Session<E>,
+    due: Due,
+    kept: Kept,
+    file: Found,
+    stamp: Stamp,
+) -> ShareResult<(ClaimId, PathBuf, Fate)> {
     let path = file.path();
     let claim = file.name.claim;
     let identity = match session.share.attributes(&path).await {
@@ -276,7 +289,10 @@ async fn end<E: Edges>(session: &Session<E>, kept: Kept, file: Found, stamp: Sta
         return Ok((claim, path, Fate::Claimed));
     }
     if identity.ctime != kept.ctime {
-        return Ok((claim, path, Fate::Touched(Kept { since: Instant::now(), ctime: identity.ctime, ..kept })));
+        return Ok((claim, path, Fate::Stays(Kept { since: Instant::now(), ctime: identity.ctime, settled: false, ..kept })));
+    }
+    if due == Due::Look {
+        return Ok((claim, path, Fate::Stays(Kept { settled: true, ..kept })));
     }
     match session.share.remove(&path).await {
         Err(error) if !error.is_absent() => Err(error),

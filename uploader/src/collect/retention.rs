@@ -1,4 +1,4 @@
-//! When a completed file may be deleted. (pure)
+//! When a completed file is looked at again, and when it may be deleted. (pure)
 
 use std::time::Duration;
 
@@ -22,6 +22,17 @@ pub(super) struct Kept {
     pub(super) size: u64,
     /// Whether it is settled that the ledger counts it.
     pub(super) counted: bool,
+    /// Whether it was looked at again when nothing could come late any more.
+    pub(super) settled: bool,
+}
+
+/// What is due with a completed file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// A look whether bytes came late: they must not wait until the file has been kept for long enough, or a report counts it.
+    Look,
+    /// The same look, and its deletion.
+    Deletion,
 }
 
 /// What the decision depends on beside the file.
@@ -38,14 +49,27 @@ pub(super) struct Moment {
 }
 
 impl Kept {
-    /// True if the file may be deleted, provided that its stamp still fits. Both clocks must agree, so that a step of one of them deletes
+    /// What is due with the file, if anything is.
+    pub(super) fn due(&self, moment: &Moment) -> Option<Due> {
+        if self.may_go(moment) {
+            return Some(Due::Deletion);
+        }
+        (!self.settled && self.has_rested(moment, Duration::ZERO)).then_some(Due::Look)
+    }
+
+    /// True if the file may be deleted, provided that its stamp still fits.
+    fn may_go(&self, moment: &Moment) -> bool {
+        let reported = moment.reported_through.is_none_or(|through| self.ctime <= through);
+        let is_late = moment.now.duration_since(self.since) >= REPORT;
+        (reported || is_late) && self.has_rested(moment, moment.keep)
+    }
+
+    /// Whether nothing can come late any more, and the file is `keep` old. Both clocks must agree, so that a step of one of them deletes
     /// nothing.
-    pub(super) fn may_go(&self, moment: &Moment) -> bool {
+    fn has_rested(&self, moment: &Moment, keep: Duration) -> bool {
         let unchanged = if self.size == 0 { UNCHANGED_EMPTY } else { UNCHANGED };
-        let own_age = moment.now.duration_since(self.since);
         let server_age = moment.server_now - self.ctime;
-        let reported = moment.reported_through.is_none_or(|through| self.ctime <= through) || own_age >= REPORT;
-        reported && own_age >= unchanged && server_age >= nanoseconds(unchanged.max(moment.keep))
+        moment.now.duration_since(self.since) >= unchanged && server_age >= nanoseconds(unchanged.max(keep))
     }
 }
 
@@ -58,7 +82,7 @@ mod tests {
     use super::*;
 
     fn kept(size: u64) -> Kept {
-        Kept { since: Instant::now(), ctime: 0, size, counted: true }
+        Kept { since: Instant::now(), ctime: 0, size, counted: true, settled: false }
     }
 
     fn after(own_seconds: u64, server_seconds: i128, keep: u64) -> Moment {
@@ -91,5 +115,17 @@ mod tests {
         assert!(!kept(1).may_go(&unreported(60)));
         assert!(kept(1).may_go(&Moment { reported_through: Some(0), ..after(60, 3600, 0) }));
         assert!(kept(1).may_go(&unreported(600)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn file_that_is_kept_for_long_or_not_reported_is_looked_at_once_after_its_minute() {
+        let unreported = Moment { reported_through: Some(-1), ..after(60, 60, 0) };
+        for moment in [after(60, 60, 3600), unreported] {
+            assert_eq!(kept(1).due(&moment), Some(Due::Look));
+            assert_eq!(Kept { settled: true, ..kept(1) }.due(&moment), None);
+            assert_eq!(kept(0).due(&moment), None, "an empty one after ten minutes");
+        }
+        assert_eq!(kept(1).due(&after(59, 60, 3600)), None);
+        assert_eq!(kept(1).due(&after(60, 60, 0)), Some(Due::Deletion));
     }
 }

@@ -267,6 +267,31 @@ async fn completed_file_that_changed_becomes_the_next_generation() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn bytes_that_come_late_do_not_wait_until_the_file_is_not_kept_any_longer_nor_for_a_report() {
+    for late_after_the_first_look in [false, true] {
+        let mut bench = Bench::new().await;
+        bench.live.send_modify(|live| live.keep_completed_for = Duration::from_hours(24));
+        bench.session.books().ledger.reported_through = Some(i128::MIN);
+        bench.drop_file("a", b"first");
+        bench.settle().await;
+        let completed = bench.processing_path(&bench.processing()[0]);
+        if late_after_the_first_look {
+            bench.collector.pass(&bench.session).await.unwrap();
+        }
+        fs::write(&completed, b"late write-back").unwrap();
+        for _ in 0..2 {
+            bench.collector.pass(&bench.session).await.unwrap();
+            tokio::time::advance(Duration::from_mins(1)).await;
+            bench.session.saw_server_time(bench.session.server_now() + 60_000_000_000);
+        }
+        bench.collector.pass(&bench.session).await.unwrap();
+        bench.work().await;
+        bench.later(QUIET).await;
+        assert_eq!(bench.versions("a"), [b"first".to_vec(), b"late write-back".to_vec()], "{late_after_the_first_look}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn unchanged_completed_file_is_deleted_when_its_time_has_come() {
     let mut bench = Bench::new().await;
     bench.drop_file("a", b"first");
