@@ -66,6 +66,13 @@ async fn put_back<E: Edges>(session: &Session<E>, file: &ClaimedFile) -> Result<
 /// no file and no folder that has something in it, see rename(2).
 pub(crate) async fn put_folder_back<E: Edges>(session: &Session<E>, folder: &ClaimedFile) -> Result<(), Setback> {
     let (from, to) = (folder.path(), incoming(session, folder));
+    let refused = |why: &dyn std::fmt::Display| {
+        let message = format!("a folder took the name of the file and cannot be given back: {why}");
+        Setback::failed("FolderInTheWay", message, false)
+    };
+    if !leads_through_folders(session, &to).await? {
+        return Err(refused(&"what was its folder in the incoming folder is no folder now"));
+    }
     let renamed = session.share.rename(&from, &to).await;
     if let Err(error) = renamed
         && exists(&session.share, &from).await?
@@ -73,8 +80,7 @@ pub(crate) async fn put_folder_back<E: Edges>(session: &Session<E>, folder: &Cla
         if let (true, Some(above)) = (error.is_absent(), to.parent()) {
             session.share.make_folder(above).await?;
         }
-        let message = format!("a folder took the name of the file and cannot be given back: {}", error.full());
-        return Err(Setback::failed("FolderInTheWay", message, false));
+        return Err(refused(&error.full()));
     }
     tracing::warn!(folder = %folder.display_name(), "a folder took the name of the file, and is given back");
     Ok(())
