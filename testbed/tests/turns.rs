@@ -1,10 +1,10 @@
 //! Sessions that stand still and go on, on a real node: suspended, started again, and waiting for a folder that somebody else has.
 
-use std::time::Duration;
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::{Phase, UploadSession, conditions};
-use blobferry_testbed::{Stage, figures, scenario, stage::blob_folder, wait};
+use blobferry_testbed::{Delivery, Fingerprint, Stage, figures, scenario, stage::blob_folder, wait};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{
     Api,
@@ -79,30 +79,48 @@ async fn suspended_session_touches_nothing_and_goes_on_in_the_middle_of_its_file
 async fn completed_session_with_another_run_token_starts_again_and_tries_what_was_set_aside() -> Result<()> {
     scenario("again", async |stage| {
         let spec = |token: &str| {
-            let destination = json!({"azureBlob": {"overwrite": "Never"}});
-            quick(json!({"completion": {"idleTimeout": "10s"}, "runToken": token, "destination": destination}))
+            let transfer = json!({"singlePutSize": "1Mi", "blockSize": "1Mi", "memoryLimit": "64Mi", "maxAttempts": 1});
+            quick(json!({"completion": {"idleTimeout": "10s"}, "runToken": token, "transfer": transfer}))
         };
-        stage.blobs.create_container().await?;
         stage.apply_session("s", spec("one")).await?;
-        let session = stage.await_session("s", SOON, "has a folder", |session| blob_folder(session).is_ok()).await?;
-        let taken = format!("{}taken.dat", blob_folder(&session)?);
-        stage.blobs.write(&taken, "of somebody else").await?;
-        let mut delivered = vec![stage.deliver("s", "taken.dat", 4096)?];
+        // A blob has 50,000 blocks, and one of these must fit into the memory.
+        let hole = stage.incoming("s")?.join("hole.dat");
+        fs::File::create(&hole)?.set_len(8 << 40)?;
+        let mut delivered = vec![stage.deliver("s", "first.dat", 4096)?];
         let session = says(stage, "s", conditions::COMPLETE, "True", "CompletedWithLeftovers").await?;
-        let failed = session.status.and_then(|status| status.progress).context("no progress")?.files_failed;
-        ensure!(failed == 1, "{failed} files are set aside");
+        ensure!(failed(&session)? == 1, "{} files are set aside", failed(&session)?);
+        ensure!(stage.uploader_pod("s").await?.is_some(), "its pod stays for its log");
+        stage.compare("s", &delivered).await?;
 
-        stage.blobs.delete(&taken).await?;
+        fs::write(set_aside(stage, &session)?, "mended")?;
+        delivered.push(Delivery { name: "hole.dat".into(), fingerprint: Fingerprint::of(b"mended") });
         delivered.push(stage.deliver("s", "more.dat", 4096)?);
         stage.apply_session("s", spec("two")).await?;
         stage.await_session("s", SOON, "runs again", |session| phase(session) == Some(Phase::Running)).await?;
         let session = says(stage, "s", conditions::COMPLETE, "True", "Completed").await?;
-        stage.compare("s", &delivered).await?;
-        let failed = session.status.and_then(|status| status.progress).context("no progress")?.files_failed;
-        ensure!(failed == 0, "{failed} files are set aside");
-        Ok(())
+        ensure!(failed(&session)? == 0, "{} files are set aside", failed(&session)?);
+        stage.compare("s", &delivered).await
     })
     .await
+}
+
+fn failed(session: &UploadSession) -> Result<u64> {
+    let progress = session.status.as_ref().and_then(|status| status.progress.as_ref());
+    Ok(progress.context("no progress")?.files_failed)
+}
+
+/// The only file that the session has set aside.
+fn set_aside(stage: &Stage, session: &UploadSession) -> Result<PathBuf> {
+    let date = session.status.as_ref().and_then(|status| status.date_prefix.as_ref()).context("no date")?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(stage.share.join(".processing").join(date).join("s"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|end| end == "failed") {
+            found.push(path);
+        }
+    }
+    ensure!(found.len() == 1, "set aside are {found:?}");
+    found.pop().context("none is set aside")
 }
 
 /// Another volume of the stage's share, and a claim of it: the API does not tell that both lead to the same folders.
