@@ -7,7 +7,7 @@ use kube::{
     Client,
     runtime::events::{Event, Recorder, Reporter},
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::api;
 
@@ -36,11 +36,16 @@ impl Events {
         Self { client, reporter, recorder }
     }
 
-    /// Tells people of the object `regarding`. An event that cannot be sent is only logged: the conditions say the same.
+    /// Tells people of the object `regarding`. An event that cannot be sent is only logged: the conditions say the same. A namespace that is
+    /// being deleted takes none.
     pub async fn tell(&self, regarding: &ObjectReference, event: Event) {
         let recorder = self.recorder();
-        if let Err(error) = api::call("send an event", recorder.publish(&event, regarding)).await {
-            warn!(reason = event.reason, error = &error as &dyn std::error::Error, "people were not told");
+        match api::call("send an event", recorder.publish(&event, regarding)).await {
+            Err(error) if error.is_of_ending_namespace() => {
+                debug!(reason = event.reason, "people were not told: the namespace ends")
+            }
+            Err(error) => warn!(reason = event.reason, error = &error as &dyn std::error::Error, "people were not told"),
+            Ok(()) => {}
         }
     }
 

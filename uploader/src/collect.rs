@@ -1,5 +1,6 @@
 //! One look at everything of this session below the processing folder: claimed files that nobody holds are taken up, completed files
-//! that have been kept for long enough are deleted, and empty folders of earlier days go.
+//! are looked at once more for bytes that came late, and deleted when they have been kept for long enough, and empty folders of earlier
+//! days go.
 //!
 //! The first pass of a process is the recovery: there is no other.
 
@@ -140,7 +141,7 @@ impl Collector {
         adopted
     }
 
-    /// Looks at new completed files and deletes those whose time has come; returns how many.
+    /// Looks at completed files that are new or have rested, and deletes those whose time has come; returns how many.
     async fn collect<E: Edges>(&mut self, session: &Session<E>, completed: Vec<(Found, Stamp)>) -> u64 {
         let moment = moment(session);
         let (known, new): (Vec<_>, Vec<_>) = completed.into_iter().partition(|(file, _)| self.kept.contains_key(&file.path()));
@@ -149,7 +150,7 @@ impl Collector {
         while let Some(seen) = looks.next().await {
             found_all &= seen.is_ok();
             let Some((file, mut kept)) = logged(seen).flatten() else { continue };
-            kept.counted = session.books().ledger.found_completed(&file.name.claim, kept.size, kept.ctime);
+            count(session, &file, &mut kept);
             self.kept.insert(file.path(), kept);
         }
         if found_all {
@@ -157,7 +158,7 @@ impl Collector {
         }
         for (file, _) in &known {
             if let Some(kept) = self.kept.get_mut(&file.path()).filter(|kept| !kept.counted) {
-                kept.counted = session.books().ledger.found_completed(&file.name.claim, kept.size, kept.ctime);
+                count(session, file, kept);
             }
         }
         let kept = &self.kept;
@@ -261,13 +262,17 @@ async fn first_sight<E: Edges>(session: &Session<E>, file: Found) -> ShareResult
     match session.share.attributes(&file.path()).await {
         Err(error) if error.is_absent() => Ok(None),
         attributes => {
-            let identity = attributes?.identity;
-            Ok(Some((
-                file,
-                Kept { since: Instant::now(), ctime: identity.ctime, size: identity.size, counted: false, settled: false },
-            )))
+            let Identity { ctime, size, .. } = attributes?.identity;
+            Ok(Some((file, Kept { since: Instant::now(), ctime, size, counted: false, completed: ctime, settled: false })))
         }
     }
+}
+
+/// Sees to it that the ledger counts a completed file.
+fn count<E: Edges>(session: &Session<E>, file: &Found, kept: &mut Kept) {
+    let ledger = &mut session.books().ledger;
+    kept.counted = ledger.found_completed(&file.name.claim, kept.size, kept.ctime);
+    kept.completed = ledger.completed_at(&file.name.claim).unwrap_or(kept.ctime);
 }
 
 /// Looks whether a completed file still is what was committed, and deletes it if that is due.

@@ -182,6 +182,11 @@ impl Ledger {
         is_news.is_some()
     }
 
+    /// The time under which a completed file is counted, if this process made it completed: a later change of the file moves its ctime.
+    pub fn completed_at(&self, claim: &ClaimId) -> Option<i128> {
+        self.counted.completed_at(claim)
+    }
+
     /// All files that earlier processes completed were found.
     pub fn found_all(&mut self) {
         self.counted.settled();

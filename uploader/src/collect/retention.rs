@@ -22,6 +22,8 @@ pub(super) struct Kept {
     pub(super) size: u64,
     /// Whether it is settled that the ledger counts it.
     pub(super) counted: bool,
+    /// The time under which it is counted.
+    pub(super) completed: i128,
     /// Whether it was looked at again when nothing could come late any more.
     pub(super) settled: bool,
 }
@@ -29,7 +31,7 @@ pub(super) struct Kept {
 /// What is due with a completed file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// A look whether bytes came late: they must not wait until the file has been kept for long enough, or a report counts it.
+    /// A look whether bytes came late: they must not wait until the file has been kept for long enough.
     Look,
     /// The same look, and its deletion.
     Deletion,
@@ -51,25 +53,21 @@ pub(super) struct Moment {
 impl Kept {
     /// What is due with the file, if anything is.
     pub(super) fn due(&self, moment: &Moment) -> Option<Due> {
-        if self.may_go(moment) {
-            return Some(Due::Deletion);
+        if self.may_go(moment, moment.keep) {
+            Some(Due::Deletion)
+        } else {
+            (!self.settled && self.may_go(moment, Duration::ZERO)).then_some(Due::Look)
         }
-        (!self.settled && self.has_rested(moment, Duration::ZERO)).then_some(Due::Look)
     }
 
-    /// True if the file may be deleted, provided that its stamp still fits.
-    fn may_go(&self, moment: &Moment) -> bool {
-        let reported = moment.reported_through.is_none_or(|through| self.ctime <= through);
-        let is_late = moment.now.duration_since(self.since) >= REPORT;
-        (reported || is_late) && self.has_rested(moment, moment.keep)
-    }
-
-    /// Whether nothing can come late any more, and the file is `keep` old. Both clocks must agree, so that a step of one of them deletes
-    /// nothing.
-    fn has_rested(&self, moment: &Moment, keep: Duration) -> bool {
+    /// True if the file may be completed no longer: it is `keep` old, nothing can come late any more, and a report counts it. Both clocks
+    /// must agree, so that a step of one of them deletes nothing.
+    fn may_go(&self, moment: &Moment, keep: Duration) -> bool {
         let unchanged = if self.size == 0 { UNCHANGED_EMPTY } else { UNCHANGED };
+        let own_age = moment.now.duration_since(self.since);
         let server_age = moment.server_now - self.ctime;
-        moment.now.duration_since(self.since) >= unchanged && server_age >= nanoseconds(unchanged.max(keep))
+        let reported = moment.reported_through.is_none_or(|through| self.completed <= through) || own_age >= REPORT;
+        reported && own_age >= unchanged && server_age >= nanoseconds(unchanged.max(keep))
     }
 }
 
@@ -82,7 +80,13 @@ mod tests {
     use super::*;
 
     fn kept(size: u64) -> Kept {
-        Kept { since: Instant::now(), ctime: 0, size, counted: true, settled: false }
+        Kept { since: Instant::now(), ctime: 0, size, counted: true, completed: 0, settled: false }
+    }
+
+    impl Kept {
+        fn is_due_to_go(&self, moment: &Moment) -> bool {
+            self.due(moment) == Some(Due::Deletion)
+        }
     }
 
     fn after(own_seconds: u64, server_seconds: i128, keep: u64) -> Moment {
@@ -96,36 +100,37 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn file_goes_after_a_minute_on_both_clocks_and_the_retention() {
-        assert!(kept(1).may_go(&after(60, 60, 0)));
-        assert!(!kept(1).may_go(&after(59, 900, 0)), "the server's clock stepped forward");
-        assert!(!kept(1).may_go(&after(900, 59, 0)), "the server's clock stepped back");
-        assert!(!kept(1).may_go(&after(900, 119, 120)));
-        assert!(kept(1).may_go(&after(60, 120, 120)));
+        assert!(kept(1).is_due_to_go(&after(60, 60, 0)));
+        assert!(!kept(1).is_due_to_go(&after(59, 900, 0)), "the server's clock stepped forward");
+        assert!(!kept(1).is_due_to_go(&after(900, 59, 0)), "the server's clock stepped back");
+        assert!(!kept(1).is_due_to_go(&after(900, 119, 120)));
+        assert!(kept(1).is_due_to_go(&after(60, 120, 120)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn empty_file_is_kept_for_ten_minutes() {
-        assert!(!kept(0).may_go(&after(599, 900, 0)));
-        assert!(kept(0).may_go(&after(600, 600, 0)));
+        assert!(!kept(0).is_due_to_go(&after(599, 900, 0)));
+        assert!(kept(0).is_due_to_go(&after(600, 600, 0)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn file_waits_for_the_report_that_counts_it_but_not_for_ever() {
         let unreported = |seconds| Moment { reported_through: Some(-1), ..after(seconds, 3600, 0) };
-        assert!(!kept(1).may_go(&unreported(60)));
-        assert!(kept(1).may_go(&Moment { reported_through: Some(0), ..after(60, 3600, 0) }));
-        assert!(kept(1).may_go(&unreported(600)));
+        assert!(!kept(1).is_due_to_go(&unreported(60)));
+        assert!(kept(1).is_due_to_go(&Moment { reported_through: Some(0), ..after(60, 3600, 0) }));
+        assert!(kept(1).is_due_to_go(&unreported(600)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn file_that_is_kept_for_long_or_not_reported_is_looked_at_once_after_its_minute() {
-        let unreported = Moment { reported_through: Some(-1), ..after(60, 60, 0) };
-        for moment in [after(60, 60, 3600), unreported] {
-            assert_eq!(kept(1).due(&moment), Some(Due::Look));
-            assert_eq!(Kept { settled: true, ..kept(1) }.due(&moment), None);
-            assert_eq!(kept(0).due(&moment), None, "an empty one after ten minutes");
-        }
+    async fn file_that_is_kept_for_long_is_looked_at_once_after_its_minute_and_its_report() {
+        assert_eq!(kept(1).due(&after(60, 60, 3600)), Some(Due::Look));
+        assert_eq!(Kept { settled: true, ..kept(1) }.due(&after(60, 60, 3600)), None);
         assert_eq!(kept(1).due(&after(59, 60, 3600)), None);
+        assert_eq!(kept(0).due(&after(60, 60, 3600)), None, "an empty one after ten minutes");
         assert_eq!(kept(1).due(&after(60, 60, 0)), Some(Due::Deletion));
+        let changed_late = Kept { ctime: 1_000_000_000, completed: 0, ..kept(1) };
+        for (through, due) in [(-1, None), (0, Some(Due::Look))] {
+            assert_eq!(changed_late.due(&Moment { reported_through: Some(through), ..after(61, 61, 3600) }), due);
+        }
     }
 }

@@ -25,15 +25,15 @@ enum Rename {
     Unsure(i128),
     /// It took place and is counted, but its time could not be read.
     Untimed(i128, u64),
-    /// It took place and is counted.
-    Done,
+    /// It took place at this time and is counted.
+    Done(i128),
 }
 
 impl Rename {
     fn lower_bound(self) -> Option<i128> {
         match self {
             Self::UnderWay(before) | Self::Unsure(before) | Self::Untimed(before, _) => Some(before),
-            Self::Done => None,
+            Self::Done(_) => None,
         }
     }
 }
@@ -113,7 +113,7 @@ impl Counted {
     pub(super) fn found(&mut self, claim: &ClaimId, bytes: u64, ctime: i128) -> Option<bool> {
         match self.renames.get(claim).copied() {
             Some(Rename::UnderWay(_)) => None,
-            Some(Rename::Done) => Some(false),
+            Some(Rename::Done(_)) => Some(false),
             Some(Rename::Unsure(_)) => {
                 self.completed(*claim, bytes, Some(ctime));
                 Some(true)
@@ -124,6 +124,14 @@ impl Counted {
                 Some(false)
             }
             None => Some(self.found_of_others(bytes, ctime)),
+        }
+    }
+
+    /// When the rename of ours took place that made the file completed.
+    pub(super) fn completed_at(&self, claim: &ClaimId) -> Option<i128> {
+        match self.renames.get(claim) {
+            Some(Rename::Done(at)) => Some(*at),
+            _ => None,
         }
     }
 
@@ -168,7 +176,7 @@ impl Counted {
     /// The rename took place, at this time if that could be read.
     pub(super) fn completed(&mut self, claim: ClaimId, bytes: u64, ctime: Option<i128>) {
         let before = self.renames.get(&claim).and_then(|rename| rename.lower_bound()).unwrap_or(self.server_now);
-        self.renames.insert(claim, ctime.map_or(Rename::Untimed(before, bytes), |_| Rename::Done));
+        self.renames.insert(claim, ctime.map_or(Rename::Untimed(before, bytes), Rename::Done));
         self.count(ctime.unwrap_or(before), bytes);
     }
 

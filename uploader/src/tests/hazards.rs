@@ -267,11 +267,10 @@ async fn completed_file_that_changed_becomes_the_next_generation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_that_come_late_do_not_wait_until_the_file_is_not_kept_any_longer_nor_for_a_report() {
+async fn bytes_that_come_late_do_not_wait_until_the_file_is_not_kept_any_longer() {
     for late_after_the_first_look in [false, true] {
         let mut bench = Bench::new().await;
         bench.live.send_modify(|live| live.keep_completed_for = Duration::from_hours(24));
-        bench.session.books().ledger.reported_through = Some(i128::MIN);
         bench.drop_file("a", b"first");
         bench.settle().await;
         let completed = bench.processing_path(&bench.processing()[0]);
