@@ -1,6 +1,6 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -15,9 +15,6 @@ use crate::{
     context::Context,
     leader::{Leadership, Role},
 };
-
-/// How long a watch that has shown everything may take to say so.
-const SOON: Duration = Duration::from_millis(100);
 
 /// The operator's pages. It is healthy while it answers, and ready once its watches have shown everything, or another operator leads.
 pub fn router(context: Arc<Context>, leadership: Leadership, metrics: MetricsText) -> Router {
@@ -35,10 +32,10 @@ async fn ready(State((context, leadership)): State<(Arc<Context>, Leadership)>) 
         Role::Standby => return "standing by\n".into_response(),
         Role::Leader => {}
     }
-    let shown = async { context.sessions.wait_until_ready().await && context.pods.wait_until_ready().await };
-    match tokio::time::timeout(SOON, shown).await {
-        Ok(true) => "leading\n".into_response(),
-        _ => missing("the API server has not shown all sessions and pods yet\n"),
+    if context.is_ready().await {
+        "leading\n".into_response()
+    } else {
+        missing("the API server has not shown all sessions and pods yet\n")
     }
 }
 

@@ -1,5 +1,7 @@
 //! What every pass shares; nothing is global.
 
+use std::time::Duration;
+
 use blobferry_crds::UploadSession;
 use jiff::Timestamp;
 use kube::{Client, Resource, runtime::events::Event};
@@ -9,6 +11,9 @@ use crate::{
     events::Events, heard::Heard, memory::Memory, metrics::Metrics, pods::Pods, reconcile::apply::Known, rollout::Rollout,
     sessions::Sessions, settings::Settings, shares::Shares, sweep::Sweeper, waiters::Waiters, wake::Wake,
 };
+
+/// How long a watch that has shown everything may take to say so.
+const SOON: Duration = Duration::from_millis(100);
 
 /// What every pass shares.
 pub struct Context {
@@ -77,6 +82,16 @@ impl Context {
             wake: Wake::default(),
             rights: Mutex::default(),
         }
+    }
+
+    /// Waits until the watches have shown everything once; false if they never will.
+    pub async fn wait_until_ready(&self) -> bool {
+        self.sessions.wait_until_ready().await && self.pods.wait_until_ready().await
+    }
+
+    /// Whether the watches have shown everything once.
+    pub async fn is_ready(&self) -> bool {
+        tokio::time::timeout(SOON, self.wait_until_ready()).await.unwrap_or_default()
     }
 
     /// Tells people of `session`, if there is something to tell.

@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 use crate::api;
 
 /// A recorder keeps every event whole for minutes, and looks at all of them with each new one, so that one which comes again is counted
-/// instead of told anew. What repeats itself does so within fewer than these.
+/// instead of told anew. What repeats itself quickly does so within these; anything else is told anew.
 const REMEMBERED: usize = 100;
 
 /// Tells people of objects.
@@ -42,7 +42,7 @@ impl Events {
         let recorder = self.recorder();
         match api::call("send an event", recorder.publish(&event, regarding)).await {
             Err(error) if error.is_of_ending_namespace() => {
-                debug!(reason = event.reason, "people were not told: the namespace ends")
+                debug!(reason = event.reason, "people were not told: the namespace ends");
             }
             Err(error) => warn!(reason = event.reason, error = &error as &dyn std::error::Error, "people were not told"),
             Ok(()) => {}

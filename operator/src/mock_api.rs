@@ -28,7 +28,7 @@ use crate::{
     context::Context,
     fixtures,
     metrics::Metrics,
-    pods::{Listed, Pods},
+    pods::Pods,
     reconcile::{pod_state::UploaderPod, reconcile},
     sessions::{Guarded, Sessions},
     settings::Settings,
@@ -52,8 +52,6 @@ type Calls = Arc<Mutex<Vec<Call>>>;
 pub(crate) struct Cluster {
     pub context: Context,
     sessions: Writer<Guarded>,
-    /// The watch that is not over.
-    _pods: Listed,
     answers: Answers,
     calls: Calls,
 }
@@ -73,7 +71,7 @@ impl Cluster {
         let mut context =
             Context::new(client, settings, Sessions::new(session_reader), pods_shown, Some("operator-0".into()), metrics);
         context.clock = fixtures::now;
-        Self { context, sessions, _pods: pods, answers, calls }
+        Self { context, sessions, answers, calls }
     }
 
     /// The watch shows `session`.

@@ -318,6 +318,34 @@ mod tests {
     }
 
     #[test]
+    fn only_a_pod_that_is_new_or_not_as_it_was_is_news() {
+        let (pods, pod) = (pods(), pod(&claimant().area));
+        let later = UploaderPod { restarts: 1, ..pod.clone() };
+        for (shown, is_news) in [(&pod, true), (&pod, false), (&later, true)] {
+            let news = pods.note(Event::Apply(shown.clone()));
+            assert_eq!(news, is_news.then(|| News::Changed(Arc::new(shown.clone()))).into_iter().collect::<Vec<_>>());
+        }
+        pods.note(Event::Init);
+        assert_eq!(pods.note(Event::InitApply(later.clone())), []);
+        assert_eq!(pods.note(Event::InitDone), []);
+        assert_eq!(pods.note(Event::Delete(later.clone())), [News::Gone(Arc::new(later))]);
+    }
+
+    #[test]
+    fn pod_of_somebody_else_with_our_labels_settles_no_creation() {
+        let (me, now) = (claimant(), Timestamp::UNIX_EPOCH);
+        for (origin, settles) in [(Origin::Foreign, false), (Origin::Unowned, true)] {
+            let pods = pods();
+            pods.reserve(&me, [], now).unwrap();
+            pods.asked("session");
+            pods.not_created("session", false, now);
+            let other = UploaderPod { origin, area: None, ..pod(&me.area) };
+            pods.note(Event::Apply(other));
+            assert_eq!(pods.reserve(&self::other(), [], now).is_ok(), settles, "{origin:?}");
+        }
+    }
+
+    #[test]
     fn pod_that_a_listing_shows_no_more_has_left_its_folders() {
         let pods = pods();
         let pod = pod(&claimant().area);

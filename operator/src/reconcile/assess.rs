@@ -273,7 +273,7 @@ fn kept(case: &Case<'_>, pod: &UploaderPod) -> Assessment {
 fn silent(session: &UploadSession) -> &'static str {
     if hanging(session).is_some() {
         "The uploader has sent no report since calls on the share do not end. It may have been stopped meanwhile and cannot end before the \
-         file server answers; everything goes on by itself then."
+         file server answers; everything goes on by itself then. If the file server is well, look at the uploader's log."
     } else {
         "The uploader runs but has sent no report for too long: look at its log."
     }

@@ -65,7 +65,7 @@ fn origin(pod: &Pod) -> (Origin, &str, &str) {
     }
 }
 
-/// A pod, as far as it matters: a tenth of the whole object, so that thousands fit into memory.
+/// A pod, as far as it matters: an eightieth of the whole object, so that thousands fit into memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UploaderPod {
     /// Name of the session for which it was made; empty if the pod does not say.

@@ -12,6 +12,7 @@ use super::{
     apply::Outcome,
     assess::{Assessment, Case, Hearing, Trouble, check, hanging},
     identity::Identity,
+    plan::Plan,
     pod_state::{Slot, Stage},
 };
 
@@ -120,9 +121,10 @@ fn ready_as(type_: &'static str, verdict: Verdict, assessment: &Assessment) -> F
 
 fn reachable(case: &Case<'_>, assessment: &Assessment, type_: &'static str, end: &str) -> Finding {
     if assessment.hearing != Hearing::Heard {
-        return match hanging(case.session).filter(|_| end == "source" && assessment.hearing != Hearing::Absent) {
+        return match hanging(case.session).filter(|_| matches!(case.plan, Plan::Keep)) {
+            _ if end != "source" => unheard(type_, assessment),
+            _ if assessment.source => ready_as(type_, Verdict::False, assessment),
             Some(check) => still_hanging(type_, check),
-            None if end == "source" && assessment.source => ready_as(type_, Verdict::False, assessment),
             None => unheard(type_, assessment),
         };
     }
@@ -275,6 +277,10 @@ mod tests {
             told(0).contains("cannot end before the file server answers") && told(2).contains("calls do not end"),
             "{status:?}"
         );
+        let ended = "{phase: Running, containerStatuses: [{name: uploader, image: '', imageID: '', ready: false, restartCount: 1, state: \
+                     {waiting: {reason: CrashLoopBackOff}}, lastState: {terminated: {exitCode: 143, reason: Error}}}]}";
+        let status = computed(&session, Some(ended));
+        assert!(conditions(&status).contains(&("SourceReachable", "False", "Hanging")), "{status:?}");
         session.spec.suspend = true;
         let status = computed(&session, None);
         assert!(conditions(&status).contains(&("SourceReachable", "Unknown", "Suspended")), "{status:?}");

@@ -111,7 +111,7 @@ async fn server_that_stops_for_five_minutes_is_named_all_the_time_though_its_upl
 /// What the condition of the source said one after the other for so long. The kubelet stops the container meanwhile, which cannot end while
 /// its process has files open.
 async fn changes(export: &Export<'_>, since: Instant, time: Duration) -> Result<Vec<String>> {
-    let (mut said, mut restarts) = (Vec::new(), 0);
+    let (mut said, mut restarts, mut was_silent) = (Vec::new(), 0, false);
     while since.elapsed() < time {
         let session = export.stage.sessions().get("s").await?;
         let (status, reason, message) = source(&session).unwrap_or(("none", "", ""));
@@ -121,6 +121,7 @@ async fn changes(export: &Export<'_>, since: Instant, time: Duration) -> Result<
             figures::print(&format!("{after:.0} s after the stop: SourceReachable={now}: {message}; {}", ready(&session)));
             said.push(now);
         }
+        was_silent |= ready(&session).contains("UploaderSilent");
         let counted = restarts_of(export).await?;
         if counted != restarts {
             restarts = counted;
@@ -132,6 +133,7 @@ async fn changes(export: &Export<'_>, since: Instant, time: Duration) -> Result<
         }
         sleep(Duration::from_secs(1)).await;
     }
+    ensure!(was_silent || restarts > 0, "the kubelet has not stopped the uploader in {time:?}");
     Ok(said)
 }
 

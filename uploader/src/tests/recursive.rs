@@ -241,6 +241,23 @@ async fn folder_that_was_claimed_instead_of_a_file_goes_back_with_all_that_is_in
 }
 
 #[tokio::test(start_paused = true)]
+async fn claimed_folder_does_not_go_back_through_a_link_that_took_its_folders_name() {
+    let mut bench = bench().await;
+    let claimed = bench.session.claims_today().join("above").join(like_a_claim(&bench).file_name().unwrap());
+    fs::create_dir_all(&claimed).unwrap();
+    fs::write(claimed.join("a"), b"content").unwrap();
+    let other = bench.incoming("../other");
+    fs::create_dir_all(&other).unwrap();
+    symlink(&other, bench.incoming("above")).unwrap();
+    bench.restart().await;
+    bench.work().await;
+    assert!(claimed.join("a").exists(), "it stays claimed");
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 0);
+    let held = bench.progress().held_back;
+    assert!(held.iter().any(|held| held.message.contains("no folder now")), "{held:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn folder_that_its_producer_named_like_a_claim_keeps_the_claims_that_are_in_it() {
     let mut bench = bench().await;
     let folder = like_a_claim(&bench);
