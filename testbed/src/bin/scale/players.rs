@@ -23,6 +23,8 @@ use crate::{
     say,
 };
 
+/// An uploader looks at both ends before its first report.
+const START: Duration = Duration::from_secs(1);
 /// Between two looks of an uploader at whether the operator names its pod.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Between two reports of an uploader that has nothing to do: often enough that none is called silent, and rare enough that 10,000 of
@@ -136,6 +138,7 @@ async fn run_pod(client: &Client, pod: &Pod, session: &str, uploaders: &Uploader
     let status = json!({"status": {"phase": "Running", "conditions": conditions, "containerStatuses": [container]}});
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status)).await?;
+    tokio::time::sleep(START).await;
     let sessions: Api<UploadSession> = Api::namespaced(client.clone(), &namespace);
     until_named(&sessions, pod, session).await?;
     report(&sessions, session, 0).await?;
