@@ -28,7 +28,7 @@ const SECRET: &str = "azure";
 const FIELD_MANAGER: &str = "blobferry-testbed";
 
 /// A test that takes longer has hung.
-const LONGEST_SCENARIO: Duration = Duration::from_mins(20);
+const LONGEST_SCENARIO: Duration = Duration::from_mins(40);
 const LONGEST_CLEANUP: Duration = Duration::from_mins(5);
 
 /// Where one test plays.

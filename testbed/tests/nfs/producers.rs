@@ -154,7 +154,7 @@ async fn twenty_thousand_small_files_arrive() -> Result<()> {
         make_numbered(export, "s", FILES).await?;
         let made = Instant::now();
         let deliveries: Vec<Delivery> = (1..=FILES).map(numbered).collect();
-        export.stage.await_uploaded("s", FILES as usize, Duration::from_mins(18)).await?;
+        export.stage.await_uploaded("s", FILES as usize, Duration::from_mins(35)).await?;
         let took = made.elapsed().as_secs_f64();
         figures::print(&format!("{FILES} small files took {took:.0} s, {:.0} a second", f64::from(FILES) / took));
         export.stage.compare("s", &deliveries).await
