@@ -2,7 +2,7 @@
 //! is exactly what should be, and nothing else.
 //!
 //! Each life of a session is played once to count the writes of an operator that lives, and then twice for every write. `make kill-operator`
-//! does all of it, which takes half an hour; `testbed/api-tests` one moment of each life.
+//! does all of it, which takes ten minutes; `testbed/api-tests` one moment of each life.
 
 mod mortal;
 #[path = "../api_server/stage.rs"]

@@ -60,8 +60,8 @@ impl Kept {
         }
     }
 
-    /// True if the file may be completed no longer: it is `keep` old, nothing can come late any more, and a report counts it. Both clocks
-    /// must agree, so that a step of one of them deletes nothing.
+    /// True if the file was kept for `keep`, nothing can come late any more, and a report counts it. Both clocks must agree, so that a step
+    /// of one of them deletes nothing.
     fn may_go(&self, moment: &Moment, keep: Duration) -> bool {
         let unchanged = if self.size == 0 { UNCHANGED_EMPTY } else { UNCHANGED };
         let own_age = moment.now.duration_since(self.since);
