@@ -10,7 +10,7 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     core::error_boundary::InvalidObject,
     runtime::{
-        Controller, PredicateConfig, WatchStreamExt,
+        WatchStreamExt, applier,
         controller::{Action, Config},
         events::{Event, EventType},
         reflector::{self, ObjectRef, store::Writer},
@@ -28,14 +28,13 @@ use crate::{
     leader::{Candidate, Deposed},
     metrics::{Metrics, PassOutcome, show_sessions},
     pods::{Listed, News, Pods},
-    predicates,
     reconcile::{
         apply::release_object,
         observe::last_report,
         pod_state::{Origin, UploaderPod},
     },
     report, rollout,
-    sessions::{Guarded, Sessions},
+    sessions::{Guarded, KeptSession, Sessions},
     settings::Settings,
     sweep,
 };
@@ -45,13 +44,11 @@ const CONCURRENCY: u16 = 16;
 const AFTER_CONFLICT: Duration = Duration::from_secs(1);
 /// Objects in one answer of a first listing. While it is read, a pod takes 80 kB, of which 1 kB is kept, and a session 50 kB.
 const PAGE: u32 = 25;
-/// Where `kubectl apply` keeps the whole object once more.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The operator before its watches have started.
 pub struct Operator {
     context: Arc<Context>,
-    sessions: Writer<Guarded>,
+    sessions: Writer<KeptSession>,
     pods: Listed,
 }
 
@@ -112,13 +109,20 @@ impl Operator {
         let stop = stop.shared();
         let reader = sessions.as_reader();
         let client = context.client.clone();
-        let controller = Controller::for_stream(watch_sessions(client.clone(), sessions, Arc::clone(&context)), reader)
-            .reconcile_on(watch_pods(client, pods, Arc::clone(&context)))
-            .reconcile_on(context.wake.stream())
-            .with_config(Config::default().concurrency(CONCURRENCY))
-            .graceful_shutdown_on(stop.clone())
-            .run(pass, |session, error, context| retry(&session, error, &context), Arc::clone(&context))
-            .for_each(|result| async { report::outcome(result) });
+        let woken = stream::select_all([
+            watch_sessions(client.clone(), sessions, Arc::clone(&context)).boxed(),
+            watch_pods(client, pods, Arc::clone(&context)).map(Ok).boxed(),
+            context.wake.stream().map(Ok).boxed(),
+        ]);
+        let passes = applier(
+            |session, context| pass(session, context).boxed(),
+            |session, error, context| retry(&session, error, &context),
+            Arc::clone(&context),
+            reader,
+            woken.take_until(stop.clone()),
+            Config::default().concurrency(CONCURRENCY),
+        )
+        .for_each(|result| async { report::outcome(result) });
         context.sweeper.mark_everything();
         let sweeps = async {
             if context.wait_until_ready().await {
@@ -133,7 +137,7 @@ impl Operator {
             }
         };
         tokio::select! {
-            () = controller => {}
+            () = passes => {}
             () = sweeps => {}
             () = rollout::run(&context) => {}
             () = stopped_early => {}
@@ -143,38 +147,45 @@ impl Operator {
 
 type Watched<K> = Result<K, watcher::Error>;
 
-fn watch_sessions(client: Client, writer: Writer<Guarded>, context: Arc<Context>) -> impl Stream<Item = Watched<Guarded>> {
-    watcher(Api::<Guarded>::all(client), watcher::Config::default().page_size(PAGE))
-        .default_backoff()
-        .modify(slim_session)
-        .reflect(writer)
-        .inspect(move |event| {
-            if let Ok(event) = event {
-                note_session(event, &context);
-            }
-        })
-        .touched_objects()
-        .predicate_filter(predicates::waking, PredicateConfig::default())
+/// The sessions to which something has happened, as the watch shows them.
+fn watch_sessions(
+    client: Client,
+    mut writer: Writer<KeptSession>,
+    context: Arc<Context>,
+) -> impl Stream<Item = Watched<ObjectRef<KeptSession>>> {
+    watcher(Api::<Guarded>::all(client), watcher::Config::default().page_size(PAGE)).default_backoff().filter_map(move |event| {
+        let woken = event.map(|event| note_session(&read_session(event, &context), &mut writer, &context)).transpose();
+        async { woken }
+    })
 }
 
-/// `session` without what nobody here asks for, so that thousands of them fit into memory: of the managed fields only the time of the
-/// uploader's last report, and no lists of files.
-fn slim_session(session: &mut Guarded) {
-    for entry in session.meta_mut().managed_fields.iter_mut().flatten() {
-        entry.fields_v1 = None;
-    }
-    session.managed_fields_mut().retain(|entry| entry.manager.as_deref() == Some(names::UPLOADER_MANAGER));
-    session.annotations_mut().remove(LAST_APPLIED);
-    let Some(status) = session.0.as_mut().ok().and_then(|session| session.status.as_mut()) else { return };
-    if let Some(progress) = &mut status.progress {
-        (progress.held_back, progress.recent_failures) = (Vec::new(), Vec::new());
-    }
-    if let Some(activity) = &mut status.activity {
-        activity.active_files = Vec::new();
+/// `event` with what is kept of the session, of whose uploader it may tell.
+fn read_session(event: watcher::Event<Guarded>, context: &Context) -> watcher::Event<KeptSession> {
+    let keep = |session: Guarded| {
+        if let Some(told) = session.0.as_ref().ok().and_then(last_report) {
+            context.heard.note(&session.uid().unwrap_or_default(), told, (context.clock)());
+        }
+        KeptSession::of(session, &context.settings)
+    };
+    match event {
+        watcher::Event::Apply(session) => watcher::Event::Apply(keep(session)),
+        watcher::Event::Delete(session) => watcher::Event::Delete(keep(session)),
+        watcher::Event::Init => watcher::Event::Init,
+        watcher::Event::InitApply(session) => watcher::Event::InitApply(keep(session)),
+        watcher::Event::InitDone => watcher::Event::InitDone,
     }
 }
 
-fn note_session(event: &watcher::Event<Guarded>, context: &Context) {
+/// The session, if it has to be looked at.
+fn note_session(
+    event: &watcher::Event<KeptSession>,
+    writer: &mut Writer<KeptSession>,
+    context: &Context,
+) -> Option<ObjectRef<KeptSession>> {
+    let is_news = |session: &&KeptSession| context.sessions.is_news(session);
+    let woken = shown(event).filter(is_news).map(ObjectRef::from_obj);
+    writer.apply_watcher_event(event);
+    context.sessions.note(event);
     match event {
         watcher::Event::Delete(session) => {
             context.memory.forget(&session.uid().unwrap_or_default());
@@ -184,22 +195,26 @@ fn note_session(event: &watcher::Event<Guarded>, context: &Context) {
         }
         // Deletions during a break of the watch are seen only as absences.
         watcher::Event::InitDone => {
-            context.memory.retain(&context.sessions.uids());
-            context.heard.retain(&context.sessions.uids());
-            context.waiters.retain(&context.sessions.uids());
+            let uids = context.sessions.uids();
+            context.memory.retain(&uids);
+            context.heard.retain(&uids);
+            context.waiters.retain(&uids);
             context.sweeper.mark_everything();
         }
-        watcher::Event::Apply(session) | watcher::Event::InitApply(session) => {
-            if let Some(told) = session.0.as_ref().ok().and_then(last_report) {
-                context.heard.note(&session.uid().unwrap_or_default(), told, (context.clock)());
-            }
-        }
-        watcher::Event::Init => {}
+        watcher::Event::Apply(_) | watcher::Event::InitApply(_) | watcher::Event::Init => {}
+    }
+    woken
+}
+
+fn shown<K>(event: &watcher::Event<K>) -> Option<&K> {
+    match event {
+        watcher::Event::Apply(object) | watcher::Event::InitApply(object) => Some(object),
+        watcher::Event::Delete(_) | watcher::Event::Init | watcher::Event::InitDone => None,
     }
 }
 
 /// The sessions that something happened to, as their pods show it.
-fn watch_pods(client: Client, listed: Listed, context: Arc<Context>) -> impl Stream<Item = ObjectRef<Guarded>> {
+fn watch_pods(client: Client, listed: Listed, context: Arc<Context>) -> impl Stream<Item = ObjectRef<KeptSession>> {
     let ours = format!("{}={},{}={}", names::MANAGED_BY_LABEL, names::OPERATOR, names::APP_NAME_LABEL, names::UPLOADER_APP);
     watcher(Api::<Pod>::all(client), watcher::Config::default().labels(&ours).page_size(PAGE)).default_backoff().flat_map(
         move |event| match event {
@@ -212,9 +227,9 @@ fn watch_pods(client: Client, listed: Listed, context: Arc<Context>) -> impl Str
     )
 }
 
-fn note_pod(event: watcher::Event<Pod>, listed: &Listed, context: &Context) -> Vec<ObjectRef<Guarded>> {
+fn note_pod(event: watcher::Event<Pod>, listed: &Listed, context: &Context) -> Vec<ObjectRef<KeptSession>> {
     let is_last = matches!(event, watcher::Event::InitDone);
-    let news = context.pods.note(read(event));
+    let news = context.pods.note(read_pod(event));
     if is_last {
         listed.everything();
     }
@@ -222,7 +237,7 @@ fn note_pod(event: watcher::Event<Pod>, listed: &Listed, context: &Context) -> V
 }
 
 /// `event` with what matters of the pod.
-fn read(event: watcher::Event<Pod>) -> watcher::Event<UploaderPod> {
+fn read_pod(event: watcher::Event<Pod>) -> watcher::Event<UploaderPod> {
     match event {
         watcher::Event::Apply(pod) => watcher::Event::Apply(UploaderPod::read(&pod)),
         watcher::Event::Delete(pod) => watcher::Event::Delete(UploaderPod::read(&pod)),
@@ -233,7 +248,7 @@ fn read(event: watcher::Event<Pod>) -> watcher::Event<UploaderPod> {
 }
 
 /// The sessions that have to be looked at: that of the pod, and those that wait for the folders which it has left.
-fn concerned(news: &News, context: &Context) -> Vec<ObjectRef<Guarded>> {
+fn concerned(news: &News, context: &Context) -> Vec<ObjectRef<KeptSession>> {
     let mut sessions = Vec::new();
     let pod = match news {
         News::Changed(pod) => {
@@ -260,14 +275,14 @@ fn note_orphan(pod: &UploaderPod, context: &Context) {
     }
 }
 
-async fn pass(session: Arc<Guarded>, context: Arc<Context>) -> Result<Action, CallError> {
+async fn pass(session: Arc<KeptSession>, context: Arc<Context>) -> Result<Action, CallError> {
     if !context.pods.wait_until_ready().await {
         return Ok(Action::requeue(AFTER_CONFLICT));
     }
     let begun = Instant::now();
-    let (result, outcome) = match &session.0 {
+    let (result, outcome) = match context.sessions.newest(&session) {
         Ok(readable) => {
-            let result = crate::reconcile::reconcile(readable, &context, (context.clock)()).await;
+            let result = crate::reconcile::reconcile(&readable, &context, (context.clock)()).await;
             let outcome = match &result {
                 Ok(_) => PassOutcome::Done,
                 Err(error) if error.is_conflict() => PassOutcome::Conflict,
@@ -276,8 +291,8 @@ async fn pass(session: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Ca
             (result, outcome)
         }
         Err(unreadable) => {
-            tell_unreadable(unreadable, &context).await;
-            (let_go_unreadable(unreadable, &context).await, PassOutcome::Unreadable)
+            tell_unreadable(&unreadable, &context).await;
+            (let_go_unreadable(&unreadable, &context).await, PassOutcome::Unreadable)
         }
     };
     context.metrics.passed(outcome, begun.elapsed());
@@ -289,7 +304,7 @@ async fn pass(session: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Ca
 }
 
 /// What a pass has made since the watch showed that `session` is gone, the sweep has not seen.
-fn see_off(session: &Guarded, failed: bool, context: &Context) {
+fn see_off(session: &KeptSession, failed: bool, context: &Context) {
     if context.sessions.has(&session.namespace().unwrap_or_default(), &session.name_any(), &session.uid().unwrap_or_default()) {
         return;
     }
@@ -300,7 +315,7 @@ fn see_off(session: &Guarded, failed: bool, context: &Context) {
 }
 
 /// A conflict is over when the watch has caught up; everything else is tried again later and later.
-fn retry(session: &Guarded, error: &CallError, context: &Context) -> Action {
+fn retry(session: &KeptSession, error: &CallError, context: &Context) -> Action {
     if error.is_conflict() {
         return Action::requeue(AFTER_CONFLICT);
     }

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use blobferry_crds::{UploadSession, names};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
+use kube::core::DeserializeGuard;
 use serde_norway::{Mapping, Value};
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
         validate::validate,
     },
     rollout::{Strategy, Upgrade},
+    sessions::KeptSession,
     settings::{Network, Settings},
 };
 
@@ -47,6 +49,11 @@ pub(crate) fn session(spec: &str) -> UploadSession {
         merge(object.get_mut("spec").unwrap().as_mapping_mut().unwrap(), more);
     }
     serde_norway::from_value(object).unwrap()
+}
+
+/// `session` as it is kept.
+pub(crate) fn kept(session: &UploadSession) -> KeptSession {
+    KeptSession::of(DeserializeGuard(Ok(session.clone())), &settings())
 }
 
 fn merge(base: &mut Mapping, more: Mapping) {

@@ -160,10 +160,7 @@ fn label(phase: Option<Phase>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use blobferry_crds::telemetry::MetricsText;
-    use kube::{
-        core::DeserializeGuard,
-        runtime::{reflector, watcher::Event},
-    };
+    use kube::runtime::{reflector, watcher::Event};
     use opentelemetry::metrics::MeterProvider as _;
     use opentelemetry_sdk::metrics::SdkMeterProvider;
 
@@ -176,7 +173,7 @@ mod tests {
         let provider = SdkMeterProvider::builder().with_reader(reader).build();
         let meter = provider.meter("test");
         let (reader, mut writer) = reflector::store();
-        writer.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(fixtures::session("")))));
+        writer.apply_watcher_event(&Event::Apply(fixtures::kept(&fixtures::session(""))));
         show_sessions(&meter, Sessions::new(reader));
         let metrics = Metrics::new(&meter);
         metrics.passed(PassOutcome::Done, Duration::from_millis(3));

@@ -30,7 +30,7 @@ use crate::{
     metrics::Metrics,
     pods::Pods,
     reconcile::{pod_state::UploaderPod, reconcile},
-    sessions::{Guarded, Sessions},
+    sessions::{KeptSession, Sessions},
     settings::Settings,
 };
 
@@ -51,7 +51,7 @@ type Calls = Arc<Mutex<Vec<Call>>>;
 /// A cluster of which the test says what the watches have shown and what calls are answered.
 pub(crate) struct Cluster {
     pub context: Context,
-    sessions: Writer<Guarded>,
+    sessions: Writer<KeptSession>,
     answers: Answers,
     calls: Calls,
 }
@@ -76,12 +76,23 @@ impl Cluster {
 
     /// The watch shows `session`.
     pub(crate) fn shows(&mut self, session: &UploadSession) {
-        self.sessions.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(session.clone()))));
+        let kept = self.kept(session);
+        self.brings(&Event::Apply(kept));
     }
 
     /// The watch shows that `session` is gone.
     pub(crate) fn loses(&mut self, session: &UploadSession) {
-        self.sessions.apply_watcher_event(&Event::Delete(DeserializeGuard(Ok(session.clone()))));
+        let kept = self.kept(session);
+        self.brings(&Event::Delete(kept));
+    }
+
+    fn kept(&self, session: &UploadSession) -> KeptSession {
+        KeptSession::of(DeserializeGuard(Ok(session.clone())), &self.context.settings)
+    }
+
+    fn brings(&mut self, event: &Event<KeptSession>) {
+        self.sessions.apply_watcher_event(event);
+        self.context.sessions.note(event);
     }
 
     /// The watch shows `pod`.

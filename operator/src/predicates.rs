@@ -9,13 +9,13 @@ use kube::ResourceExt;
 use crate::{reconcile::ending::is_held, sessions::Guarded};
 
 /// The hash of what wakes the reconciler; equal hashes mean that nothing happened that it must look at.
-pub fn waking(session: &Guarded) -> Option<u64> {
+pub fn waking(session: &Guarded) -> u64 {
     let mut hasher = DefaultHasher::new();
     match &session.0 {
         Ok(session) => hash_session(session, &mut hasher),
         Err(unreadable) => (unreadable.error.as_str(), unreadable.metadata.generation).hash(&mut hasher),
     }
-    Some(hasher.finish())
+    hasher.finish()
 }
 
 fn hash_session(session: &UploadSession, hasher: &mut DefaultHasher) {

@@ -7,10 +7,10 @@ use kube::runtime::{
 };
 use tracing::{debug, warn};
 
-use crate::{api::CallError, sessions::Guarded};
+use crate::{api::CallError, sessions::KeptSession};
 
 /// Logs how a pass, or a watch, ended.
-pub fn outcome(result: Result<(ObjectRef<Guarded>, Action), Error<CallError, watcher::Error>>) {
+pub fn outcome(result: Result<(ObjectRef<KeptSession>, Action), Error<CallError, watcher::Error>>) {
     match result {
         Ok((session, action)) => debug!(%session, ?action, "passed over a session"),
         Err(Error::ReconcilerFailed(error, session)) if error.is_conflict() => {

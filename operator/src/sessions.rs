@@ -1,59 +1,92 @@
-//! The sessions of the cluster, as the watch shows them.
+//! The sessions of the cluster: what the watch has shown, and what we have written since.
+
+mod kept;
+mod writes;
 
 use std::{
     collections::{BTreeSet, HashSet},
     sync::Arc,
 };
 
-use blobferry_crds::UploadSession;
+use blobferry_crds::{Phase, UploadSession};
 use kube::{
     Resource, ResourceExt,
-    core::DeserializeGuard,
-    runtime::reflector::{ObjectRef, Store},
-};
-
-use crate::{
-    first_listing::FirstListing,
-    reconcile::{
-        area::{Claimant, ShareKey},
-        ending::{is_let_go, may_hold_folders},
-        validate::{Share, ValidSession, validate},
+    core::error_boundary::InvalidObject,
+    runtime::{
+        reflector::{ObjectRef, Store},
+        watcher::Event,
     },
-    settings::Settings,
-    shares::Shares,
 };
 
-/// A session, or the reason why it could not be read.
-pub type Guarded = DeserializeGuard<UploadSession>;
+use crate::{first_listing::FirstListing, reconcile::area::Claimant, shares::Shares};
+pub use kept::{Guarded, KeptSession};
+use writes::Writes;
 
-/// The watched sessions.
+/// The sessions of the cluster.
 #[derive(Clone)]
-pub struct Sessions(Store<Guarded>, FirstListing);
+pub struct Sessions {
+    shown: Store<KeptSession>,
+    first: FirstListing,
+    writes: Arc<Writes>,
+}
 
 impl std::fmt::Debug for Sessions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Sessions({})", self.0.len())
+        write!(f, "Sessions({})", self.count())
     }
 }
 
 impl Sessions {
     /// The sessions that `watched` shows.
-    pub fn new(watched: Store<Guarded>) -> Self {
-        Self(watched, FirstListing::default())
+    pub fn new(watched: Store<KeptSession>) -> Self {
+        Self { shown: watched, first: FirstListing::default(), writes: Arc::default() }
     }
 
     /// Waits until the watch has shown everything once.
     pub async fn wait_until_ready(&self) -> bool {
-        self.1.shown_by(&self.0).await
+        self.first.shown_by(&self.shown).await
+    }
+
+    /// Whether `session`, which the watch brings, is one that it has not shown yet, or has changed in what a pass looks at.
+    pub fn is_news(&self, session: &KeptSession) -> bool {
+        let shown = self.find(&session.namespace().unwrap_or_default(), &session.name_any());
+        shown.is_none_or(|shown| shown.meta().uid != session.meta().uid || shown.waking() != session.waking())
+    }
+
+    /// The watch has brought `event`, which is in the store already.
+    pub fn note(&self, event: &Event<KeptSession>) {
+        match event {
+            Event::Apply(session) | Event::InitApply(session) => self.writes.shown(session),
+            Event::Delete(session) => self.writes.forget(&session.uid().unwrap_or_default()),
+            // Deletions during a break of the watch are seen only as absences.
+            Event::InitDone => self.writes.retain(&self.uids()),
+            Event::Init => {}
+        }
+    }
+
+    /// A write was answered with `session`.
+    pub fn wrote(&self, session: UploadSession) {
+        if let Some(shown) = self.find(&session.namespace().unwrap_or_default(), &session.name_any()) {
+            self.writes.note(session, &shown);
+        }
+    }
+
+    /// The newest state of `shown` that is known.
+    pub fn newest(&self, shown: &KeptSession) -> Result<UploadSession, Box<InvalidObject>> {
+        self.writes.since(shown).unwrap_or_else(|| shown.unpack())
     }
 
     /// Number of sessions.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.shown.len()
     }
 
-    fn all(&self) -> impl Iterator<Item = Arc<Guarded>> {
-        self.0.state().into_iter()
+    fn all(&self) -> impl Iterator<Item = Arc<KeptSession>> {
+        self.shown.state().into_iter()
+    }
+
+    fn find(&self, namespace: &str, name: &str) -> Option<Arc<KeptSession>> {
+        self.shown.get(&ObjectRef::new(name).within(namespace))
     }
 
     /// UIDs of all sessions, readable or not.
@@ -61,80 +94,42 @@ impl Sessions {
         self.all().filter_map(|session| session.uid()).collect()
     }
 
-    /// The newest state of a session that can be read.
-    pub fn find(&self, namespace: &str, name: &str) -> Option<UploadSession> {
-        self.0.get(&ObjectRef::new(name).within(namespace)).and_then(|guarded| guarded.0.clone().ok())
-    }
-
     /// Whether there is a session with `uid`, readable or not.
     pub fn has(&self, namespace: &str, name: &str, uid: &str) -> bool {
-        self.0.get(&ObjectRef::new(name).within(namespace)).is_some_and(|session| session.meta().uid.as_deref() == Some(uid))
+        self.find(namespace, name).is_some_and(|session| session.meta().uid.as_deref() == Some(uid))
     }
 
     /// Whether passes see to the pod of the session with `uid`: it is there, can be read and is not let go.
     pub fn see_to_pod(&self, namespace: &str, name: &str, uid: &str) -> bool {
-        let session =
-            self.0.get(&ObjectRef::new(name).within(namespace)).filter(|session| session.meta().uid.as_deref() == Some(uid));
-        session.is_some_and(|session| session.0.as_ref().is_ok_and(|session| !is_let_go(session)))
+        let session = self.find(namespace, name).filter(|session| session.meta().uid.as_deref() == Some(uid));
+        session.is_some_and(|session| session.sees_to_pod())
     }
 
     /// Whether a session is known to have no file to upload.
     pub fn is_idle(&self, namespace: &str, name: &str) -> bool {
-        let session = self.0.get(&ObjectRef::new(name).within(namespace));
-        let status = session.as_ref().and_then(|guarded| guarded.0.as_ref().ok()?.status.as_ref());
-        let progress = status.and_then(|status| status.progress.as_ref());
-        progress.is_some_and(|progress| progress.files_active + progress.files_waiting + progress.files_retrying == 0)
+        self.find(namespace, name).is_some_and(|session| session.is_idle())
     }
 
     /// Whether `namespace` has a session, readable or not.
     pub fn exist_in(&self, namespace: &str) -> bool {
-        self.0.find(|session| session.meta().namespace.as_deref() == Some(namespace)).is_some()
+        self.shown.find(|session| session.meta().namespace.as_deref() == Some(namespace)).is_some()
     }
 
     /// The accounts that sessions of `namespace` name.
     pub fn accounts(&self, namespace: &str) -> BTreeSet<String> {
         self.all()
             .filter(|session| session.meta().namespace.as_deref() == Some(namespace))
-            .filter_map(|session| session.0.as_ref().ok().and_then(|session| session.spec.pod.service_account_name.clone()))
+            .filter_map(|session| session.account().map(str::to_owned))
             .collect()
     }
 
     /// Sessions that may want the folders of `me`: on its share, allowed and with something to do there.
-    pub fn claimants(&self, me: &Claimant, settings: &Settings, shares: &Shares) -> Vec<Claimant> {
-        self.all()
-            .filter_map(|session| {
-                let session = session.0.as_ref().ok()?;
-                let wanted = may_hold_folders(session) && is_on(session, &me.area.share, shares);
-                wanted.then(|| validate(session, settings).ok()).flatten()
-            })
-            .map(|session| located(session, shares).claimant())
-            .collect()
+    pub fn claimants(&self, me: &Claimant, shares: &Shares) -> Vec<Claimant> {
+        self.all().filter_map(|session| session.claimant_on(&me.area.share, shares)).collect()
     }
 
     /// Sessions by phase, for metrics; `None` counts those that cannot be read or have none yet.
-    pub fn phases(&self) -> Vec<Option<blobferry_crds::Phase>> {
-        self.all().map(|session| session.0.as_ref().ok().and_then(|session| session.status.as_ref()?.phase)).collect()
+    pub fn phases(&self) -> Vec<Option<Phase>> {
+        self.all().map(|session| session.phase()).collect()
     }
-}
-
-/// Whether `session` names the share; cheap, because it is asked of every session of the cluster.
-fn is_on(session: &UploadSession, share: &ShareKey, shares: &Shares) -> bool {
-    let source = &session.spec.source;
-    let namespace = session.metadata.namespace.as_deref().unwrap_or_default();
-    match (share, &source.persistent_volume_claim, &source.nfs) {
-        (ShareKey::Claim(within, name), Some(claim), _) => namespace == within && claim.claim_name == *name,
-        (ShareKey::Server(server), Some(claim), _) => {
-            shares.known(namespace, &claim.claim_name).is_some_and(|export| export.server == *server)
-        }
-        (ShareKey::Server(server), None, Some(nfs)) => nfs.server.eq_ignore_ascii_case(server),
-        _ => false,
-    }
-}
-
-/// `session` with the export of its claim, as far as it is known.
-fn located(mut session: ValidSession, shares: &Shares) -> ValidSession {
-    if let Share::Claim(claim) = &session.share {
-        session.export = shares.known(&session.namespace, claim);
-    }
-    session
 }

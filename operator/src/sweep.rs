@@ -29,7 +29,7 @@ use crate::{
         plan::{NodeHealth, is_overdue},
         pod_state::{Origin, UploaderPod},
     },
-    sessions::Guarded,
+    sessions::KeptSession,
 };
 
 const RETRY: Duration = Duration::from_secs(30);
@@ -64,12 +64,12 @@ impl Sweeper {
     }
 
     /// `session` was deleted.
-    pub fn mark_deleted(&self, session: &Guarded) {
+    pub fn mark_deleted(&self, session: &KeptSession) {
         self.mark(|dirty| dirty.add(Dirty::left_by(session)));
     }
 
     /// `session` was deleted, and a call of its last pass may still be carried out.
-    pub fn mark_deleted_late(&self, session: &Guarded) {
+    pub fn mark_deleted_late(&self, session: &KeptSession) {
         self.late.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now() + LATE, Dirty::left_by(session)));
     }
 
@@ -99,8 +99,8 @@ impl Sweeper {
 
 impl Dirty {
     /// What `session` leaves behind.
-    fn left_by(session: &Guarded) -> Self {
-        let spec = session.0.as_ref().ok().map(|session| &session.spec);
+    fn left_by(session: &KeptSession) -> Self {
+        let spec = session.unpack().ok().map(|session| session.spec);
         Self {
             everything: false,
             children: spec.is_none_or(|spec| spec.source.nfs.is_some() || spec.deletion_policy != DeletionPolicy::Stop),
@@ -250,7 +250,6 @@ fn ours() -> ListParams {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::DeserializeGuard;
 
     use super::*;
     use crate::fixtures;
@@ -258,7 +257,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_may_still_arrive_is_looked_for_once_more_after_a_while() {
         let sweeper = Sweeper::default();
-        sweeper.mark_deleted_late(&DeserializeGuard(Ok(fixtures::nfs_session())));
+        sweeper.mark_deleted_late(&fixtures::kept(&fixtures::nfs_session()));
         assert_eq!(sweeper.take(), Dirty::default());
         tokio::time::advance(LATE).await;
         let left = Dirty { everything: false, children: true, namespaces: BTreeSet::from(["cameras".to_owned()]) };

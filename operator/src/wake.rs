@@ -6,7 +6,7 @@ use futures::{Stream, stream};
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-use crate::sessions::Guarded;
+use crate::sessions::KeptSession;
 
 /// More than this at a time are looked at when their own time comes.
 const BOUND: usize = 10_000;
@@ -14,8 +14,8 @@ const BOUND: usize = 10_000;
 /// Wakes the controller for sessions.
 #[derive(Debug)]
 pub struct Wake {
-    sender: Sender<ObjectRef<Guarded>>,
-    receiver: Mutex<Option<Receiver<ObjectRef<Guarded>>>>,
+    sender: Sender<ObjectRef<KeptSession>>,
+    receiver: Mutex<Option<Receiver<ObjectRef<KeptSession>>>>,
 }
 
 impl Default for Wake {
@@ -33,7 +33,7 @@ impl Wake {
     }
 
     /// The sessions that are woken, for the one controller.
-    pub fn stream(&self) -> impl Stream<Item = ObjectRef<Guarded>> + Send + use<> {
+    pub fn stream(&self) -> impl Stream<Item = ObjectRef<KeptSession>> + Send + use<> {
         let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
         stream::unfold(receiver, |receiver| async move {
             let mut receiver = receiver?;

@@ -101,7 +101,7 @@ pub fn reserve(plan: Plan, session: &Result<ValidSession, Refusal>, context: &Co
     let me = session.claimant();
     // Whoever leaves meanwhile finds this one waiting.
     context.waiters.wait(me.clone());
-    let others = context.sessions.claimants(&me, &context.settings, &context.shares);
+    let others = context.sessions.claimants(&me, &context.shares);
     match context.pods.reserve(&me, others, now) {
         Ok(()) => {
             context.waiters.forget(&me.uid);

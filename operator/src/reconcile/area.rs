@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::settings::components;
+use crate::{settings::components, shares::Export};
 
 /// The folders of one session on its share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,18 @@ impl Area {
         let mut incoming = owned(incoming);
         incoming.push(session.to_owned());
         Self { share, incoming, processing: owned(processing), session: session.to_owned() }
+    }
+
+    /// The same folders of a claim that leads to `export`.
+    #[must_use]
+    pub fn on(self, export: &Export) -> Self {
+        let within = |path: Vec<String>| components(&export.path).map(str::to_owned).chain(path).collect();
+        Self {
+            share: ShareKey::Server(export.server.clone()),
+            incoming: within(self.incoming),
+            processing: within(self.processing),
+            session: self.session,
+        }
     }
 
     /// Whether two sessions would meet each other's files.

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     api::{self, CallError},
     context::Context,
+    sessions::Sessions,
 };
 
 /// Writes what differs from what is there. Every write carries the version that was read, so a late write of a former operator
@@ -26,6 +27,7 @@ pub async fn publish(case: &Case<'_>, status: &UploadSessionStatus, context: &Co
     let writer = Writer {
         api: api::namespaced(&context.client, session.metadata.namespace.as_deref().unwrap_or_default()),
         name: session.metadata.name.clone().unwrap_or_default(),
+        sessions: &context.sessions,
     };
     let mut version = session.metadata.resource_version.clone();
     if let Some(identity) = Identity::of(session).ok().filter(|identity| !identity.is_annotated(session)) {
@@ -49,14 +51,15 @@ fn is_stale(case: &Case<'_>) -> bool {
     told && !runs
 }
 
-struct Writer {
+struct Writer<'a> {
     api: Api<UploadSession>,
     name: String,
+    sessions: &'a Sessions,
 }
 
 type Version = Option<String>;
 
-impl Writer {
+impl Writer<'_> {
     async fn annotate(&self, identity: &Identity, version: Version) -> Result<Version, CallError> {
         let change = json!({"metadata": {
             "resourceVersion": version,
@@ -66,8 +69,7 @@ impl Writer {
             },
         }});
         let (params, change) = (manager(false), Patch::Merge(change));
-        let patched = self.api.patch(&self.name, &params, &change);
-        Ok(api::call(format!("annotate session {}", self.name), patched).await?.metadata.resource_version)
+        self.written("annotate", self.api.patch(&self.name, &params, &change)).await
     }
 
     async fn apply(&self, status: &UploadSessionStatus, version: Version) -> Result<Version, CallError> {
@@ -86,8 +88,19 @@ impl Writer {
     }
 
     async fn patch_status(&self, action: &str, params: PatchParams, patch: Patch<Value>) -> Result<Version, CallError> {
-        let patched = self.api.patch_status(&self.name, &params, &patch);
-        Ok(api::call(format!("{action} session {}", self.name), patched).await?.metadata.resource_version)
+        self.written(action, self.api.patch_status(&self.name, &params, &patch)).await
+    }
+
+    /// The version after a write; that the watch has not shown it yet keeps no pass from building on it.
+    async fn written(
+        &self,
+        action: &str,
+        write: impl Future<Output = kube::Result<UploadSession>> + Send,
+    ) -> Result<Version, CallError> {
+        let session = api::call(format!("{action} session {}", self.name), write).await?;
+        let version = session.metadata.resource_version.clone();
+        self.sessions.wrote(session);
+        Ok(version)
     }
 }
 

@@ -123,12 +123,15 @@ pub struct Tuning {
 impl ValidSession {
     /// The folders that the session works in.
     pub fn area(&self) -> Area {
-        let (key, root) = match (&self.share, &self.export) {
-            (Share::Claim(_), Some(export)) => (ShareKey::Server(export.server.clone()), export.path.as_str()),
-            (Share::Claim(claim), None) => (ShareKey::Claim(self.namespace.clone(), claim.clone()), ""),
-            (Share::Nfs { server, path, .. }, _) => (ShareKey::Server(server.to_ascii_lowercase()), path.as_str()),
+        let (key, root) = match &self.share {
+            Share::Claim(claim) => (ShareKey::Claim(self.namespace.clone(), claim.clone()), ""),
+            Share::Nfs { server, path, .. } => (ShareKey::Server(server.to_ascii_lowercase()), path.as_str()),
         };
-        Area::new(key, root, &self.incoming_dir, &self.processing_dir, &self.identity.session_name)
+        let area = Area::new(key, root, &self.incoming_dir, &self.processing_dir, &self.identity.session_name);
+        match &self.export {
+            Some(export) => area.on(export),
+            None => area,
+        }
     }
 
     /// The session as one of several that may want the same folders.

@@ -1,0 +1,301 @@
+//! A session as it is kept: thousands of them must fit into little memory.
+//!
+//! At hand is what is asked of every session of the cluster at once. The rest is packed, and unpacked for a pass over this one.
+
+use std::borrow::Cow;
+
+use blobferry_crds::{Phase, UploadSession, names};
+use jiff::Timestamp;
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{
+    Resource, ResourceExt,
+    core::{DeserializeGuard, error_boundary::InvalidObject},
+};
+use lz4_flex::block::{compress_prepend_size_with_dict, decompress_size_prepended_with_dict};
+
+use crate::{
+    predicates,
+    reconcile::{
+        area::{Area, Claimant, ShareKey},
+        ending::{is_let_go, may_hold_folders},
+        validate::validate,
+    },
+    settings::Settings,
+    shares::Shares,
+};
+
+/// A session, or the reason why it could not be read.
+pub type Guarded = DeserializeGuard<UploadSession>;
+
+/// Where `kubectl apply` keeps the whole object once more.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// What sessions have in common takes no room in them; it may be any text, and none must be unpacked with another than it was packed with.
+const TYPICAL: &[u8] = include_bytes!("typical.json");
+
+/// A session as it is kept.
+#[derive(Clone, Debug)]
+pub struct KeptSession {
+    /// Only what identifies the object and its version.
+    metadata: ObjectMeta,
+    waking: u64,
+    content: Content,
+}
+
+#[derive(Clone, Debug)]
+enum Content {
+    Readable(Readable),
+    Unreadable(Box<InvalidObject>),
+}
+
+#[derive(Clone, Debug)]
+struct Readable {
+    created: Option<Timestamp>,
+    phase: Option<Phase>,
+    is_idle: bool,
+    is_let_go: bool,
+    account: Option<Box<str>>,
+    /// The folders, as far as the session itself says where they are; none if it wants none now.
+    area: Option<Box<Area>>,
+    packed: Packed,
+}
+
+impl KeptSession {
+    /// What is kept of `session`, where an installation has these `settings`.
+    pub fn of(session: Guarded, settings: &Settings) -> Self {
+        let waking = predicates::waking(&session);
+        let meta = session.meta();
+        let metadata = ObjectMeta {
+            name: meta.name.clone(),
+            namespace: meta.namespace.clone(),
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+            ..ObjectMeta::default()
+        };
+        let content = match session.0 {
+            Ok(session) => Content::Readable(Readable::of(session, settings)),
+            Err(unreadable) => Content::Unreadable(Box::new(unreadable)),
+        };
+        Self { metadata, waking, content }
+    }
+
+    /// The whole session, without the lists of files in its status.
+    pub fn unpack(&self) -> Result<UploadSession, Box<InvalidObject>> {
+        match &self.content {
+            Content::Readable(session) => {
+                session.packed.unpack().map_err(|error| Box::new(InvalidObject { error, metadata: self.metadata.clone() }))
+            }
+            Content::Unreadable(unreadable) => Err(unreadable.clone()),
+        }
+    }
+
+    /// The hash of what wakes the reconciler.
+    pub fn waking(&self) -> u64 {
+        self.waking
+    }
+
+    /// Its phase; none if it has none yet or cannot be read.
+    pub fn phase(&self) -> Option<Phase> {
+        self.readable()?.phase
+    }
+
+    /// Whether it is known to have no file to upload.
+    pub fn is_idle(&self) -> bool {
+        self.readable().is_some_and(|session| session.is_idle)
+    }
+
+    /// Whether passes see to its pod: it can be read and is not let go.
+    pub fn sees_to_pod(&self) -> bool {
+        self.readable().is_some_and(|session| !session.is_let_go)
+    }
+
+    /// The account that it names.
+    pub fn account(&self) -> Option<&str> {
+        self.readable()?.account.as_deref()
+    }
+
+    /// Itself as one that may want folders, if those are on `share`.
+    pub fn claimant_on(&self, share: &ShareKey, shares: &Shares) -> Option<Claimant> {
+        let session = self.readable()?;
+        let area = session.area.as_deref()?;
+        let export = match &area.share {
+            ShareKey::Claim(namespace, claim) => shares.known(namespace, claim),
+            ShareKey::Server(_) => None,
+        };
+        let is_there = match &export {
+            Some(export) => matches!(share, ShareKey::Server(server) if *server == export.server),
+            None => area.share == *share,
+        };
+        is_there.then_some(Claimant {
+            created: session.created?,
+            uid: self.metadata.uid.clone()?,
+            namespace: self.metadata.namespace.clone()?,
+            name: self.metadata.name.clone()?,
+            area: match &export {
+                Some(export) => area.clone().on(export),
+                None => area.clone(),
+            },
+        })
+    }
+
+    fn readable(&self) -> Option<&Readable> {
+        match &self.content {
+            Content::Readable(session) => Some(session),
+            Content::Unreadable(_) => None,
+        }
+    }
+}
+
+impl Resource for KeptSession {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        UploadSession::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        UploadSession::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        UploadSession::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        UploadSession::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl Readable {
+    fn of(session: UploadSession, settings: &Settings) -> Self {
+        let status = session.status.as_ref();
+        let progress = status.and_then(|status| status.progress.as_ref());
+        let wanted = may_hold_folders(&session).then(|| validate(&session, settings).ok()).flatten();
+        Self {
+            created: session.creation_timestamp().map(|time| time.0),
+            phase: status.and_then(|status| status.phase),
+            is_idle: progress.is_some_and(|progress| progress.files_active + progress.files_waiting + progress.files_retrying == 0),
+            is_let_go: is_let_go(&session),
+            account: session.spec.pod.service_account_name.as_deref().map(Into::into),
+            area: wanted.map(|session| Box::new(session.area())),
+            packed: Packed::of(session),
+        }
+    }
+}
+
+/// A session that takes little room.
+#[derive(Clone, Debug)]
+pub(super) struct Packed(Box<[u8]>);
+
+impl Packed {
+    /// `session` without what nobody here asks for.
+    pub(super) fn of(mut session: UploadSession) -> Self {
+        slim(&mut session);
+        let text = serde_json::to_vec(&session).expect("a resource is JSON");
+        Self(compress_prepend_size_with_dict(&text, TYPICAL).into_boxed_slice())
+    }
+
+    /// The session, or what is wrong with what was kept of it.
+    pub(super) fn unpack(&self) -> Result<UploadSession, String> {
+        let text = decompress_size_prepended_with_dict(&self.0, TYPICAL).map_err(|error| error.to_string())?;
+        serde_json::from_slice(&text).map_err(|error| error.to_string())
+    }
+}
+
+/// Leaves of the managed fields only the time of the uploader's last report, and no lists of files.
+fn slim(session: &mut UploadSession) {
+    for entry in session.metadata.managed_fields.iter_mut().flatten() {
+        entry.fields_v1 = None;
+    }
+    session.managed_fields_mut().retain(|entry| entry.manager.as_deref() == Some(names::UPLOADER_MANAGER));
+    session.annotations_mut().remove(LAST_APPLIED);
+    let Some(status) = &mut session.status else { return };
+    if let Some(progress) = &mut status.progress {
+        (progress.held_back, progress.recent_failures) = (Vec::new(), Vec::new());
+    }
+    if let Some(activity) = &mut status.activity {
+        activity.active_files = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixtures, mock_api::Cluster};
+
+    /// A session whose uploader runs and has reported.
+    async fn running() -> UploadSession {
+        let mut session = fixtures::session("sessionName: truck-7");
+        fixtures::report(&mut session, "2026-11-21T08:20:00Z", fixtures::ALL_WELL);
+        let mut cluster = Cluster::new(fixtures::settings());
+        cluster.shows(&session);
+        cluster.shows_pod(&fixtures::pod(&session, &fixtures::running("2026-11-21T08:11:00Z")));
+        cluster.pass(&session).await;
+        let calls = cluster.calls();
+        let written = calls.iter().find(|call| call.line.ends_with("/status")).unwrap();
+        let reported = session.status.take().unwrap();
+        session.status = serde_json::from_value(written.body["status"].clone()).unwrap();
+        session.status.as_mut().unwrap().progress = reported.progress;
+        session
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_the_whole_session_without_lists_of_files() {
+        let mut session = running().await;
+        session.metadata.annotations = Some([(LAST_APPLIED.to_owned(), "{}".to_owned()), ("a".into(), "b".into())].into());
+        let kept = fixtures::kept(&session).unpack().unwrap();
+        slim(&mut session);
+        assert_eq!(kept, session);
+        let keys: Vec<_> = kept.annotations().keys().collect();
+        assert_eq!(keys, ["a"]);
+    }
+
+    #[tokio::test]
+    async fn a_running_session_takes_little_room() {
+        let mut session = running().await;
+        (session.metadata.name, session.metadata.uid) = (Some("crane-3".into()), Some(uuid::Uuid::new_v4().to_string()));
+        let room = Packed::of(session).0.len();
+        assert!(room < 400, "{room} bytes: make typical.json anew, it resembles no session any more");
+    }
+
+    #[test]
+    fn what_cannot_be_unpacked_is_an_unreadable_session() {
+        let mut kept = fixtures::kept(&fixtures::session(""));
+        let Content::Readable(session) = &mut kept.content else { panic!("it can be read") };
+        session.packed = Packed(Box::default());
+        let unreadable = kept.unpack().unwrap_err();
+        assert_eq!(unreadable.metadata.name.as_deref(), Some("truck-7"));
+    }
+
+    #[test]
+    fn an_unreadable_session_keeps_the_reason_and_its_metadata() {
+        let metadata = fixtures::deleted("", "2026-11-21T08:20:00Z").metadata;
+        let unreadable = InvalidObject { error: "no spec".into(), metadata: metadata.clone() };
+        let kept = KeptSession::of(DeserializeGuard(Err(unreadable)), &fixtures::settings());
+        let unreadable = kept.unpack().unwrap_err();
+        assert_eq!((unreadable.error.as_str(), unreadable.metadata.clone()), ("no spec", metadata));
+        assert!(!kept.sees_to_pod() && kept.phase().is_none());
+    }
+
+    #[test]
+    fn sessions_want_folders_where_their_claims_lead() {
+        let (claim, shares) = (ShareKey::Claim("cameras".into(), "share".into()), Shares::default());
+        let on_claim = fixtures::kept(&fixtures::session("sessionName: truck-7"));
+        let found = on_claim.claimant_on(&claim, &shares).unwrap();
+        assert_eq!((found.area.incoming.join("/"), found.name), ("incoming/truck-7".into(), "truck-7".into()));
+        let server = ShareKey::Server("nas.example.com".into());
+        assert!(on_claim.claimant_on(&server, &shares).is_none());
+        let inline = fixtures::kept(&fixtures::nfs_session());
+        assert!(inline.claimant_on(&server, &shares).is_some() && inline.claimant_on(&claim, &shares).is_none());
+        let suspended = fixtures::kept(&fixtures::session("suspend: true"));
+        assert!(suspended.claimant_on(&claim, &shares).is_none());
+    }
+}
