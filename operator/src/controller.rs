@@ -1,20 +1,18 @@
-//! (I/O) The watches, and the loop that passes over each session that something happened to.
+//! (I/O) The loop that passes over each session that something happened to.
 
 use std::{sync::Arc, time::Duration};
 
 use blobferry_crds::names;
-use futures::{FutureExt, Stream, StreamExt, future::pending, stream};
+use futures::{FutureExt, StreamExt, future::pending, stream};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Client, Resource, ResourceExt,
     core::error_boundary::InvalidObject,
     runtime::{
-        WatchStreamExt, applier,
+        applier,
         controller::{Action, Config},
         events::{Event, EventType},
-        reflector::{self, ObjectRef, store::Writer},
-        watcher,
+        reflector::{self, store::Writer},
     },
 };
 use opentelemetry::metrics::Meter;
@@ -27,23 +25,17 @@ use crate::{
     context::Context,
     leader::{Candidate, Deposed},
     metrics::{Metrics, PassOutcome, show_sessions},
-    pods::{Listed, News, Pods},
-    reconcile::{
-        apply::release_object,
-        observe::last_report,
-        pod_state::{Origin, UploaderPod},
-    },
+    pods::{Listed, Pods},
+    reconcile::apply::release_object,
     report, rollout,
-    sessions::{Guarded, KeptSession, Sessions},
+    sessions::{KeptSession, Sessions},
     settings::Settings,
-    sweep,
+    sweep, watches,
 };
 
 /// Passes at a time; a pass waits for the API server most of its time.
 const CONCURRENCY: u16 = 16;
 const AFTER_CONFLICT: Duration = Duration::from_secs(1);
-/// Objects in one answer of a first listing. While it is read, a pod takes 80 kB, of which 1 kB is kept, and a session 50 kB.
-const PAGE: u32 = 25;
 
 /// The operator before its watches have started.
 pub struct Operator {
@@ -110,12 +102,12 @@ impl Operator {
         let reader = sessions.as_reader();
         let client = context.client.clone();
         let woken = stream::select_all([
-            watch_sessions(client.clone(), sessions, Arc::clone(&context)).boxed(),
-            watch_pods(client, pods, Arc::clone(&context)).map(Ok).boxed(),
+            watches::of_sessions(client.clone(), sessions, Arc::clone(&context)).boxed(),
+            watches::of_pods(client, pods, Arc::clone(&context)).boxed(),
             context.wake.stream().map(Ok).boxed(),
         ]);
         let passes = applier(
-            |session, context| pass(session, context).boxed(),
+            |session, context| async move { pass(&session, &context).await }.boxed(),
             |session, error, context| retry(&session, error, &context),
             Arc::clone(&context),
             reader,
@@ -145,144 +137,18 @@ impl Operator {
     }
 }
 
-type Watched<K> = Result<K, watcher::Error>;
-
-/// The sessions to which something has happened, as the watch shows them.
-fn watch_sessions(
-    client: Client,
-    mut writer: Writer<KeptSession>,
-    context: Arc<Context>,
-) -> impl Stream<Item = Watched<ObjectRef<KeptSession>>> {
-    watcher(Api::<Guarded>::all(client), watcher::Config::default().page_size(PAGE)).default_backoff().filter_map(move |event| {
-        let woken = event.map(|event| note_session(&read_session(event, &context), &mut writer, &context)).transpose();
-        async { woken }
-    })
-}
-
-/// `event` with what is kept of the session, of whose uploader it may tell.
-fn read_session(event: watcher::Event<Guarded>, context: &Context) -> watcher::Event<KeptSession> {
-    let keep = |session: Guarded| {
-        if let Some(told) = session.0.as_ref().ok().and_then(last_report) {
-            context.heard.note(&session.uid().unwrap_or_default(), told, (context.clock)());
-        }
-        KeptSession::of(session, &context.settings)
-    };
-    match event {
-        watcher::Event::Apply(session) => watcher::Event::Apply(keep(session)),
-        watcher::Event::Delete(session) => watcher::Event::Delete(keep(session)),
-        watcher::Event::Init => watcher::Event::Init,
-        watcher::Event::InitApply(session) => watcher::Event::InitApply(keep(session)),
-        watcher::Event::InitDone => watcher::Event::InitDone,
-    }
-}
-
-/// The session, if it has to be looked at.
-fn note_session(
-    event: &watcher::Event<KeptSession>,
-    writer: &mut Writer<KeptSession>,
-    context: &Context,
-) -> Option<ObjectRef<KeptSession>> {
-    let is_news = |session: &&KeptSession| context.sessions.is_news(session);
-    let woken = shown(event).filter(is_news).map(ObjectRef::from_obj);
-    writer.apply_watcher_event(event);
-    context.sessions.note(event);
-    match event {
-        watcher::Event::Delete(session) => {
-            context.memory.forget(&session.uid().unwrap_or_default());
-            context.heard.forget(&session.uid().unwrap_or_default());
-            context.waiters.forget(&session.uid().unwrap_or_default());
-            context.sweeper.mark_deleted(session);
-        }
-        // Deletions during a break of the watch are seen only as absences.
-        watcher::Event::InitDone => {
-            let uids = context.sessions.uids();
-            context.memory.retain(&uids);
-            context.heard.retain(&uids);
-            context.waiters.retain(&uids);
-            context.sweeper.mark_everything();
-        }
-        watcher::Event::Apply(_) | watcher::Event::InitApply(_) | watcher::Event::Init => {}
-    }
-    woken
-}
-
-fn shown<K>(event: &watcher::Event<K>) -> Option<&K> {
-    match event {
-        watcher::Event::Apply(object) | watcher::Event::InitApply(object) => Some(object),
-        watcher::Event::Delete(_) | watcher::Event::Init | watcher::Event::InitDone => None,
-    }
-}
-
-/// The sessions that something happened to, as their pods show it.
-fn watch_pods(client: Client, listed: Listed, context: Arc<Context>) -> impl Stream<Item = ObjectRef<KeptSession>> {
-    let ours = format!("{}={},{}={}", names::MANAGED_BY_LABEL, names::OPERATOR, names::APP_NAME_LABEL, names::UPLOADER_APP);
-    watcher(Api::<Pod>::all(client), watcher::Config::default().labels(&ours).page_size(PAGE)).default_backoff().flat_map(
-        move |event| match event {
-            Ok(event) => stream::iter(note_pod(event, &listed, &context)),
-            Err(error) => {
-                report::interruption(&error);
-                stream::iter(Vec::new())
-            }
-        },
-    )
-}
-
-fn note_pod(event: watcher::Event<Pod>, listed: &Listed, context: &Context) -> Vec<ObjectRef<KeptSession>> {
-    let is_last = matches!(event, watcher::Event::InitDone);
-    let news = context.pods.note(read_pod(event));
-    if is_last {
-        listed.everything();
-    }
-    news.into_iter().flat_map(|news| concerned(&news, context)).collect()
-}
-
-/// `event` with what matters of the pod.
-fn read_pod(event: watcher::Event<Pod>) -> watcher::Event<UploaderPod> {
-    match event {
-        watcher::Event::Apply(pod) => watcher::Event::Apply(UploaderPod::read(&pod)),
-        watcher::Event::Delete(pod) => watcher::Event::Delete(UploaderPod::read(&pod)),
-        watcher::Event::Init => watcher::Event::Init,
-        watcher::Event::InitApply(pod) => watcher::Event::InitApply(UploaderPod::read(&pod)),
-        watcher::Event::InitDone => watcher::Event::InitDone,
-    }
-}
-
-/// The sessions that have to be looked at: that of the pod, and those that wait for the folders which it has left.
-fn concerned(news: &News, context: &Context) -> Vec<ObjectRef<KeptSession>> {
-    let mut sessions = Vec::new();
-    let pod = match news {
-        News::Changed(pod) => {
-            note_orphan(pod, context);
-            pod
-        }
-        News::Gone(pod) => {
-            let waiting = pod.area.as_ref().map(|area| context.waiters.of(area)).unwrap_or_default();
-            sessions.extend(waiting.into_iter().map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)));
-            pod
-        }
-    };
-    if !pod.session.is_empty() {
-        sessions.push(ObjectRef::new(&pod.session).within(&pod.namespace));
-    }
-    sessions
-}
-
-/// A pod without an owner whose creation was carried out after its session had gone.
-fn note_orphan(pod: &UploaderPod, context: &Context) {
-    let is_orphan = pod.origin == Origin::Unowned && pod.terminating.is_none();
-    if is_orphan && !context.sessions.has(&pod.namespace, &pod.session, &pod.session_uid) {
-        context.sweeper.mark_children();
-    }
-}
-
-async fn pass(session: Arc<KeptSession>, context: Arc<Context>) -> Result<Action, CallError> {
+/// One pass over `session`, which may have changed since it was woken.
+pub(crate) async fn pass(session: &KeptSession, context: &Context) -> Result<Action, CallError> {
     if !context.pods.wait_until_ready().await {
         return Ok(Action::requeue(AFTER_CONFLICT));
     }
+    let Some(session) = context.sessions.find(&session.namespace().unwrap_or_default(), &session.name_any()) else {
+        return Ok(Action::await_change());
+    };
     let begun = Instant::now();
     let (result, outcome) = match context.sessions.newest(&session) {
         Ok(readable) => {
-            let result = crate::reconcile::reconcile(&readable, &context, (context.clock)()).await;
+            let result = crate::reconcile::reconcile(&readable, context, (context.clock)()).await;
             let outcome = match &result {
                 Ok(_) => PassOutcome::Done,
                 Err(error) if error.is_conflict() => PassOutcome::Conflict,
@@ -291,12 +157,12 @@ async fn pass(session: Arc<KeptSession>, context: Arc<Context>) -> Result<Action
             (result, outcome)
         }
         Err(unreadable) => {
-            tell_unreadable(&unreadable, &context).await;
-            (let_go_unreadable(&unreadable, &context).await, PassOutcome::Unreadable)
+            tell_unreadable(&unreadable, context).await;
+            (let_go_unreadable(&unreadable, context).await, PassOutcome::Unreadable)
         }
     };
     context.metrics.passed(outcome, begun.elapsed());
-    see_off(&session, result.is_err(), &context);
+    see_off(&session, result.is_err(), context);
     if result.is_ok() {
         context.memory.update(&session.uid().unwrap_or_default(), |it| it.failures = 0);
     }
@@ -314,7 +180,7 @@ fn see_off(session: &KeptSession, failed: bool, context: &Context) {
     }
 }
 
-/// A conflict is over when the watch has caught up; everything else is tried again later and later.
+/// A conflict is over when the watch has shown what somebody else wrote; everything else is tried again later and later.
 fn retry(session: &KeptSession, error: &CallError, context: &Context) -> Action {
     if error.is_conflict() {
         return Action::requeue(AFTER_CONFLICT);

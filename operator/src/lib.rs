@@ -33,3 +33,4 @@ pub mod sweep;
 pub mod uninstall;
 pub mod waiters;
 pub mod wake;
+pub mod watches;

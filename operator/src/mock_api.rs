@@ -11,7 +11,7 @@ use http::{Request, Response};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Client,
+    Client, Resource, ResourceExt,
     client::Body,
     core::DeserializeGuard,
     runtime::{
@@ -26,12 +26,13 @@ use tower_test::mock::{self, SendResponse};
 use crate::{
     api::CallError,
     context::Context,
-    fixtures,
+    controller, fixtures,
     metrics::Metrics,
     pods::Pods,
     reconcile::{pod_state::UploaderPod, reconcile},
     sessions::{KeptSession, Sessions},
     settings::Settings,
+    watches,
 };
 
 /// A call that was made.
@@ -47,6 +48,8 @@ pub(crate) struct Call {
 
 type Answers = Arc<Mutex<HashMap<String, (u16, Value)>>>;
 type Calls = Arc<Mutex<Vec<Call>>>;
+/// Sessions as the API server has them, by path.
+type Stored = Arc<Mutex<HashMap<String, Value>>>;
 
 /// A cluster of which the test says what the watches have shown and what calls are answered.
 pub(crate) struct Cluster {
@@ -54,14 +57,15 @@ pub(crate) struct Cluster {
     sessions: Writer<KeptSession>,
     answers: Answers,
     calls: Calls,
+    stored: Stored,
 }
 
 impl Cluster {
     /// A cluster with nothing in it.
     pub(crate) fn new(settings: Settings) -> Self {
         let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
-        let (answers, calls) = (Answers::default(), Calls::default());
-        tokio::spawn(serve(handle, Arc::clone(&answers), Arc::clone(&calls)));
+        let (answers, calls, stored) = (Answers::default(), Calls::default(), Stored::default());
+        tokio::spawn(serve(handle, Arc::clone(&answers), Arc::clone(&calls), Arc::clone(&stored)));
         let (session_reader, mut sessions) = reflector::store();
         let (pods_shown, pods) = Pods::new();
         sessions.apply_watcher_event(&Event::InitDone);
@@ -71,11 +75,12 @@ impl Cluster {
         let mut context =
             Context::new(client, settings, Sessions::new(session_reader), pods_shown, Some("operator-0".into()), metrics);
         context.clock = fixtures::now;
-        Self { context, sessions, answers, calls }
+        Self { context, sessions, answers, calls, stored }
     }
 
-    /// The watch shows `session`.
+    /// The watch shows `session`, which is what the API server has.
     pub(crate) fn shows(&mut self, session: &UploadSession) {
+        self.stored.lock().unwrap().insert(path(session), serde_json::to_value(session).unwrap());
         let kept = self.kept(session);
         self.brings(&Event::Apply(kept));
     }
@@ -91,8 +96,7 @@ impl Cluster {
     }
 
     fn brings(&mut self, event: &Event<KeptSession>) {
-        self.sessions.apply_watcher_event(event);
-        self.context.sessions.note(event);
+        watches::note_session(event, &mut self.sessions, &self.context);
     }
 
     /// The watch shows `pod`.
@@ -115,6 +119,11 @@ impl Cluster {
     /// One pass over `session` at `now`.
     pub(crate) async fn pass_at(&self, session: &UploadSession, now: Timestamp) -> Result<Action, CallError> {
         reconcile(session, &self.context, now).await
+    }
+
+    /// One pass of the controller over the session as it is known, which must work.
+    pub(crate) async fn pass_over_what_is_known_of(&self, session: &UploadSession) -> Action {
+        controller::pass(&self.kept(session), &self.context).await.unwrap()
     }
 
     /// One pass over `session` at the usual time, which must work.
@@ -144,7 +153,12 @@ impl Cluster {
     }
 }
 
-async fn serve(handle: mock::Handle<Request<Body>, Response<Body>>, answers: Answers, calls: Calls) {
+/// Where the API server has `session`.
+fn path(session: &UploadSession) -> String {
+    UploadSession::url_path(&(), session.namespace().as_deref()) + "/" + &session.name_any()
+}
+
+async fn serve(handle: mock::Handle<Request<Body>, Response<Body>>, answers: Answers, calls: Calls, stored: Stored) {
     let mut handle = pin!(handle);
     while let Some((request, send)) = handle.next_request().await {
         let line = format!("{} {}", request.method(), request.uri().path());
@@ -152,7 +166,7 @@ async fn serve(handle: mock::Handle<Request<Body>, Response<Body>>, answers: Ans
         let body = request.into_body().collect_bytes().await.unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let told = answers.lock().unwrap().get(&line).cloned();
-        answer(send, told.unwrap_or_else(|| usual(&line, &body)));
+        answer(send, told.unwrap_or_else(|| usual(&line, &body, &mut stored.lock().unwrap())));
         calls.lock().unwrap().push(Call { line, query, body });
     }
 }
@@ -162,7 +176,7 @@ fn answer(send: SendResponse<Response<Body>>, (code, body): (u16, Value)) {
     send.send_response(Response::builder().status(code).body(body).unwrap());
 }
 
-fn usual(line: &str, body: &Value) -> (u16, Value) {
+fn usual(line: &str, body: &Value, stored: &mut HashMap<String, Value>) -> (u16, Value) {
     let (method, path) = line.split_once(' ').unwrap();
     match method {
         "POST" => {
@@ -172,12 +186,28 @@ fn usual(line: &str, body: &Value) -> (u16, Value) {
             (201, created)
         }
         "PATCH" if path.contains("/uploadsessions/") => {
-            let mut session = serde_json::to_value(fixtures::session("")).unwrap();
-            session["metadata"]["resourceVersion"] = json!("101");
-            (200, session)
+            let any = || serde_json::to_value(fixtures::session("")).unwrap();
+            let session = stored.entry(path.trim_end_matches("/status").to_owned()).or_insert_with(any);
+            let version = session["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
+            merge(session, body);
+            session["metadata"]["resourceVersion"] = json!((version + 1).to_string());
+            (200, session.clone())
         }
         "DELETE" => (200, status(200, "Success", "")),
         _ => (404, status(404, "NotFound", "there is no such object")),
+    }
+}
+
+/// Changes `base` as `patch` says: <https://www.rfc-editor.org/rfc/rfc7396>.
+fn merge(base: &mut Value, patch: &Value) {
+    match (base, patch) {
+        (Value::Object(base), Value::Object(patch)) => {
+            for (key, value) in patch {
+                merge(base.entry(key).or_insert(Value::Null), value);
+            }
+            base.retain(|_, value| !value.is_null());
+        }
+        (base, patch) => *base = patch.clone(),
     }
 }
 

@@ -4,7 +4,7 @@ mod kept;
 mod writes;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -12,10 +12,7 @@ use blobferry_crds::{Phase, UploadSession};
 use kube::{
     Resource, ResourceExt,
     core::error_boundary::InvalidObject,
-    runtime::{
-        reflector::{ObjectRef, Store},
-        watcher::Event,
-    },
+    runtime::reflector::{ObjectRef, Store},
 };
 
 use crate::{first_listing::FirstListing, reconcile::area::Claimant, shares::Shares};
@@ -53,19 +50,40 @@ impl Sessions {
         shown.is_none_or(|shown| shown.meta().uid != session.meta().uid || shown.waking() != session.waking())
     }
 
-    /// The watch has brought `event`, which is in the store already.
-    pub fn note(&self, event: &Event<KeptSession>) {
-        match event {
-            Event::Apply(session) | Event::InitApply(session) => self.writes.shown(session),
-            Event::Delete(session) => self.writes.forget(&session.uid().unwrap_or_default()),
-            // Deletions during a break of the watch are seen only as absences.
-            Event::InitDone => self.writes.retain(&self.uids()),
-            Event::Init => {}
-        }
+    /// What wakes the reconciler, of each session that is shown, by its UID.
+    pub fn waking(&self) -> HashMap<String, u64> {
+        self.all().filter_map(|session| Some((session.uid()?, session.waking()))).collect()
+    }
+
+    /// The sessions that are new, or changed in what a pass looks at, since `waking` was all.
+    pub fn news_since(&self, waking: &HashMap<String, u64>) -> Vec<ObjectRef<KeptSession>> {
+        let is_known = |session: &KeptSession| waking.get(&session.uid().unwrap_or_default()) == Some(&session.waking());
+        self.all().filter(|session| !is_known(session)).map(|session| ObjectRef::from_obj(&*session)).collect()
+    }
+
+    /// The watch has shown `session`.
+    pub fn saw(&self, session: &KeptSession) {
+        self.writes.saw(session);
+    }
+
+    /// A new listing has begun: it will show everything that was written before.
+    pub fn listing_begins(&self) {
+        self.writes.clear();
+    }
+
+    /// A new listing is complete: of what was written meanwhile it has shown some.
+    pub fn listing_ends(&self) {
+        let ahead = self.all().filter(|session| self.writes.are_ahead_of(session)).filter_map(|session| session.uid()).collect();
+        self.writes.retain(&ahead);
+    }
+
+    /// The session `uid` is gone.
+    pub fn forget(&self, uid: &str) {
+        self.writes.forget(uid);
     }
 
     /// A write was answered with `session`.
-    pub fn wrote(&self, session: UploadSession) {
+    pub fn wrote(&self, session: &UploadSession) {
         if let Some(shown) = self.find(&session.namespace().unwrap_or_default(), &session.name_any()) {
             self.writes.note(session, &shown);
         }
@@ -85,7 +103,8 @@ impl Sessions {
         self.shown.state().into_iter()
     }
 
-    fn find(&self, namespace: &str, name: &str) -> Option<Arc<KeptSession>> {
+    /// The session as it is shown.
+    pub fn find(&self, namespace: &str, name: &str) -> Option<Arc<KeptSession>> {
         self.shown.get(&ObjectRef::new(name).within(namespace))
     }
 

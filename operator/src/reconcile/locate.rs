@@ -10,7 +10,7 @@ use super::{
 };
 use crate::context::Context;
 
-/// Lets `session` know its export. A look that fails is logged: the folders are known by the claim then.
+/// Lets `session` know its export. A look that fails is logged: what was found before counts then, or the claim itself.
 pub async fn locate(session: &mut Result<ValidSession, Refusal>, observed: &Observed, context: &Context, now: Timestamp) {
     let Ok(session) = session else { return };
     let Share::Claim(claim) = &session.share else { return };
@@ -29,6 +29,9 @@ pub async fn locate(session: &mut Result<ValidSession, Refusal>, observed: &Obse
     }
     match context.shares.find(&context.client, &session.namespace, claim, now).await {
         Ok(export) => session.export = export,
-        Err(error) => warn!(error = &error as &dyn std::error::Error, "the export behind a claim cannot be looked up"),
+        Err(error) => {
+            session.export = context.shares.known(&session.namespace, claim);
+            warn!(error = &error as &dyn std::error::Error, "the export behind a claim cannot be looked up");
+        }
     }
 }

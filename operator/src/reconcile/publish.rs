@@ -98,9 +98,8 @@ impl Writer<'_> {
         write: impl Future<Output = kube::Result<UploadSession>> + Send,
     ) -> Result<Version, CallError> {
         let session = api::call(format!("{action} session {}", self.name), write).await?;
-        let version = session.metadata.resource_version.clone();
-        self.sessions.wrote(session);
-        Ok(version)
+        self.sessions.wrote(&session);
+        Ok(session.metadata.resource_version)
     }
 }
 

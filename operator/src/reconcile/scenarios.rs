@@ -94,7 +94,7 @@ async fn status_is_applied_with_the_version_of_the_reply_and_without_the_uploade
     let calls = cluster.calls();
     let call = calls.iter().find(|call| call.line == format!("PATCH {STATUS}")).unwrap();
     assert!(call.query.contains("force=true") && call.query.contains("fieldManager=blobferry-operator"), "{}", call.query);
-    assert_eq!(call.body["metadata"]["resourceVersion"], "101");
+    assert_eq!(call.body["metadata"]["resourceVersion"], "8");
     assert!(call.body["status"].get("progress").is_none() && call.body["status"].get("activity").is_none());
 }
 
@@ -155,7 +155,7 @@ async fn suspended_session_without_pod_is_ready_and_its_activity_is_removed() {
     let calls = cluster.calls();
     assert_eq!(ready(&written(&calls)), ("True", "Suspended"));
     let removal = calls.last().unwrap();
-    assert_eq!(removal.body, json!({"metadata": {"resourceVersion": "101"}, "status": {"activity": null}}));
+    assert_eq!(removal.body, json!({"metadata": {"resourceVersion": "9"}, "status": {"activity": null}}));
 }
 
 #[tokio::test]

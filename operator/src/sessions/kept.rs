@@ -61,8 +61,9 @@ struct Readable {
 
 impl KeptSession {
     /// What is kept of `session`, where an installation has these `settings`.
-    pub fn of(session: Guarded, settings: &Settings) -> Self {
+    pub fn of(mut session: Guarded, settings: &Settings) -> Self {
         let waking = predicates::waking(&session);
+        slim_metadata(session.meta_mut());
         let meta = session.meta();
         let metadata = ObjectMeta {
             name: meta.name.clone(),
@@ -81,9 +82,7 @@ impl KeptSession {
     /// The whole session, without the lists of files in its status.
     pub fn unpack(&self) -> Result<UploadSession, Box<InvalidObject>> {
         match &self.content {
-            Content::Readable(session) => {
-                session.packed.unpack().map_err(|error| Box::new(InvalidObject { error, metadata: self.metadata.clone() }))
-            }
+            Content::Readable(session) => session.packed.unpack(&self.metadata),
             Content::Unreadable(unreadable) => Err(unreadable.clone()),
         }
     }
@@ -117,9 +116,11 @@ impl KeptSession {
     pub fn claimant_on(&self, share: &ShareKey, shares: &Shares) -> Option<Claimant> {
         let session = self.readable()?;
         let area = session.area.as_deref()?;
-        let export = match &area.share {
-            ShareKey::Claim(namespace, claim) => shares.known(namespace, claim),
-            ShareKey::Server(_) => None,
+        let export = match (&area.share, share) {
+            (ShareKey::Claim(namespace, claim), _) if *share == area.share || matches!(share, ShareKey::Server(_)) => {
+                shares.known(namespace, claim)
+            }
+            _ => None,
         };
         let is_there = match &export {
             Some(export) => matches!(share, ShareKey::Server(server) if *server == export.server),
@@ -203,20 +204,28 @@ impl Packed {
         Self(compress_prepend_size_with_dict(&text, TYPICAL).into_boxed_slice())
     }
 
-    /// The session, or what is wrong with what was kept of it.
-    pub(super) fn unpack(&self) -> Result<UploadSession, String> {
-        let text = decompress_size_prepended_with_dict(&self.0, TYPICAL).map_err(|error| error.to_string())?;
-        serde_json::from_slice(&text).map_err(|error| error.to_string())
+    /// The session, whose object is identified by `metadata`; what was packed here can be unpacked, or the program is wrong.
+    pub(super) fn unpack(&self, metadata: &ObjectMeta) -> Result<UploadSession, Box<InvalidObject>> {
+        let wrong = |error: String| Box::new(InvalidObject { error, metadata: metadata.clone() });
+        let text = decompress_size_prepended_with_dict(&self.0, TYPICAL).map_err(|error| wrong(error.to_string()))?;
+        serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))
     }
 }
 
-/// Leaves of the managed fields only the time of the uploader's last report, and no lists of files.
-fn slim(session: &mut UploadSession) {
-    for entry in session.metadata.managed_fields.iter_mut().flatten() {
-        entry.fields_v1 = None;
+/// Leaves of the managed fields only the time of the uploader's last report.
+fn slim_metadata(metadata: &mut ObjectMeta) {
+    if let Some(managed) = &mut metadata.managed_fields {
+        managed.retain(|entry| entry.manager.as_deref() == Some(names::UPLOADER_MANAGER));
+        managed.iter_mut().for_each(|entry| entry.fields_v1 = None);
     }
-    session.managed_fields_mut().retain(|entry| entry.manager.as_deref() == Some(names::UPLOADER_MANAGER));
-    session.annotations_mut().remove(LAST_APPLIED);
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+}
+
+/// Leaves no lists of files either.
+fn slim(session: &mut UploadSession) {
+    slim_metadata(&mut session.metadata);
     let Some(status) = &mut session.status else { return };
     if let Some(progress) = &mut status.progress {
         (progress.held_back, progress.recent_failures) = (Vec::new(), Vec::new());
@@ -262,8 +271,9 @@ mod tests {
     async fn a_running_session_takes_little_room() {
         let mut session = running().await;
         (session.metadata.name, session.metadata.uid) = (Some("crane-3".into()), Some(uuid::Uuid::new_v4().to_string()));
+        let text = serde_json::to_string(&session).unwrap();
         let room = Packed::of(session).0.len();
-        assert!(room < 400, "{room} bytes: make typical.json anew, it resembles no session any more");
+        assert!(room < 400, "{room} bytes: sessions do not resemble typical.json any more; they are like this one: {text}");
     }
 
     #[test]
@@ -277,11 +287,14 @@ mod tests {
 
     #[test]
     fn an_unreadable_session_keeps_the_reason_and_its_metadata() {
-        let metadata = fixtures::deleted("", "2026-11-21T08:20:00Z").metadata;
+        let mut metadata = fixtures::deleted("", "2026-11-21T08:20:00Z").metadata;
+        metadata.annotations = Some([(LAST_APPLIED.to_owned(), "{}".to_owned())].into());
         let unreadable = InvalidObject { error: "no spec".into(), metadata: metadata.clone() };
         let kept = KeptSession::of(DeserializeGuard(Err(unreadable)), &fixtures::settings());
         let unreadable = kept.unpack().unwrap_err();
-        assert_eq!((unreadable.error.as_str(), unreadable.metadata.clone()), ("no spec", metadata));
+        slim_metadata(&mut metadata);
+        assert_eq!((unreadable.error.as_str(), &unreadable.metadata), ("no spec", &metadata));
+        assert!(metadata.annotations.unwrap().is_empty());
         assert!(!kept.sees_to_pod() && kept.phase().is_none());
     }
 

@@ -29,10 +29,10 @@ impl Writes {
     }
 
     /// A write was answered with `session`, while the watch shows `shown`.
-    pub(super) fn note(&self, session: UploadSession, shown: &KeptSession) {
-        let (Some(uid), Some(version)) = (session.uid(), version(&session)) else { return };
+    pub(super) fn note(&self, session: &UploadSession, shown: &KeptSession) {
+        let (Some(uid), Some(version)) = (session.uid(), version(session)) else { return };
         if is_later(version, shown) && shown.meta().uid.as_ref() == Some(&uid) {
-            self.lock().insert(uid, Written { version, session: Packed::of(session) });
+            self.lock().insert(uid, Written { version, session: Packed::of(session.clone()) });
         }
     }
 
@@ -40,11 +40,17 @@ impl Writes {
     pub(super) fn since(&self, shown: &KeptSession) -> Option<Result<UploadSession, Box<InvalidObject>>> {
         let all = self.lock();
         let written = all.get(shown.meta().uid.as_ref()?).filter(|written| is_later(written.version, shown))?;
-        Some(written.session.unpack().map_err(|error| Box::new(InvalidObject { error, metadata: shown.meta().clone() })))
+        Some(written.session.unpack(shown.meta()))
     }
 
-    /// The watch shows `session`.
-    pub(super) fn shown(&self, session: &KeptSession) {
+    /// Whether the session `shown` was written since.
+    pub(super) fn are_ahead_of(&self, shown: &KeptSession) -> bool {
+        let written = |uid: &String| self.lock().get(uid).is_some_and(|written| is_later(written.version, shown));
+        shown.meta().uid.as_ref().is_some_and(written)
+    }
+
+    /// The watch has shown `session`.
+    pub(super) fn saw(&self, session: &KeptSession) {
         let mut all = self.lock();
         if let Some(uid) = &session.meta().uid
             && all.get(uid).is_some_and(|written| !is_later(written.version, session))
@@ -58,19 +64,24 @@ impl Writes {
         self.lock().remove(uid);
     }
 
-    /// Only the sessions `uids` are there.
+    /// Everything is shown.
+    pub(super) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    /// Everything is shown but what was written of the sessions `uids`.
     pub(super) fn retain(&self, uids: &HashSet<String>) {
         self.lock().retain(|uid, _| uids.contains(uid));
     }
 }
 
-/// Versions of one object are numbers that grow:
+/// Versions of one custom resource are numbers that grow, promised since Kubernetes 1.35 and so with etcd ever before:
 /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>.
 fn version(session: &impl Resource) -> Option<u64> {
     session.meta().resource_version.as_ref()?.parse().ok()
 }
 
-/// Whether `version` is later than what is shown.
+/// Whether the version `written` is later than what is shown.
 fn is_later(written: u64, shown: &KeptSession) -> bool {
     version(shown).is_some_and(|shown| shown < written)
 }
@@ -97,19 +108,19 @@ mod tests {
     #[test]
     fn a_write_counts_until_the_watch_shows_it() {
         let writes = Writes::default();
-        writes.note(at("10"), &shown("9"));
+        writes.note(&at("10"), &shown("9"));
         assert_eq!(newest(&writes, &shown("9")).as_deref(), Some("10"));
-        writes.shown(&shown("9"));
+        writes.saw(&shown("9"));
         assert_eq!(newest(&writes, &shown("9")).as_deref(), Some("10"), "somebody else's earlier write was shown");
         assert_eq!(newest(&writes, &shown("11")), None);
-        writes.shown(&shown("10"));
+        writes.saw(&shown("10"));
         assert!(writes.lock().is_empty());
     }
 
     #[test]
     fn a_write_that_the_watch_has_shown_already_takes_no_room() {
         let writes = Writes::default();
-        writes.note(at("10"), &shown("10"));
+        writes.note(&at("10"), &shown("10"));
         assert!(writes.lock().is_empty());
     }
 
@@ -118,19 +129,19 @@ mod tests {
         let writes = Writes::default();
         let mut another = at("9");
         another.metadata.uid = Some("another".into());
-        writes.note(at("10"), &fixtures::kept(&another));
+        writes.note(&at("10"), &fixtures::kept(&another));
         assert!(writes.lock().is_empty());
-        writes.note(at("10"), &shown("9"));
+        writes.note(&at("10"), &shown("9"));
         assert_eq!(newest(&writes, &fixtures::kept(&another)), None);
     }
 
     #[test]
     fn sessions_that_are_gone_leave_nothing_behind() {
         let writes = Writes::default();
-        writes.note(at("10"), &shown("9"));
+        writes.note(&at("10"), &shown("9"));
         writes.forget(&at("9").uid().unwrap());
         assert!(writes.lock().is_empty());
-        writes.note(at("10"), &shown("9"));
+        writes.note(&at("10"), &shown("9"));
         writes.retain(&HashSet::new());
         assert!(writes.lock().is_empty());
     }

@@ -23,7 +23,7 @@ pub async fn finalize<'a>(session: &'a UploadSession, slot: &Slot, context: &Con
     let version = set_finalizers(&session.metadata, &finalizers, &context.client).await?;
     let mut changed = session.clone();
     (changed.metadata.finalizers, changed.metadata.resource_version) = (Some(finalizers), version);
-    context.sessions.wrote(changed.clone());
+    context.sessions.wrote(&changed);
     Ok(Cow::Owned(changed))
 }
 

@@ -41,7 +41,7 @@ async fn finalizer_is_set_before_the_first_object_and_its_version_is_used_from_t
     let pod = calls.iter().find(|call| call.line == format!("POST {PODS}")).unwrap();
     assert!(pod.body["metadata"].get("ownerReferences").is_none());
     let annotated = calls.iter().filter(|call| call.line == format!("PATCH {SESSION}")).nth(1).unwrap();
-    assert_eq!(annotated.body["metadata"]["resourceVersion"], "101");
+    assert_eq!(annotated.body["metadata"]["resourceVersion"], "8");
 }
 
 #[tokio::test]

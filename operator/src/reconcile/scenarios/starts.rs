@@ -49,6 +49,17 @@ async fn steps_that_follow_each_other_quickly_are_not_written_one_by_one() {
 }
 
 #[tokio::test]
+async fn pass_that_is_ahead_of_the_watch_builds_on_what_was_written() {
+    let session = fixtures::session("deletionPolicy: Drain");
+    let cluster = cluster(&session);
+    // The watch shows nothing of what the first writes: our finalizer, the annotations and the status.
+    cluster.pass_over_what_is_known_of(&session).await;
+    assert_eq!(cluster.lines().iter().filter(|line| line.starts_with("PATCH")).count(), 3);
+    cluster.pass_over_what_is_known_of(&session).await;
+    assert!(cluster.lines().iter().all(|line| line.starts_with("GET")), "everything is as it should be");
+}
+
+#[tokio::test]
 async fn start_that_goes_well_is_one_event() {
     let session = fixtures::session("");
     let mut cluster = cluster(&session);
