@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::{Progress, UploadSession, conditions};
 use blobferry_testbed::{Contents, Delivery, Machine, Stage, figures, scenario, wait};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -56,7 +57,8 @@ impl<'a> Export<'a> {
 
     pub(crate) async fn apply_from(&self, session: &str, source: Value, mut change: Value) -> Result<()> {
         change["source"] = source;
-        change["pod"] = on_node(self.node.name());
+        let mut pod = on_node(self.node.name());
+        change["pod"]["nodeSelector"] = pod["nodeSelector"].take();
         self.stage.apply_session(session, change).await
     }
 
@@ -78,10 +80,14 @@ impl<'a> Export<'a> {
         self.server.deliver(&self.incoming(session), name, Contents { seed, size }).await
     }
 
-    /// Every file is a blob, and nothing that was claimed is left over.
+    /// Every file is a blob, the status says so, and nothing that was claimed is left over.
     pub(crate) async fn compare(&self, session: &str, deliveries: &[Delivery]) -> Result<()> {
+        self.ensure_safe(session).await?;
         self.stage.await_uploaded(session, deliveries.len(), PATIENCE).await?;
         self.stage.compare(session, deliveries).await?;
+        let caught_up = |session: &UploadSession| condition(session, conditions::CAUGHT_UP).is_some_and(|it| it.status == "True");
+        self.stage.await_session(session, PATIENCE, "has caught up", caught_up).await?;
+        self.ensure_safe(session).await?;
         let left = format!("find {} {}/.processing/2*/{session} -type f ! -name '*.completed'", self.incoming(session), self.path);
         wait::until(PATIENCE, "nothing but completed files is left", async || {
             let left = self.server.run(&left).await?;
@@ -89,6 +95,29 @@ impl<'a> Export<'a> {
             Ok(Some(()))
         })
         .await
+    }
+
+    /// What the status calls uploaded is: no file that the server had before `safeThrough` waits there, claimed or not. (A claim is a
+    /// rename, which moves the ctime: of claimed files this sees those that came long before.)
+    pub(crate) async fn ensure_safe(&self, session: &str) -> Result<()> {
+        let found = self.stage.sessions().get(session).await?;
+        let Some(safe) = progress(&found).and_then(|progress| progress.safe_through.as_ref()).map(|time| time.0) else {
+            return Ok(());
+        };
+        let waiting = format!(
+            "for folder in {} {}/.processing/2*/{session}; do if [ -d $folder ]; then \
+             find $folder -type f ! -name '.*' ! -name '*.completed' -exec stat -c '%.9Z %n' {{}} +; fi; done",
+            self.incoming(session),
+            self.path
+        );
+        for line in self.server.run(&waiting).await?.lines() {
+            let (ctime, name) = line.split_once(' ').context("stat prints a time and a name")?;
+            let (seconds, nanoseconds) = ctime.split_once('.').context("stat prints nanoseconds")?;
+            let came = jiff::Timestamp::new(seconds.parse()?, nanoseconds.parse()?)?;
+            // The status has microseconds.
+            ensure!(came + Duration::from_micros(1) >= safe, "safeThrough is {safe}, and {name} has waited since {came}");
+        }
+        Ok(())
     }
 
     /// Waits until the session sends a file, and has not yet sent `files`.
@@ -101,7 +130,19 @@ impl<'a> Export<'a> {
 
     /// Waits for the condition of the source, and prints and returns what it says and how long after `since`.
     pub(crate) async fn await_source(&self, session: &str, status: &str, since: Instant) -> Result<Seen> {
-        self.await_source_that(session, &format!("has SourceReachable={status}"), since, |it| it.0 == status).await
+        let seen = self.await_source_that(session, &format!("has SourceReachable={status}"), since, |it| it.0 == status).await?;
+        if status == "True" {
+            self.ensure_safe(session).await?;
+        }
+        Ok(seen)
+    }
+
+    /// Waits until the source fails for this reason, and with a message that has these words.
+    pub(crate) async fn await_refusal(&self, session: &str, since: Instant, refused: &str, words: &str) -> Result<()> {
+        let what = format!("has a source that fails with {refused}: {words}");
+        let fails =
+            |(status, reason, message): (&str, &str, &str)| status == "False" && reason == refused && message.contains(words);
+        self.await_source_that(session, &what, since, fails).await.map(drop)
     }
 
     /// Waits until the share fails with an error, one of these words. Other errors may come before it.
@@ -146,7 +187,10 @@ pub(crate) fn progress(session: &UploadSession) -> Option<&Progress> {
 
 /// Status, reason and message of the condition of the source.
 pub(crate) fn source(session: &UploadSession) -> Option<(&str, &str, &str)> {
-    let mut conditions = session.status.iter().flat_map(|status| &status.conditions);
-    let found = conditions.find(|condition| condition.type_ == conditions::SOURCE_REACHABLE)?;
+    let found = condition(session, conditions::SOURCE_REACHABLE)?;
     Some((&found.status, &found.reason, &found.message))
+}
+
+fn condition<'a>(session: &'a UploadSession, type_: &str) -> Option<&'a Condition> {
+    session.status.iter().flat_map(|status| &status.conditions).find(|condition| condition.type_ == type_)
 }

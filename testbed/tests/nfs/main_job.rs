@@ -1,6 +1,6 @@
 //! Files of a producer on the server become blobs.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use blobferry_testbed::figures;
 use serde_json::json;
 use tokio::time::Instant;
@@ -27,6 +27,11 @@ async fn mixed_files_arrive_by_a_volume_of_the_operators_and_by_one_of_a_persons
         // One after the other: the empty files of both wait for the same minute.
         for (session, files) in &delivered {
             export.compare(session, files).await?;
+        }
+        let mounts = export.node.run("grep ' nfs4 ' /proc/mounts").await?;
+        for option in ["vers=4.1", "hard", "acregmax=5", "acdirmax=5"] {
+            let mounted = mounts.lines().all(|line| line.split([' ', ',']).any(|word| word == option));
+            ensure!(mounted, "the default mount options lack {option}: {mounts}");
         }
         figures::print(&format!("two sessions on NFS were done after {:.0} s", started.elapsed().as_secs_f64()));
         volumes::delete_session_with_its_volume(export.stage, "inline").await?;

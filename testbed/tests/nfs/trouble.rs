@@ -1,24 +1,19 @@
 //! What a server or a node may do besides going away.
 
-use anyhow::{Context as _, Result, ensure};
-use blobferry_crds::{UploadSession, conditions};
-use blobferry_testbed::{figures, wait};
+use anyhow::{Result, ensure};
+use blobferry_crds::UploadSession;
+use blobferry_testbed::wait;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
     export::{Export, PATIENCE, SERVER, on_nfs, progress},
+    outages::begin,
     volumes,
 };
 
 const MIB: u64 = 1 << 20;
-
-fn message(session: &UploadSession, type_: &str) -> Option<String> {
-    let mut conditions = session.status.iter().flat_map(|status| &status.conditions);
-    let found = conditions.find(|condition| condition.type_ == type_ && condition.status != "True")?;
-    Some(format!("{}: {}", found.reason, found.message))
-}
 
 #[tokio::test]
 #[ignore = "needs virtual machines: make faults"]
@@ -45,15 +40,49 @@ async fn versions_3_and_4_2_work_by_mount_options() -> Result<()> {
 #[ignore = "needs virtual machines: make faults"]
 async fn export_that_becomes_read_only_is_named_and_heals() -> Result<()> {
     on_nfs("readonly", async |export| {
-        export.apply("s", json!({})).await?;
-        export.await_source("s", "True", Instant::now()).await?;
+        let mut delivered = begin(export, "s").await?;
         export.server.run("exportfs -o ro,sync,root_squash,no_subtree_check,fsid=1 '*:/export'").await?;
         let began = Instant::now();
-        let delivery = export.deliver("s", "a.dat", 4096).await?;
+        delivered.push(export.deliver("s", "meanwhile.dat", 4096).await?);
         export.await_failure("s", began, &["Read-only file system"]).await?;
         export.server.run("exportfs -ra && exportfs -f").await?;
         let back = Instant::now();
         export.await_source("s", "True", back).await?;
+        export.compare("s", &delivered).await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs virtual machines: make faults"]
+async fn path_that_is_no_export_is_named_by_the_words_of_the_mount_and_mounted_once_it_is_there() -> Result<()> {
+    on_nfs("path", async |export| {
+        let made = Instant::now();
+        let path = format!("{}/later", export.path);
+        let source = json!({"persistentVolumeClaim": null, "nfs": {"server": SERVER, "path": path}});
+        export.apply_from("s", source, json!({})).await?;
+        export.await_refusal("s", made, "FailedMount", "No such file or directory").await?;
+        export.server.run(&format!("install -d -o 65534 -g 65534 {path} {path}/incoming && sync")).await?;
+        export.await_source("s", "True", Instant::now()).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs virtual machines: make faults"]
+async fn node_that_the_server_refuses_is_named_by_the_words_of_the_mount_and_served_once_it_is_allowed() -> Result<()> {
+    on_nfs("refused", async |export| {
+        export
+            .server
+            .run("exportfs -ua; exportfs -o rw,sync,root_squash,no_subtree_check,fsid=1 192.0.2.1:/export && exportfs -f")
+            .await?;
+        let delivery = export.deliver("s", "a.dat", 4096).await?;
+        let made = Instant::now();
+        export.apply("s", json!({})).await?;
+        let outcome = export.await_refusal("s", made, "FailedMount", "mount.nfs").await;
+        export.server.run("exportfs -ua; exportfs -ra && exportfs -f").await?;
+        outcome?;
+        export.await_source("s", "True", Instant::now()).await?;
         export.compare("s", &[delivery]).await
     })
     .await
@@ -61,17 +90,29 @@ async fn export_that_becomes_read_only_is_named_and_heals() -> Result<()> {
 
 #[tokio::test]
 #[ignore = "needs virtual machines: make faults"]
-async fn path_that_is_no_export_is_named_by_the_words_of_the_mount() -> Result<()> {
-    on_nfs("refused", async |export| {
+async fn folder_that_is_not_the_uploaders_is_named_with_what_to_do_and_drained_once_it_is() -> Result<()> {
+    on_nfs("folder", async |export| {
+        let delivery = export.deliver("s", "a.dat", 4096).await?;
+        export.server.run(&format!("chown root:root {0} && chmod 755 {0}", export.incoming("s"))).await?;
         let made = Instant::now();
-        let source = json!({"persistentVolumeClaim": null, "nfs": {"server": SERVER, "path": "/export/not-there"}});
-        export.apply_from("s", source, json!({})).await?;
-        let names_it =
-            |session: &UploadSession| message(session, conditions::READY).is_some_and(|text| text.starts_with("FailedMount"));
-        let session = export.stage.await_session("s", PATIENCE, "says that the mount failed", names_it).await?;
-        let text = message(&session, conditions::READY).context("it heals by itself")?;
-        figures::print(&format!("a mount that fails shows after {:.0} s: {text}", made.elapsed().as_secs_f64()));
-        Ok(())
+        export.apply("s", json!({})).await?;
+        export.await_refusal("s", made, "PermissionDenied", "must belong to the uploader's user").await?;
+        export.server.run(&format!("chown 65534:65534 {}", export.incoming("s"))).await?;
+        export.await_source("s", "True", Instant::now()).await?;
+        export.compare("s", &[delivery]).await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs virtual machines: make faults"]
+async fn session_as_the_producers_user_takes_files_that_nobody_else_may_read() -> Result<()> {
+    on_nfs("user", async |export| {
+        let delivery = export.deliver("s", "a.dat", 4096).await?;
+        export.server.run(&format!("chown -R 1000:1000 {} && chmod 600 {}/a.dat", export.path, export.incoming("s"))).await?;
+        let user = json!({"pod": {"securityContext": {"runAsUser": 1000, "runAsGroup": 1000}}});
+        export.apply("s", user).await?;
+        export.compare("s", &[delivery]).await
     })
     .await
 }
@@ -101,11 +142,7 @@ async fn server_without_a_name_is_named_by_the_words_of_the_mount() -> Result<()
         let made = Instant::now();
         let claim = volumes::claim_from(export, "nas.example.invalid").await?;
         export.apply_from("s", claim, json!({})).await?;
-        let names_it =
-            |session: &UploadSession| message(session, conditions::READY).is_some_and(|text| text.starts_with("FailedMount"));
-        let session = export.stage.await_session("s", PATIENCE, "says that the mount failed", names_it).await?;
-        let text = message(&session, conditions::READY).context("it heals by itself")?;
-        figures::print(&format!("a wrong server name shows after {:.0} s: {text}", made.elapsed().as_secs_f64()));
+        export.await_refusal("s", made, "FailedMount", "mount.nfs").await?;
         volumes::delete_volume(export.stage).await
     })
     .await

@@ -21,14 +21,28 @@ pub(crate) async fn claim(export: &Export<'_>) -> Result<Value> {
 
 /// The same with another server.
 pub(crate) async fn claim_from(export: &Export<'_>, server: &str) -> Result<Value> {
-    let stage = export.stage;
-    let name = name(stage);
-    let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": {
-        "capacity": {"storage": "1Ti"}, "accessModes": ["ReadWriteMany"], "persistentVolumeReclaimPolicy": "Retain",
-        "storageClassName": "", "claimRef": {"namespace": stage.namespace, "name": CLAIM},
+    let share = json!({
         "mountOptions": ["hard", "nfsvers=4.1", "actimeo=5", "rsize=1048576", "wsize=1048576"],
         "nfs": {"server": server, "path": export.path},
+    });
+    claim_of(export.stage, share).await
+}
+
+/// The source of a session by a folder of the node's own disk.
+pub(crate) async fn claim_of_folder(export: &Export<'_>, path: &str) -> Result<Value> {
+    export.node.run(&format!("install -d -o 65534 -g 65534 {path} {path}/incoming")).await?;
+    claim_of(export.stage, json!({"hostPath": {"path": path, "type": "Directory"}})).await
+}
+
+async fn claim_of(stage: &Stage, share: Value) -> Result<Value> {
+    let name = name(stage);
+    let mut volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": {
+        "capacity": {"storage": "1Ti"}, "accessModes": ["ReadWriteMany"], "persistentVolumeReclaimPolicy": "Retain",
+        "storageClassName": "", "claimRef": {"namespace": stage.namespace, "name": CLAIM},
     }});
+    for (key, value) in share.as_object().into_iter().flatten() {
+        volume["spec"][key] = value.clone();
+    }
     let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": CLAIM}, "spec": {
         "accessModes": ["ReadWriteMany"], "storageClassName": "", "volumeName": name, "resources": {"requests": {"storage": "1Ti"}},
     }});
