@@ -1,7 +1,7 @@
 # The only entry point. What takes more than a line is a script in testbed/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test unit lint e2e faults kill kill-operator resume bench scale images generate sim pairs mutants mutants-operator long clean
+.PHONY: help demo demo-down test unit lint e2e faults kill kill-operator chaos resume bench scale images generate sim pairs mutants mutants-operator long clean
 
 # The first comment after a target's colon is its help.
 help: ## this list
@@ -35,6 +35,9 @@ kill: ## kills uploaders at random instants and compares everything: ROUNDS=3000
 
 kill-operator: ## stops the operator right before and right after every one of its writes, and looks at what is there in the end
 	@BLOBFERRY_ALL_KILLS=1 testbed/api-tests operator_stopped
+
+chaos: ## lives of sessions with operators behind a connection that drops, delays, repeats and fails requests: SEEDS="3 4 5"
+	@FAULT_SEEDS="$(or $(SEEDS),3 4 5 6 7 8 9 10)" testbed/api-tests --chaos
 
 resume: ## kills an uploader at 90 % of 10 GiB; counts what is sent and read again: MEBIBYTES=10240
 	@testbed/trial resume --mebibytes $(or $(MEBIBYTES),10240)
@@ -71,6 +74,7 @@ mutants-operator: ## breaks the operator on purpose, and expects its kills to se
 long: ## lists the searches that take longer than a test may
 	@echo "make kill ROUNDS=3000    20 min"
 	@echo "make kill-operator       10 min"
+	@echo "make chaos               12 min"
 	@echo "make faults              40 min"
 	@echo "make resume              5 min"
 	@echo "make bench               10 min"

@@ -216,7 +216,9 @@ impl Packed {
 fn slim_metadata(metadata: &mut ObjectMeta) {
     if let Some(managed) = &mut metadata.managed_fields {
         managed.retain(|entry| entry.manager.as_deref() == Some(names::UPLOADER_MANAGER));
-        managed.iter_mut().for_each(|entry| entry.fields_v1 = None);
+        for entry in managed {
+            entry.fields_v1 = None;
+        }
     }
     if let Some(annotations) = &mut metadata.annotations {
         annotations.remove(LAST_APPLIED);

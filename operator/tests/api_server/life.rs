@@ -99,7 +99,7 @@ async fn changed_session_gets_another_pod_and_what_changes_live_or_is_a_default_
     let stage = Stage::new("change").await?;
     let pod = stage.running_session("truck-7", json!({})).await?;
     stage.change("truck-7", json!({"transfer": {"workers": 9, "memoryLimit": 268_435_456}})).await?;
-    stage.until("the change is seen", async || Ok(stage.status("truck-7").await?.observed_generation >= Some(1))).await?;
+    stage.until("the change is seen", async || Ok(stage.status("truck-7").await?.observed_generation == Some(2))).await?;
     stage.until_quiet(FIRST).await?;
     assert_eq!(stage.until_pod("truck-7", None).await?.uid(), pod.uid());
     stage.change("truck-7", json!({"transfer": {"queueSize": 8}})).await?;

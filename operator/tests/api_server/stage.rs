@@ -296,6 +296,24 @@ impl Stage {
         Ok(())
     }
 
+    /// Plays the uploader in `pod` and its kubelet: it has ended well with this result.
+    pub(crate) async fn ends(&self, pod: &Pod, result: &str, mode: &str) -> Result<()> {
+        let uid = pod.labels().get(names::SESSION_UID_LABEL);
+        let account = json!({"result": result, "sessionUID": uid, "mode": mode, "reason": result, "message": "done"});
+        let mut status = running(&json!({"terminated": {"exitCode": 0, "message": account.to_string()}}));
+        status["phase"] = "Succeeded".into();
+        self.set_pod_status(pod, status).await
+    }
+
+    /// The same if the uploader is the last of a deleted session.
+    pub(crate) async fn ends_if_last(&self, pod: &Pod) -> Result<()> {
+        match pod.annotations().get(names::MODE_ANNOTATION).map(String::as_str) {
+            Some("drain") => self.ends(pod, "Drained", "drain").await,
+            Some("release") => self.ends(pod, "Released", "release").await,
+            _ => Ok(()),
+        }
+    }
+
     /// A session whose uploader runs and reports that all is well.
     pub(crate) async fn running_session(&self, name: &str, spec: Value) -> Result<Pod> {
         self.session(name, spec).await?;

@@ -24,7 +24,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use mortal::{Moment, Mortal};
-use stage::{Stage, all_well, running};
+use stage::{Stage, all_well};
 
 /// Moments of each life that are tried unless all are asked for: one in the middle.
 const SAMPLE: usize = 1;
@@ -68,6 +68,7 @@ fn lives() -> Vec<Life> {
         life("delete-drain", json!({"deletionPolicy": "Drain"}), Fate::Deleted),
         life("delete-drain-nfs", json!({"deletionPolicy": "Drain", "source": nfs}), Fate::Deleted),
         life("delete-release", json!({"deletionPolicy": "Release"}), Fate::Deleted),
+        life("delete-release-nfs", json!({"deletionPolicy": "Release", "source": nfs}), Fate::Deleted),
     ]
 }
 
@@ -160,7 +161,7 @@ async fn tell(life: &Life, stage: &Stage) -> Result<()> {
             stage.change("s", json!({"deletionPolicy": "Drain"})).await?;
             runs(stage, pod.uid().as_deref()).await.map(drop)
         }
-        Fate::Completes => ends(stage, &pod, "Completed", "watch").await,
+        Fate::Completes => stage.ends(&pod, "Completed", "watch").await,
         Fate::Deleted => {
             stage.delete::<UploadSession>("s").await?;
             last_uploaders_do_their_work(stage).await
@@ -183,23 +184,13 @@ async fn last_uploaders_do_their_work(stage: &Stage) -> Result<()> {
     stage
         .until("the session is gone", async || {
             let pod = stage.api::<Pod>().get_opt("s-uploader").await?;
-            let mode = pod.as_ref().and_then(|pod| pod.annotations().get(names::MODE_ANNOTATION).cloned());
-            if let (Some(pod), Some(mode)) = (pod, mode) {
-                let result = if mode == "drain" { "Drained" } else { "Released" };
+            if let Some(pod) = pod {
                 // It may be gone by now.
-                let _ = ends(stage, &pod, result, &mode).await;
+                let _ = stage.ends_if_last(&pod).await;
             }
             Ok(stage.api::<UploadSession>().get_opt("s").await?.is_none())
         })
         .await
-}
-
-async fn ends(stage: &Stage, pod: &Pod, result: &str, mode: &str) -> Result<()> {
-    let uid = pod.labels().get(names::SESSION_UID_LABEL);
-    let account = json!({"result": result, "sessionUID": uid, "mode": mode, "reason": result, "message": "done"});
-    let mut status = running(&json!({"terminated": {"exitCode": 0, "message": account.to_string()}}));
-    status["phase"] = "Succeeded".into();
-    stage.set_pod_status(pod, status).await
 }
 
 /// Everything that the operator may have made, in words, sorted.

@@ -20,7 +20,7 @@ use kube::{
     api::ListParams,
     runtime::{WatchStreamExt as _, watcher},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Running;
 use crate::{
@@ -29,9 +29,11 @@ use crate::{
 };
 
 /// Sessions that run at the end.
-const LASTING: [&str; 5] = ["plain", "changed", "evicted", "deleted-pod", "inline"];
+const LASTING: [&str; 6] = ["plain", "changed", "evicted", "deleted-pod", "inline", "second"];
+/// Sessions that are deleted, and how.
+const DELETED: [(&str, &str); 4] = [("removed", "Stop"), ("drained", "Drain"), ("released", "Release"), ("first", "Stop")];
 /// Calls of one operator for all of this, faults and repeats included; a storm makes thousands.
-const MOST_CALLS: usize = 1500;
+const MOST_CALLS: usize = 2500;
 
 fn seeds() -> Result<Vec<u64>> {
     let text = env::var("FAULT_SEEDS").unwrap_or_else(|_| "1 2".to_owned());
@@ -42,7 +44,7 @@ fn seeds() -> Result<Vec<u64>> {
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn operators_behind_a_bad_connection_converge_without_a_storm() -> Result<()> {
     for seed in seeds()? {
-        converge(seed).await.with_context(|| format!("FAULT_SEEDS={seed}"))?;
+        Box::pin(converge(seed)).await.with_context(|| format!("FAULT_SEEDS={seed}"))?;
     }
     Ok(())
 }
@@ -55,7 +57,8 @@ async fn converge(seed: u64) -> Result<()> {
     let kubelet = tokio::spawn(kubelet(stage.clone()));
     let doubles = Doubles::default();
     let watch = tokio::spawn(watch_pods(stage.clone(), Arc::clone(&doubles)));
-    let played = tokio::time::timeout(Duration::from_mins(6), play(&stage, &chaos)).await.context("it does not converge")?;
+    let played =
+        tokio::time::timeout(Duration::from_mins(6), Box::pin(play(&stage, &chaos))).await.context("it does not converge")?;
     kubelet.abort();
     watch.abort();
     for chaos in &chaos {
@@ -106,25 +109,43 @@ async fn kubelet(stage: Stage) {
             let session = pod.name_any().trim_end_matches("-uploader").to_owned();
             if phase == "Pending" && stage.run_pod(&pod).await.is_ok() {
                 let _ = stage.report(&session, &all_well()).await;
+            } else if phase == "Running" {
+                let _ = stage.ends_if_last(&pod).await;
             }
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
+/// What `name` says of itself; two want the same folders.
+fn spec(name: &str) -> Value {
+    let policy = DELETED.iter().find(|(deleted, _)| *deleted == name).map_or("Stop", |(_, policy)| policy);
+    let folder = if ["first", "second"].contains(&name) { "shared" } else { name };
+    let mut spec = json!({"sessionName": folder, "deletionPolicy": policy});
+    match name {
+        "inline" => spec["source"] = json!({"nfs": {"server": "nas.example.com", "path": "/srv/drop/faults"}}),
+        "ended" => spec["completion"] = json!({"idleTimeout": "10m"}),
+        _ => {}
+    }
+    spec
+}
+
 async fn play(stage: &Stage, chaos: &[Chaos]) -> Result<()> {
-    let inline = json!({"nfs": {"server": "nas.example.com", "path": "/srv/drop/faults"}});
-    let all = LASTING.into_iter().chain(["suspended", "removed"]);
-    try_join_all(all.map(async |name| {
-        let spec = if name == "inline" { json!({"sessionName": name, "source": inline}) } else { json!({"sessionName": name}) };
-        stage.session(name, spec).await?;
+    let first = LASTING.into_iter().filter(|name| *name != "second").chain(["suspended", "ended"]);
+    try_join_all(first.chain(DELETED.map(|(name, _)| name)).map(async |name| {
+        stage.session(name, spec(name)).await?;
         stage.until_condition(name, "Ready", "True", "Running").await
     }))
     .await?;
+    stage.session("second", spec("second")).await?;
+    stage.until_condition("second", "Ready", "False", "SessionNameInUse").await?;
+    stage.ends(&stage.until_pod("ended", None).await?, "Completed", "watch").await?;
     let changed = stage.until_pod("changed", None).await?;
     stage.change("changed", json!({"transfer": {"queueSize": 8}})).await?;
     stage.change("suspended", json!({"suspend": true})).await?;
-    stage.delete::<UploadSession>("removed").await?;
+    for (name, _) in DELETED {
+        stage.delete::<UploadSession>(name).await?;
+    }
     let evicted = stage.until_pod("evicted", None).await?;
     stage.set_pod_status(&evicted, json!({"phase": "Failed", "reason": "Evicted", "message": "disk"})).await?;
     let by_hand = stage.until_pod("deleted-pod", None).await?;
@@ -142,6 +163,7 @@ async fn play(stage: &Stage, chaos: &[Chaos]) -> Result<()> {
         chaos.away(false);
     }
     stage.until_condition("suspended", "Ready", "True", "Suspended").await?;
+    stage.until_condition("ended", "Complete", "True", "Completed").await?;
     for name in LASTING {
         stage.until_condition(name, "Ready", "True", "Running").await?;
     }
@@ -170,9 +192,15 @@ pub(super) async fn settles(stage: &Stage, chaos: &[Chaos]) -> Result<()> {
 
 /// The objects that there must be, and no others.
 async fn exactly(stage: &Stage) -> Result<()> {
+    let mut sessions: Vec<_> = stage.list::<UploadSession>().await?.iter().map(ResourceExt::name_any).collect();
+    sessions.sort();
+    let mut wanted: Vec<_> = LASTING.into_iter().chain(["ended", "suspended"]).collect();
+    wanted.sort_unstable();
+    ensure!(sessions == wanted, "{sessions:?}");
     let mut pods: Vec<_> = stage.list::<Pod>().await?.iter().map(ResourceExt::name_any).collect();
     pods.sort();
-    let mut wanted: Vec<_> = LASTING.iter().map(|name| format!("{name}-uploader")).collect();
+    // The pod of a session that ended stays, for its log.
+    let mut wanted: Vec<_> = LASTING.iter().chain(&["ended"]).map(|name| format!("{name}-uploader")).collect();
     wanted.sort();
     ensure!(pods == wanted, "{pods:?}");
     let claims = stage.list::<PersistentVolumeClaim>().await?;
