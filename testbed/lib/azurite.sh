@@ -8,10 +8,10 @@ AZURITE_ACCOUNT=devstoreaccount1
 # shellcheck disable=SC2034 # lifecycle.sh prints it
 AZURITE_KEY=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==
 
-# start_azurite FOLDER: where it is installed.
+# start_azurite FOLDER: where it is installed. Its log of requests tells tests how often a blob was committed.
 start_azurite() {
   launch azurite node "$1/node_modules/azurite/dist/src/blob/main.js" \
-    --blobHost 0.0.0.0 --blobPort "$AZURITE_PORT" --location "$BED_DIR/azurite" --disableTelemetry --silent
+    --blobHost 0.0.0.0 --blobPort "$AZURITE_PORT" --location "$BED_DIR/azurite" --disableTelemetry
 }
 
 # Any answer will do: without a key it is a refusal.

@@ -8,6 +8,7 @@ pub mod authority;
 pub mod azurite;
 pub mod bed;
 pub mod blobs;
+mod commits;
 pub mod entra;
 mod evidence;
 pub mod figures;

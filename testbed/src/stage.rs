@@ -20,7 +20,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::{Bed, Blobs, Contents, Delivery, evidence, files, wait};
+use crate::{Bed, Blobs, Contents, Delivery, commits::commits, evidence, files, wait};
 
 /// Name of the claim and of the Secret in each stage's namespace.
 const CLAIM: &str = "share";
@@ -282,6 +282,22 @@ impl Stage {
         let folder = blob_folder(&self.sessions().get(session).await?)?;
         let differences = self.blobs.differences(&folder, deliveries).await?;
         ensure!(differences.is_empty(), "blobs of session {session} differ from its files:\n{}", differences.join("\n"));
+        Ok(())
+    }
+
+    /// Holds the log of the storage emulator against what was delivered to a session: each blob was committed once, whoever tried.
+    ///
+    /// # Errors
+    ///
+    /// When one was not.
+    pub async fn ensure_each_committed_once(&self, session: &str, deliveries: &[Delivery]) -> Result<()> {
+        let folder = blob_folder(&self.sessions().get(session).await?)?;
+        let log = fs::read_to_string(self.bed.folder.join("log/azurite.log")).context("the emulator has no log")?;
+        let commits = commits(&log, self.blobs.container());
+        for Delivery { name, .. } in deliveries {
+            let times = commits.get(&format!("{folder}{name}")).copied().unwrap_or_default();
+            ensure!(times == 1, "{name} was committed {times} times");
+        }
         Ok(())
     }
 }

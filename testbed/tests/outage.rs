@@ -59,6 +59,7 @@ async fn an_account_that_goes_away_in_the_middle_of_files_is_named_and_every_fil
         line.open().await?;
         stage.await_uploaded("s", sizes.len(), LATER).await?;
         stage.compare("s", &delivered).await?;
+        stage.ensure_each_committed_once("s", &delivered).await?;
         stage.await_session("s", SOON, "is well", is_well).await.map(drop)
     })
     .await

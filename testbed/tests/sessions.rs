@@ -49,6 +49,7 @@ async fn three_sessions_of_mixed_sizes_arrive_byte_for_byte_whatever_is_killed()
         ensure!(run(&after) == run(&undisturbed), "an uploader was restarted because its operator was");
         for (session, deliveries) in &delivered {
             stage.compare(session, deliveries).await?;
+            stage.ensure_each_committed_once(session, deliveries).await?;
         }
         print_figures(stage, "truck-9").await
     })

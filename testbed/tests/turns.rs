@@ -67,6 +67,7 @@ async fn suspended_session_touches_nothing_and_goes_on_in_the_middle_of_its_file
         stage.apply_session("s", quick(json!({"suspend": false}))).await?;
         let done = stage.await_uploaded("s", 2, SOON).await?;
         stage.compare("s", &delivered).await?;
+        stage.ensure_each_committed_once("s", &delivered).await?;
         let progress = done.status.and_then(|status| status.progress).context("no progress")?;
         ensure!(progress.bytes_resumed >= MIB, "what was sent before was sent again: {progress:#?}");
         Ok(())

@@ -97,6 +97,12 @@ impl<'a> Export<'a> {
         .await
     }
 
+    /// The same, and each file was committed once: nobody has changed it since it was quiet.
+    pub(crate) async fn compare_each_once(&self, session: &str, deliveries: &[Delivery]) -> Result<()> {
+        self.compare(session, deliveries).await?;
+        self.stage.ensure_each_committed_once(session, deliveries).await
+    }
+
     /// What the status calls uploaded is: no file that the server had before `safeThrough` waits there, claimed or not. (A claim is a
     /// rename, which moves the ctime: of claimed files this sees those that came long before.)
     pub(crate) async fn ensure_safe(&self, session: &str) -> Result<()> {

@@ -26,7 +26,7 @@ async fn mixed_files_arrive_by_a_volume_of_the_operators_and_by_one_of_a_persons
         }
         // One after the other: the empty files of both wait for the same minute.
         for (session, files) in &delivered {
-            export.compare(session, files).await?;
+            export.compare_each_once(session, files).await?;
         }
         let mounts = export.node.run("grep ' nfs4 ' /proc/mounts").await?;
         for option in ["vers=4.1", "hard", "acregmax=5", "acdirmax=5"] {

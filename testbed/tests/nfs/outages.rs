@@ -44,7 +44,7 @@ async fn server_that_stops_for_a_minute_is_named_a_pod_deleted_meanwhile_comes_b
         let mut delivered = begin(export, "s").await?;
         stop_for_a_minute(export).await?;
         delivered.push(export.deliver("s", "after.dat", 4096).await?);
-        export.compare("s", &delivered).await
+        export.compare_each_once("s", &delivered).await
     })
     .await
 }
@@ -123,7 +123,7 @@ async fn server_that_stops_for_five_minutes_is_named_all_the_time_though_its_upl
         export.server.run("/bed/nfs start").await?;
         export.await_source("s", "True", Instant::now()).await?;
         delivered.push(export.deliver("s", "after.dat", 4096).await?);
-        export.compare("s", &delivered).await?;
+        export.compare_each_once("s", &delivered).await?;
         volumes::delete_volume(export.stage).await?;
         ensure!(said == ["False Hanging"], "meanwhile the source was {said:?}");
         Ok(())
@@ -184,7 +184,7 @@ async fn server_whose_packets_are_dropped_for_a_minute_is_named_and_every_file_a
         export.server.run("iptables --flush INPUT").await?;
         export.await_source("s", "True", Instant::now()).await?;
         delivered.push(export.deliver("s", "after.dat", 4096).await?);
-        export.compare("s", &delivered).await?;
+        export.compare_each_once("s", &delivered).await?;
         volumes::delete_volume(export.stage).await
     })
     .await
@@ -197,7 +197,7 @@ async fn server_that_loses_its_power_in_the_middle_of_files_costs_none_of_them()
         let mut delivered = begin(export, "s").await?;
         cut_the_servers_power(export).await?;
         delivered.push(export.deliver("s", "after.dat", 4096).await?);
-        export.compare("s", &delivered).await
+        export.compare_each_once("s", &delivered).await
     })
     .await
 }
@@ -231,7 +231,7 @@ async fn server_that_loses_its_power_among_claims_and_again_among_collections_co
         .await?;
         cut_the_servers_power(export).await?;
         let deliveries: Vec<_> = (1..=FILES).map(numbered).collect();
-        export.compare("s", &deliveries).await?;
+        export.compare_each_once("s", &deliveries).await?;
         await_count(export, "all are collected", async |export| {
             let left = count(export, "incoming/s .processing/2*").await?;
             Ok((left == 0).then(|| "none is left".into()))
@@ -266,7 +266,7 @@ async fn export_that_is_removed_is_named_and_every_file_arrives_once_it_is_back(
         export.server.run("exportfs -ra").await?;
         export.await_source("s", "True", back).await?;
         delivered.push(export.deliver("s", "after.dat", 4096).await?);
-        export.compare("s", &delivered).await
+        export.compare_each_once("s", &delivered).await
     })
     .await
 }
@@ -278,7 +278,7 @@ async fn handles_that_become_stale_are_named_and_every_file_arrives_once_they_ar
         let mut delivered = begin(export, "s").await?;
         make_handles_stale_and_good_again(export).await?;
         delivered.push(export.deliver("s", "after.dat", 4096).await?);
-        export.compare("s", &delivered).await
+        export.compare_each_once("s", &delivered).await
     })
     .await
 }

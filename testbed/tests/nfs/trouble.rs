@@ -27,7 +27,7 @@ async fn versions_3_and_4_2_work_by_mount_options() -> Result<()> {
                 "nfs": {"server": SERVER, "path": export.path, "mountOptions": options}});
             let delivered = [export.deliver(session, "a.dat", 4096).await?, export.deliver(session, "b.dat", 9 * MIB).await?];
             export.apply_from(session, source, json!({})).await?;
-            export.compare(session, &delivered).await?;
+            export.compare_each_once(session, &delivered).await?;
             let mounts = export.node.run("grep ' nfs' /proc/mounts | grep -o 'vers=[0-9.]*' | sort -u").await?;
             ensure!(mounts.contains(&format!("vers={version}")), "the node has mounted {mounts}");
         }
@@ -48,7 +48,7 @@ async fn export_that_becomes_read_only_is_named_and_heals() -> Result<()> {
         export.server.run("exportfs -ra && exportfs -f").await?;
         let back = Instant::now();
         export.await_source("s", "True", back).await?;
-        export.compare("s", &delivered).await
+        export.compare_each_once("s", &delivered).await
     })
     .await
 }
@@ -83,7 +83,7 @@ async fn node_that_the_server_refuses_is_named_by_the_words_of_the_mount_and_ser
         export.server.run("exportfs -ua; exportfs -ra && exportfs -f").await?;
         outcome?;
         export.await_source("s", "True", Instant::now()).await?;
-        export.compare("s", &[delivery]).await
+        export.compare_each_once("s", &[delivery]).await
     })
     .await
 }
@@ -99,7 +99,7 @@ async fn folder_that_is_not_the_uploaders_is_named_with_what_to_do_and_drained_o
         export.await_refusal("s", made, "PermissionDenied", "must belong to the uploader's user").await?;
         export.server.run(&format!("chown 65534:65534 {}", export.incoming("s"))).await?;
         export.await_source("s", "True", Instant::now()).await?;
-        export.compare("s", &[delivery]).await
+        export.compare_each_once("s", &[delivery]).await
     })
     .await
 }
@@ -112,7 +112,7 @@ async fn session_as_the_producers_user_takes_files_that_nobody_else_may_read() -
         export.server.run(&format!("chown -R 1000:1000 {} && chmod 600 {}/a.dat", export.path, export.incoming("s"))).await?;
         let user = json!({"pod": {"securityContext": {"runAsUser": 1000, "runAsGroup": 1000}}});
         export.apply("s", user).await?;
-        export.compare("s", &[delivery]).await
+        export.compare_each_once("s", &[delivery]).await
     })
     .await
 }
@@ -130,7 +130,7 @@ async fn files_of_another_user_stay_and_are_named() -> Result<()> {
         };
         export.stage.await_session("s", PATIENCE, "holds the file back", held).await?;
         export.server.run(&format!("chown 65534:65534 {file}")).await?;
-        export.compare("s", &[delivery]).await
+        export.compare_each_once("s", &[delivery]).await
     })
     .await
 }
@@ -176,12 +176,12 @@ async fn full_export_stops_no_upload_and_shows_in_the_free_space() -> Result<()>
         let free = export.server.run(&fill).await?;
         ensure!(free.trim() == "0", "{free} KiB are still free");
         suspend(export, false).await?;
-        export.compare("s", &delivered).await?;
+        export.compare_each_once("s", &delivered).await?;
         let is_full = |session: &UploadSession| progress(session).and_then(|progress| progress.share_free_bytes) == Some(0);
         export.stage.await_session("s", PATIENCE, "says that the share is full", is_full).await?;
         export.server.run(&format!("rm -r {ballast} && sync")).await?;
         delivered.push(export.deliver("s", "after.dat", 4096).await?);
-        export.compare("s", &delivered).await
+        export.compare_each_once("s", &delivered).await
     })
     .await
 }
