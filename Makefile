@@ -45,8 +45,8 @@ resume: ## kills an uploader at 90 % of 10 GiB; counts what is sent and read aga
 bench: ## speed, processor time and memory against the ceiling, AzCopy and rclone
 	@testbed/bench
 
-scale: ## the operator with many sessions: memory, processor time, requests, latency: SIZE=1000
-	@testbed/scale $(or $(SIZE),1000)
+scale: ## the operator with many sessions: memory, processor time, requests, latency: SIZE=1000 IDLE=1
+	@testbed/scale $(or $(SIZE),1000) $(or $(IDLE),1)
 
 images: ## both images as docker archives; prints where they are
 	@testbed/prerequisites root

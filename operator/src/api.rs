@@ -128,3 +128,39 @@ where
 {
     Api::namespaced(client.clone(), namespace)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, Mutex},
+        time::Instant,
+    };
+
+    use axum::Router;
+    use http::{StatusCode, header};
+    use k8s_openapi::api::core::v1::Namespace;
+    use kube::Config;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn busy_api_server_is_asked_again_no_earlier_than_it_says() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let asks = Arc::clone(&asked);
+        let busy = Router::new().fallback(async move || {
+            let mut asks = asks.lock().unwrap();
+            asks.push(Instant::now());
+            let code = if asks.len() == 1 { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
+            (code, [(header::RETRY_AFTER, "2")], r#"{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "cameras"}}"#)
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(axum::serve(listener, busy).into_future());
+        let client = Client::try_from(Config::new(url.parse().unwrap())).unwrap();
+        call("read a namespace", Api::<Namespace>::all(client).get("cameras")).await.unwrap();
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked.len(), 2);
+        assert!(asked[1].duration_since(asked[0]) >= Duration::from_secs(2), "{asked:?}");
+    }
+}

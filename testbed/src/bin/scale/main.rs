@@ -27,7 +27,6 @@ const PATIENCE: Duration = Duration::from_mins(30);
 /// Arrivals that are measured: so many, this far apart.
 const ARRIVALS: usize = 300;
 const APART: Duration = Duration::from_millis(200);
-const IDLE: Duration = Duration::from_mins(1);
 /// The most that all uploaders together may report: 50 times a second.
 const REPORTS: usize = 3000;
 const REPORT_APART: Duration = Duration::from_millis(20);
@@ -38,6 +37,9 @@ struct Arguments {
     /// Sessions that run
     #[arg(long, default_value_t = 1000)]
     size: usize,
+    /// Minutes in which nothing happens; the operator looks at an idle session every 11
+    #[arg(long, default_value_t = 1)]
+    idle: u32,
     /// The operator's program
     #[arg(long)]
     operator: PathBuf,
@@ -117,10 +119,11 @@ async fn idles(
     arguments: &Arguments,
 ) -> Result<()> {
     let control_plane = ControlPlane::of_bed(&arguments.bed)?;
-    for (what, reports) in [("idle", 0), ("50 reports a second", REPORTS)] {
+    let minute = Duration::from_mins(1);
+    for (what, reports, lasts) in [("idle", 0, minute * arguments.idle), ("50 reports a second", REPORTS, minute)] {
         let (before, used) = (operator.sample().await?, control_plane.used()?);
         let begun = Instant::now();
-        let end = tokio::time::sleep(IDLE);
+        let end = tokio::time::sleep(lasts);
         uploaders.report_in_turn(client, arguments.size, reports, REPORT_APART).await?;
         end.await;
         let (after, using, seconds) = (operator.sample().await?, control_plane.used()?, begun.elapsed().as_secs_f64());
