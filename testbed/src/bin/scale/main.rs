@@ -162,7 +162,7 @@ async fn restarts(operator: &mut Operator, goals: &mut Goals, arguments: &Argume
     operator.until_ready().await?;
     row("restart until ready", format!("{:.1} s", started.elapsed().as_secs_f64()));
     let after = operator.until_quiet().await?;
-    row("requests of a restart", format!("{:.0}", after.all_requests()));
+    row("requests of a restart, per session", requests(&Sample::default(), &after, arguments.size + ARRIVALS).1);
     memory("resident memory after a restart", &after, goals, arguments.size);
     operator.kill()
 }

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::{Arguments, PATIENCE};
 
 /// What the operator has used so far.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
     /// Requests to the API server by method, watches left out.
     pub(crate) requests: BTreeMap<String, f64>,
