@@ -58,7 +58,7 @@ impl Sessions {
     /// The sessions that are new, or changed in what a pass looks at, since `waking` was all.
     pub fn news_since(&self, waking: &HashMap<String, u64>) -> Vec<ObjectRef<KeptSession>> {
         let is_known = |session: &KeptSession| waking.get(&session.uid().unwrap_or_default()) == Some(&session.waking());
-        self.all().filter(|session| !is_known(session)).map(|session| ObjectRef::from_obj(&*session)).collect()
+        self.all().filter(|session| !is_known(session)).map(|session| session.place()).collect()
     }
 
     /// The watch has shown `session`.
@@ -142,9 +142,9 @@ impl Sessions {
             .collect()
     }
 
-    /// Sessions that may want the folders of `me`: on its share, allowed and with something to do there.
+    /// Sessions that may want the folders of `me`: allowed, and with something to do there.
     pub fn claimants(&self, me: &Claimant, shares: &Shares) -> Vec<Claimant> {
-        self.all().filter_map(|session| session.claimant_on(&me.area.share, shares)).collect()
+        self.all().filter_map(|session| session.claimant_of(&me.area, shares)).collect()
     }
 
     /// Sessions by phase, for metrics; `None` counts those that cannot be read or have none yet.

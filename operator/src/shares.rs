@@ -50,6 +50,13 @@ impl Shares {
         self.lock().get(&(namespace.to_owned(), claim.to_owned())).and_then(|known| known.export.clone())
     }
 
+    /// A claim leads to `export`.
+    #[cfg(test)]
+    pub(crate) fn learn(&self, namespace: &str, claim: &str, export: Export) {
+        let key = (namespace.to_owned(), claim.to_owned());
+        self.lock().insert(key, Known { export: Some(export), until: Timestamp::MAX });
+    }
+
     /// (I/O) The export that a claim leads to; none if it is not bound, or to another kind of volume.
     pub async fn find(&self, client: &Client, namespace: &str, claim: &str, now: Timestamp) -> Result<Option<Export>, CallError> {
         let key = (namespace.to_owned(), claim.to_owned());

@@ -73,7 +73,7 @@ pub(crate) fn note_session(
             let is_news = sessions.is_news(session);
             writer.apply_watcher_event(event);
             sessions.saw(session);
-            is_news.then(|| ObjectRef::from_obj(session)).into_iter().collect()
+            is_news.then(|| session.place()).into_iter().collect()
         }
         watcher::Event::Delete(session) => {
             writer.apply_watcher_event(event);

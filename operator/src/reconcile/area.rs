@@ -52,18 +52,31 @@ impl Area {
 
     /// Whether two sessions would meet each other's files.
     pub fn overlaps(&self, other: &Self) -> bool {
-        let within = |inner: &[String], outer: &[String]| inner.starts_with(outer);
-        let nested = |one: &[String], two: &[String]| within(one, two) || within(two, one);
-        self.share == other.share
-            && (nested(&self.incoming, &other.incoming)
-                || nested(&self.incoming, &other.processing)
-                || nested(&self.processing, &other.incoming)
-                || if self.processing == other.processing {
-                    self.session == other.session
-                } else {
-                    nested(&self.processing, &other.processing)
-                })
+        self.share == other.share && self.meets_from("", other)
     }
+
+    /// Whether these folders, below the folder `root` of the share of the other ones, meet those. Asked of every session by every other
+    /// one, so it copies nothing.
+    pub fn meets_from(&self, root: &str, other: &Self) -> bool {
+        let (incoming, processing) = (|| below(root, &self.incoming), || below(root, &self.processing));
+        nested(incoming(), below("", &other.incoming))
+            || nested(incoming(), below("", &other.processing))
+            || nested(processing(), below("", &other.incoming))
+            || if processing().eq(below("", &other.processing)) {
+                self.session == other.session
+            } else {
+                nested(processing(), below("", &other.processing))
+            }
+    }
+}
+
+fn below<'a>(root: &'a str, folder: &'a [String]) -> impl Iterator<Item = &'a str> {
+    components(root).chain(folder.iter().map(String::as_str))
+}
+
+/// Whether one of two folders is inside the other, or both are the same.
+fn nested<'a>(one: impl Iterator<Item = &'a str>, two: impl Iterator<Item = &'a str>) -> bool {
+    one.zip(two).all(|(one, two)| one == two)
 }
 
 /// A session that wants folders.

@@ -10,6 +10,7 @@ use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Obj
 use kube::{
     Resource, ResourceExt,
     core::{DeserializeGuard, error_boundary::InvalidObject},
+    runtime::reflector::ObjectRef,
 };
 use lz4_flex::block::{compress_prepend_size_with_dict, decompress_size_prepended_with_dict};
 
@@ -87,6 +88,11 @@ impl KeptSession {
         }
     }
 
+    /// Where it is.
+    pub fn place(&self) -> ObjectRef<Self> {
+        ObjectRef::new(&self.name_any()).within(&self.namespace().unwrap_or_default())
+    }
+
     /// The hash of what wakes the reconciler.
     pub fn waking(&self) -> u64 {
         self.waking
@@ -112,10 +118,10 @@ impl KeptSession {
         self.readable()?.account.as_deref()
     }
 
-    /// Itself as one that may want folders, if those are on `share`.
-    pub fn claimant_on(&self, share: &ShareKey, shares: &Shares) -> Option<Claimant> {
+    /// Itself as one that may want folders, if `wanted` meets those.
+    pub fn claimant_of(&self, wanted: &Area, shares: &Shares) -> Option<Claimant> {
         let session = self.readable()?;
-        let area = session.area.as_deref()?;
+        let (area, share) = (session.area.as_deref()?, &wanted.share);
         let export = match (&area.share, share) {
             (ShareKey::Claim(namespace, claim), _) if *share == area.share || matches!(share, ShareKey::Server(_)) => {
                 shares.known(namespace, claim)
@@ -126,7 +132,8 @@ impl KeptSession {
             Some(export) => matches!(share, ShareKey::Server(server) if *server == export.server),
             None => area.share == *share,
         };
-        is_there.then_some(Claimant {
+        let root = export.as_ref().map_or("", |export| &export.path);
+        (is_there && area.meets_from(root, wanted)).then_some(Claimant {
             created: session.created?,
             uid: self.metadata.uid.clone()?,
             namespace: self.metadata.namespace.clone()?,
@@ -240,7 +247,7 @@ fn slim(session: &mut UploadSession) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fixtures, mock_api::Cluster};
+    use crate::{fixtures, mock_api::Cluster, shares::Export};
 
     /// A session whose uploader runs and has reported.
     async fn running() -> UploadSession {
@@ -302,15 +309,27 @@ mod tests {
 
     #[test]
     fn sessions_want_folders_where_their_claims_lead() {
-        let (claim, shares) = (ShareKey::Claim("cameras".into(), "share".into()), Shares::default());
+        let shares = Shares::default();
+        let wanted = |share: &ShareKey, root, session| Area::new(share.clone(), root, "incoming", ".processing", session);
+        let claim = ShareKey::Claim("cameras".into(), "share".into());
         let on_claim = fixtures::kept(&fixtures::session("sessionName: truck-7"));
-        let found = on_claim.claimant_on(&claim, &shares).unwrap();
+        let found = on_claim.claimant_of(&wanted(&claim, "", "truck-7"), &shares).unwrap();
         assert_eq!((found.area.incoming.join("/"), found.name), ("incoming/truck-7".into(), "truck-7".into()));
+        assert!(on_claim.claimant_of(&wanted(&claim, "", "truck-8"), &shares).is_none(), "other folders");
         let server = ShareKey::Server("nas.example.com".into());
-        assert!(on_claim.claimant_on(&server, &shares).is_none());
-        let inline = fixtures::kept(&fixtures::nfs_session());
-        assert!(inline.claimant_on(&server, &shares).is_some() && inline.claimant_on(&claim, &shares).is_none());
-        let suspended = fixtures::kept(&fixtures::session("suspend: true"));
-        assert!(suspended.claimant_on(&claim, &shares).is_none());
+        let on_server = |kept: &KeptSession| kept.claimant_of(&wanted(&server, "/srv/drop/cameras", "truck-7"), &shares);
+        assert!(on_server(&on_claim).is_none());
+        let inline = fixtures::nfs_session();
+        let inline = fixtures::kept(&UploadSession {
+            spec: blobferry_crds::UploadSessionSpec { session_name: Some("truck-7".into()), ..inline.spec },
+            ..inline
+        });
+        assert!(on_server(&inline).is_some() && inline.claimant_of(&wanted(&claim, "", "truck-7"), &shares).is_none());
+        shares.learn("cameras", "share", Export { server: "nas.example.com".into(), path: "/srv/drop/cameras".into() });
+        let found = on_server(&on_claim).unwrap();
+        assert_eq!(found.area.incoming.join("/"), "srv/drop/cameras/incoming/truck-7");
+        assert!(on_claim.claimant_of(&wanted(&claim, "", "truck-7"), &shares).is_none(), "it is known to lead to the server");
+        let suspended = fixtures::kept(&fixtures::session("{sessionName: truck-7, suspend: true}"));
+        assert!(suspended.claimant_of(&wanted(&claim, "", "truck-7"), &Shares::default()).is_none());
     }
 }
