@@ -110,9 +110,10 @@ impl<'a> Export<'a> {
         let Some(safe) = progress(&found).and_then(|progress| progress.safe_through.as_ref()).map(|time| time.0) else {
             return Ok(());
         };
+        // What is claimed or collected meanwhile is not there any more.
         let waiting = format!(
             "for folder in {} {}/.processing/2*/{session}; do if [ -d $folder ]; then \
-             find $folder -type f ! -name '.*' ! -name '*.completed' -exec stat -c '%.9Z %n' {{}} +; fi; done",
+             find $folder -type f ! -name '.*' ! -name '*.completed' -exec stat -c '%.9Z %n' {{}} + 2>/dev/null || true; fi; done",
             self.incoming(session),
             self.path
         );
