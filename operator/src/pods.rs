@@ -192,7 +192,7 @@ mod tests {
 
     fn claimant() -> Claimant {
         let share = ShareKey::Claim("n".into(), "share".into());
-        let area = Area { share, incoming: vec!["incoming".into()], processing: vec![".processing".into()], session: "s".into() };
+        let area = Area::new(share, "", "incoming", ".processing", "s");
         Claimant { created: Timestamp::UNIX_EPOCH, uid: "session".into(), namespace: "n".into(), name: "truck-7".into(), area }
     }
 

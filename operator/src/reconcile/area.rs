@@ -1,7 +1,7 @@
 //! (pure) The folders that a session works in, and which of several sessions may work in the same ones.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{settings::components, shares::Export};
 
@@ -11,12 +11,41 @@ use crate::{settings::components, shares::Export};
 pub struct Area {
     /// What is mounted; folders of different shares never meet as far as the API can tell.
     pub share: ShareKey,
-    /// Components of the folder that producers write to, the session's name included.
-    pub incoming: Vec<String>,
-    /// Components of the folder that holds claimed files of all sessions.
-    pub processing: Vec<String>,
+    /// The folder that producers write to, the session's name included.
+    pub incoming: Folder,
+    /// The folder that holds claimed files of all sessions.
+    pub processing: Folder,
     /// Name of the session, which is its folder's below each date in `processing`.
     pub session: String,
+}
+
+/// A folder of a share. It is written as the list of its components, and kept as one text, because thousands are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder(Box<str>);
+
+impl Folder {
+    /// The folder with these components.
+    pub fn of<'a>(parts: impl Iterator<Item = &'a str>) -> Self {
+        Self(parts.collect::<Vec<_>>().join("/").into())
+    }
+
+    /// Its components.
+    pub fn parts(&self) -> impl Iterator<Item = &str> {
+        components(&self.0)
+    }
+}
+
+impl Serialize for Folder {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.parts())
+    }
+}
+
+impl<'de> Deserialize<'de> for Folder {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let parts = Vec::<String>::deserialize(deserializer)?;
+        Ok(Self::of(parts.iter().map(String::as_str)))
+    }
 }
 
 /// What the API knows of the identity of a share.
@@ -32,20 +61,22 @@ pub enum ShareKey {
 impl Area {
     /// The folders of session `session` on `share`, whose root is the folder `root` of what the key names.
     pub fn new(share: ShareKey, root: &str, incoming: &str, processing: &str, session: &str) -> Self {
-        let owned = |path: &str| components(root).chain(components(path)).map(str::to_owned).collect::<Vec<_>>();
-        let mut incoming = owned(incoming);
-        incoming.push(session.to_owned());
-        Self { share, incoming, processing: owned(processing), session: session.to_owned() }
+        let below = |path| components(root).chain(components(path));
+        Self {
+            share,
+            incoming: Folder::of(below(incoming).chain([session])),
+            processing: Folder::of(below(processing)),
+            session: session.to_owned(),
+        }
     }
 
     /// The same folders of a claim that leads to `export`.
     #[must_use]
     pub fn on(self, export: &Export) -> Self {
-        let within = |path: Vec<String>| components(&export.path).map(str::to_owned).chain(path).collect();
         Self {
             share: ShareKey::Server(export.server.clone()),
-            incoming: within(self.incoming),
-            processing: within(self.processing),
+            incoming: Folder::of(below(&export.path, &self.incoming)),
+            processing: Folder::of(below(&export.path, &self.processing)),
             session: self.session,
         }
     }
@@ -70,8 +101,8 @@ impl Area {
     }
 }
 
-fn below<'a>(root: &'a str, folder: &'a [String]) -> impl Iterator<Item = &'a str> {
-    components(root).chain(folder.iter().map(String::as_str))
+fn below<'a>(root: &'a str, folder: &'a Folder) -> impl Iterator<Item = &'a str> {
+    components(root).chain(folder.parts())
 }
 
 /// Whether one of two folders is inside the other, or both are the same.
@@ -160,6 +191,17 @@ mod tests {
             name: format!("name-{uid}"),
             area: area("incoming", ".processing", "truck"),
         }
+    }
+
+    #[test]
+    fn folders_are_written_as_lists_of_their_components() {
+        let area = Area::new(ShareKey::Server("nas".into()), "/srv", "incoming/", ".processing", "truck");
+        let text = serde_json::to_string(&area).unwrap();
+        assert_eq!(
+            text,
+            r#"{"share":{"server":"nas"},"incoming":["srv","incoming","truck"],"processing":["srv",".processing"],"session":"truck"}"#
+        );
+        assert_eq!(serde_json::from_str::<Area>(&text).unwrap(), area);
     }
 
     #[test]
