@@ -15,7 +15,7 @@ use crate::{
 
 const MINUTE: Duration = Duration::from_mins(1);
 const MIB: u64 = 1 << 20;
-/// Each file is looked at a second time before its session is idle; seen at 92 a second.
+/// Each file is looked at a second time before its session is idle; seen at 92 to 1,000 a second.
 const SECOND_LOOKS: Duration = Duration::from_mins(25);
 
 #[tokio::test]
