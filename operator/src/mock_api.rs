@@ -16,7 +16,7 @@ use kube::{
     core::DeserializeGuard,
     runtime::{
         controller::Action,
-        reflector::{self, store::Writer},
+        reflector::{self, ObjectRef, store::Writer},
         watcher::Event,
     },
 };
@@ -95,8 +95,9 @@ impl Cluster {
         KeptSession::of(DeserializeGuard(Ok(session.clone())), &self.context.settings)
     }
 
-    fn brings(&mut self, event: &Event<KeptSession>) {
-        watches::note_session(event, &mut self.sessions, &self.context);
+    /// The watch of sessions brings `event`; the sessions that have to be looked at.
+    pub(crate) fn brings(&mut self, event: &Event<KeptSession>) -> Vec<ObjectRef<KeptSession>> {
+        watches::note_session(event, &mut self.sessions, &self.context)
     }
 
     /// The watch shows `pod`.

@@ -175,3 +175,41 @@ fn note_orphan(pod: &UploaderPod, context: &Context) {
         context.sweeper.mark_children();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::watcher::Event;
+
+    use super::*;
+    use crate::{fixtures, mock_api::Cluster};
+
+    fn session(name: &str, generation: i64) -> KeptSession {
+        let mut session = fixtures::session("");
+        (session.metadata.name, session.metadata.uid) = (Some(name.into()), Some(format!("uid of {name}")));
+        session.metadata.generation = Some(generation);
+        fixtures::kept(&session)
+    }
+
+    /// The names that are woken by a listing, which must be none before it is complete.
+    fn woken_by(cluster: &mut Cluster, listing: &[KeptSession]) -> Vec<String> {
+        let mut before = cluster.brings(&Event::Init);
+        before.extend(listing.iter().flat_map(|session| cluster.brings(&Event::InitApply(session.clone()))));
+        assert_eq!(before, []);
+        let mut woken: Vec<_> = cluster.brings(&Event::InitDone).into_iter().map(|session| session.name).collect();
+        woken.sort();
+        woken
+    }
+
+    #[tokio::test]
+    async fn sessions_are_looked_at_when_a_listing_is_complete_and_only_those_that_are_new_or_changed() {
+        let mut cluster = Cluster::new(fixtures::settings());
+        let (one, two) = (session("one", 1), session("two", 1));
+        assert_eq!(woken_by(&mut cluster, std::slice::from_ref(&one)), ["one"]);
+        assert_eq!(woken_by(&mut cluster, &[one, two]), ["two"], "made while the watch was interrupted");
+        assert_eq!(woken_by(&mut cluster, &[session("one", 2), session("two", 1)]), ["one"], "changed meanwhile");
+        assert_eq!(cluster.brings(&Event::Apply(session("two", 1))), []);
+        assert_eq!(cluster.brings(&Event::Apply(session("two", 2))).len(), 1);
+        assert_eq!(cluster.brings(&Event::Delete(session("two", 2))), []);
+        assert_eq!(cluster.brings(&Event::Apply(session("two", 2))).len(), 1, "made again");
+    }
+}
