@@ -73,9 +73,14 @@ init_process() {
   holder=$(holder_process) && pgrep --parent "$holder" --runstates D,R,S,T
 }
 
-# bed_runs: its first process lives, or is about to. One that was killed may be
-# held up by what it still has to end; it is of no use any more.
-bed_runs() { holder_process >/dev/null && ! is_ending "$(init_process)"; }
+# bed_runs: its first process lives, or is about to before the bed has its
+# network. One that was killed may be held up by what it still has to end, and the
+# process outside may outlive it for a moment; it is of no use any more.
+bed_runs() {
+  local init
+  holder_process >/dev/null || return 1
+  if init=$(init_process); then ! is_ending "$init"; else [[ ! -e $BED_DIR/connected ]]; fi
+}
 
 # is_ending PID: the kernel is taking the process away (PF_EXITING of linux/sched.h in its flags).
 is_ending() {

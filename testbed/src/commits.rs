@@ -4,19 +4,31 @@ use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode_str;
 
-/// The commits of blobs in one container that succeeded, by the blob's name: whole blobs
-/// ([Put Blob](https://learn.microsoft.com/rest/api/storageservices/put-blob)) and lists of blocks
-/// ([Put Block List](https://learn.microsoft.com/rest/api/storageservices/put-block-list)).
-pub(crate) fn commits(log: &str, container: &str) -> BTreeMap<String, usize> {
-    let mut commits = BTreeMap::new();
-    for name in log.lines().filter_map(|line| committed(line, container)) {
-        *commits.entry(name).or_default() += 1;
-    }
-    commits
+/// Requests that commit one blob.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Commits {
+    /// Those that succeeded.
+    pub(crate) succeeded: usize,
+    /// Those whose sender was gone before the answer: each may have succeeded or not.
+    pub(crate) unanswered: usize,
 }
 
-/// The blob that the request of this line has committed, like `... "PUT /account/container/a.dat?comp=blocklist HTTP/1.1" 201 -`.
-fn committed(line: &str, container: &str) -> Option<String> {
+/// The commits of blobs in one container, by the blob's name: whole blobs
+/// ([Put Blob](https://learn.microsoft.com/rest/api/storageservices/put-blob)) and lists of blocks
+/// ([Put Block List](https://learn.microsoft.com/rest/api/storageservices/put-block-list)).
+pub(crate) fn commits(log: &str, container: &str) -> BTreeMap<String, Commits> {
+    let mut all = BTreeMap::<String, Commits>::new();
+    for (name, status) in log.lines().filter_map(|line| commit(line, container)) {
+        let commits = all.entry(name).or_default();
+        commits.succeeded += usize::from(status == "201");
+        commits.unanswered += usize::from(status == "-");
+    }
+    all
+}
+
+/// The blob that the request of this line is to commit, and the status of the answer, like
+/// `... "PUT /account/container/a.dat?comp=blocklist HTTP/1.1" 201 -`.
+fn commit<'a>(line: &'a str, container: &str) -> Option<(String, &'a str)> {
     let mut parts = line.split('"').skip(1);
     let (request, answer) = (parts.next()?, parts.next()?);
     let mut words = request.split(' ');
@@ -30,8 +42,8 @@ fn committed(line: &str, container: &str) -> Option<String> {
     });
     let (_account, within) = path.trim_start_matches('/').split_once('/')?;
     let name = within.strip_prefix(container)?.strip_prefix('/')?;
-    let succeeded = method == "PUT" && answer.trim_start().starts_with("201 ");
-    (succeeded && is_commit).then(|| percent_decode_str(name).decode_utf8_lossy().into_owned())
+    let status = answer.split_whitespace().next()?;
+    (method == "PUT" && is_commit).then(|| (percent_decode_str(name).decode_utf8_lossy().into_owned(), status))
 }
 
 #[cfg(test)]
@@ -39,9 +51,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_commits_of_blobs_of_the_container_that_succeeded_count() {
+    fn only_commits_of_blobs_of_the_container_count() {
         let line =
             |request: &str, code: u16| format!("198.18.0.9 - - [27/Nov/2026:03:44:00 +0000] \"{request} HTTP/1.1\" {code} -\n");
+        let unanswered = |request: &str| line(request, 0).replace("\" 0 -", "\" - -");
         let log = [
             line("PUT /devstoreaccount1/c/20261127/s/a%20b.dat?comp=blocklist&timeout=30", 201),
             line("PUT /devstoreaccount1/c/20261127/s/small.dat", 201),
@@ -52,9 +65,11 @@ mod tests {
             line("PUT /devstoreaccount1/c?restype=container", 201),
             line("PUT /devstoreaccount1/cc/small.dat", 201),
             line("HEAD /devstoreaccount1/c/20261127/s/small.dat", 200),
+            unanswered("PUT /devstoreaccount1/c/20261127/s/a%20b.dat?comp=blocklist"),
         ]
         .concat();
         let found = commits(&log, "c");
-        assert_eq!(found, [("20261127/s/a b.dat".to_owned(), 1), ("20261127/s/small.dat".to_owned(), 2)].into());
+        let counts = |succeeded, unanswered| Commits { succeeded, unanswered };
+        assert_eq!(found, [("20261127/s/a b.dat".into(), counts(1, 1)), ("20261127/s/small.dat".into(), counts(2, 0))].into());
     }
 }

@@ -285,7 +285,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Holds the log of the storage emulator against what was delivered to a session: each blob was committed once, whoever tried.
+    /// Holds the log of the storage emulator against what was delivered to a session: each blob was committed once, whoever tried. The
+    /// one commit may be of an uploader that was gone before the answer.
     ///
     /// # Errors
     ///
@@ -295,8 +296,8 @@ impl Stage {
         let log = fs::read_to_string(self.bed.folder.join("log/azurite.log")).context("the emulator has no log")?;
         let commits = commits(&log, self.blobs.container());
         for Delivery { name, .. } in deliveries {
-            let times = commits.get(&format!("{folder}{name}")).copied().unwrap_or_default();
-            ensure!(times == 1, "{name} was committed {times} times");
+            let found = commits.get(&format!("{folder}{name}")).copied().unwrap_or_default();
+            ensure!(found.succeeded <= 1 && found.succeeded + found.unanswered >= 1, "{name} was committed otherwise: {found:?}");
         }
         Ok(())
     }
