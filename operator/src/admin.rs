@@ -50,7 +50,6 @@ async fn show_metrics(State(metrics): State<MetricsText>) -> Response {
 mod tests {
     use axum::body::Body;
     use http::Request;
-    use kube::runtime::{reflector, watcher::Event};
     use tower::ServiceExt as _;
 
     use super::*;
@@ -58,12 +57,11 @@ mod tests {
 
     #[tokio::test]
     async fn operator_is_ready_when_it_stands_by_and_when_its_watches_have_shown_everything() {
-        let mut sessions = reflector::store::Writer::default();
-        let (session_reader, (pods_shown, pods)) = (Sessions::new(sessions.as_reader()), Pods::new());
+        let ((sessions_shown, sessions), (pods_shown, pods)) = (Sessions::new(), Pods::new());
         let (service, _server) = tower_test::mock::pair::<Request<kube::client::Body>, http::Response<kube::client::Body>>();
         let client = kube::Client::new(service, "default");
         let metrics = Metrics::new(&opentelemetry::global::meter("test"));
-        let context = Context::new(client, fixtures::settings(), session_reader, pods_shown, None, metrics);
+        let context = Context::new(client, fixtures::settings(), sessions_shown, pods_shown, None, metrics);
         let leadership = Leadership::default();
         let (text, _reader) = MetricsText::new().unwrap();
         let pages = router(Arc::new(context), leadership.clone(), text);
@@ -76,7 +74,7 @@ mod tests {
         assert_eq!(code().await, 200);
         leadership.set(Role::Leader);
         assert_eq!(code().await, 503);
-        sessions.apply_watcher_event(&Event::InitDone);
+        sessions.everything();
         assert_eq!(code().await, 503, "pods are missing");
         pods.everything();
         assert_eq!(code().await, 200);

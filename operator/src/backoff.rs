@@ -14,7 +14,7 @@ pub struct Attempts {
     count: u32,
     due: Option<Timestamp>,
     /// Why the last attempt failed, if nothing in the API says it.
-    pub failure: Option<Failure>,
+    pub failure: Option<Box<Failure>>,
 }
 
 /// A failed attempt.
@@ -43,7 +43,7 @@ impl Attempts {
     pub fn next(&self, now: Timestamp, failure: Option<Failure>, random: f64) -> Self {
         let forgiven = self.due.is_none_or(|due| now >= due + FORGIVEN_AFTER);
         let count = if forgiven { 1 } else { self.count.saturating_add(1) };
-        Self { count, due: Some(now + delay(count, random)), failure }
+        Self { count, due: Some(now + delay(count, random)), failure: failure.map(Box::new) }
     }
 }
 

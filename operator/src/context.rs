@@ -8,8 +8,8 @@ use kube::{Client, Resource, runtime::events::Event};
 use tokio::sync::Mutex;
 
 use crate::{
-    events::Events, heard::Heard, memory::Memory, metrics::Metrics, pods::Pods, reconcile::apply::Known, rollout::Rollout,
-    sessions::Sessions, settings::Settings, shares::Shares, sweep::Sweeper, waiters::Waiters, wake::Wake,
+    events::Events, memory::Memory, metrics::Metrics, pods::Pods, reconcile::apply::Known, rollout::Rollout, sessions::Sessions,
+    settings::Settings, shares::Shares, sweep::Sweeper, waiters::Waiters, wake::Wake,
 };
 
 /// How long a watch that has shown everything may take to say so.
@@ -27,8 +27,6 @@ pub struct Context {
     pub pods: Pods,
     /// What is remembered of each session.
     pub memory: Memory,
-    /// When uploaders were heard.
-    pub heard: Heard,
     /// Counters.
     pub metrics: Metrics,
     /// What is swept when sessions are gone.
@@ -72,7 +70,6 @@ impl Context {
             sessions,
             pods,
             memory: Memory::default(),
-            heard: Heard::default(),
             metrics,
             sweeper: Sweeper::default(),
             rollout: Rollout::default(),

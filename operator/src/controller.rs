@@ -3,44 +3,43 @@
 use std::{sync::Arc, time::Duration};
 
 use blobferry_crds::names;
-use futures::{FutureExt, StreamExt, future::pending, stream};
+use futures::{FutureExt, Stream, StreamExt, future::pending, stream, stream::FuturesUnordered};
 use jiff::Timestamp;
 use kube::{
-    Client, Resource, ResourceExt,
+    Client, Resource,
     core::error_boundary::InvalidObject,
-    runtime::{
-        applier,
-        controller::{Action, Config},
-        events::{Event, EventType},
-        reflector::{self, store::Writer},
-    },
+    runtime::events::{Event, EventType},
 };
 use opentelemetry::metrics::Meter;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    agenda::Agenda,
     api::CallError,
     backoff,
     context::Context,
+    first_listing::Listed,
     leader::{Candidate, Deposed},
     metrics::{Metrics, PassOutcome, show_sessions},
-    pods::{Listed, Pods},
+    place::Place,
+    pods::Pods,
     reconcile::apply::release_object,
     report, rollout,
     sessions::{KeptSession, Sessions},
     settings::Settings,
-    sweep, watches,
+    sweep,
+    watches::{self, Woken},
 };
 
 /// Passes at a time; a pass waits for the API server most of its time.
-const CONCURRENCY: u16 = 16;
+const CONCURRENCY: usize = 16;
 const AFTER_CONFLICT: Duration = Duration::from_secs(1);
 
 /// The operator before its watches have started.
 pub struct Operator {
     context: Arc<Context>,
-    sessions: Writer<KeptSession>,
+    sessions: Listed,
     pods: Listed,
 }
 
@@ -53,8 +52,7 @@ impl std::fmt::Debug for Operator {
 impl Operator {
     /// An operator on `client`'s cluster, which counts with `meter`; its events name the pod `instance`.
     pub fn new(client: Client, settings: Settings, instance: Option<String>, meter: &Meter) -> Self {
-        let (session_reader, sessions) = reflector::store();
-        let (sessions_shown, (pods_shown, pods)) = (Sessions::new(session_reader), Pods::new());
+        let ((sessions_shown, sessions), (pods_shown, pods)) = (Sessions::new(), Pods::new());
         show_sessions(meter, sessions_shown.clone());
         let context = Context::new(client, settings, sessions_shown, pods_shown, instance, Metrics::new(meter));
         Self { context: Arc::new(context), sessions, pods }
@@ -99,22 +97,13 @@ impl Operator {
     pub async fn run(self, stop: impl Future<Output = ()> + Send + Sync + 'static) {
         let Self { context, sessions, pods } = self;
         let stop = stop.shared();
-        let reader = sessions.as_reader();
         let client = context.client.clone();
         let woken = stream::select_all([
             watches::of_sessions(client.clone(), sessions, Arc::clone(&context)).boxed(),
             watches::of_pods(client, pods, Arc::clone(&context)).boxed(),
             context.wake.stream().map(Ok).boxed(),
         ]);
-        let passes = applier(
-            |session, context| async move { pass(&session, &context).await }.boxed(),
-            |session, error, context| retry(&session, error, &context),
-            Arc::clone(&context),
-            reader,
-            woken.take_until(stop.clone()),
-            Config::default().concurrency(CONCURRENCY),
-        )
-        .for_each(|result| async { report::outcome(result) });
+        let passes = pass_over(woken.take_until(stop.clone()), |session| pass(session, &context));
         context.sweeper.mark_everything();
         let sweeps = async {
             if context.wait_until_ready().await {
@@ -137,16 +126,49 @@ impl Operator {
     }
 }
 
-/// One pass over `session`, which may have changed since it was woken.
-pub(crate) async fn pass(session: &KeptSession, context: &Context) -> Result<Action, CallError> {
-    if !context.pods.wait_until_ready().await {
-        return Ok(Action::requeue(AFTER_CONFLICT));
+/// Has a `pass` over each session that is `woken`, and again when its next look is due, until nobody is woken any more and the passes
+/// that have begun are done.
+async fn pass_over<P: Future<Output = (Place, Option<Duration>)>>(woken: impl Stream<Item = Woken>, pass: impl Fn(Place) -> P) {
+    let mut woken = std::pin::pin!(woken.fuse());
+    let (mut agenda, mut passes) = (Agenda::default(), FuturesUnordered::new());
+    while !woken.is_done() || !passes.is_empty() {
+        while !woken.is_done()
+            && passes.len() < CONCURRENCY
+            && let Some(session) = agenda.begin(Instant::now())
+        {
+            passes.push(pass(session));
+        }
+        let due = agenda.due().filter(|_| passes.len() < CONCURRENCY);
+        tokio::select! {
+            Some(woken) = woken.next() => match woken {
+                Ok(session) => agenda.add(session, Instant::now()),
+                Err(error) => report::interruption(&error),
+            },
+            Some((session, next_look)) = passes.next() => {
+                agenda.done(&session);
+                if let Some(wait) = next_look {
+                    agenda.add(session, Instant::now() + wait);
+                }
+            }
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() && !woken.is_done() => {}
+            else => {}
+        }
     }
-    let Some(session) = context.sessions.find(&session.namespace().unwrap_or_default(), &session.name_any()) else {
-        return Ok(Action::await_change());
-    };
+}
+
+/// One pass over the session at `place` as it is known now, and how long until the next one.
+pub(crate) async fn pass(place: Place, context: &Context) -> (Place, Option<Duration>) {
+    let known = context.wait_until_ready().await.then(|| context.sessions.find(&place)).flatten();
+    let Some(session) = known else { return (place, None) };
+    let result = timed_pass(&session, context).await;
+    report::passed(&place, &result);
+    let next_look = result.unwrap_or_else(|error| Some(retry(&session, &error, context)));
+    (place, next_look)
+}
+
+async fn timed_pass(session: &KeptSession, context: &Context) -> Result<Option<Duration>, CallError> {
     let begun = Instant::now();
-    let (result, outcome) = match context.sessions.newest(&session) {
+    let (result, outcome) = match context.sessions.newest(session) {
         Ok(readable) => {
             let result = crate::reconcile::reconcile(&readable, context, (context.clock)()).await;
             let outcome = match &result {
@@ -158,20 +180,20 @@ pub(crate) async fn pass(session: &KeptSession, context: &Context) -> Result<Act
         }
         Err(unreadable) => {
             tell_unreadable(&unreadable, context).await;
-            (let_go_unreadable(&unreadable, context).await, PassOutcome::Unreadable)
+            (let_go_unreadable(&unreadable, context).await.map(|()| None), PassOutcome::Unreadable)
         }
     };
     context.metrics.passed(outcome, begun.elapsed());
-    see_off(&session, result.is_err(), context);
+    see_off(session, result.is_err(), context);
     if result.is_ok() {
-        context.memory.update(&session.uid().unwrap_or_default(), |it| it.failures = 0);
+        context.memory.update(session.uid(), |it| it.failures = 0);
     }
     result
 }
 
 /// What a pass has made since the watch showed that `session` is gone, the sweep has not seen.
 fn see_off(session: &KeptSession, failed: bool, context: &Context) {
-    if context.sessions.has(&session.namespace().unwrap_or_default(), &session.name_any(), &session.uid().unwrap_or_default()) {
+    if context.sessions.has(session.place().namespace(), session.place().name(), session.uid()) {
         return;
     }
     context.sweeper.mark_deleted(session);
@@ -181,25 +203,25 @@ fn see_off(session: &KeptSession, failed: bool, context: &Context) {
 }
 
 /// A conflict is over when the watch has shown what somebody else wrote; everything else is tried again later and later.
-fn retry(session: &KeptSession, error: &CallError, context: &Context) -> Action {
+fn retry(session: &KeptSession, error: &CallError, context: &Context) -> Duration {
     if error.is_conflict() {
-        return Action::requeue(AFTER_CONFLICT);
+        return AFTER_CONFLICT;
     }
     let mut failures = 0;
-    context.memory.update(&session.uid().unwrap_or_default(), |it| {
+    context.memory.update(session.uid(), |it| {
         it.failures = it.failures.saturating_add(1);
         failures = it.failures;
     });
-    Action::requeue(backoff::delay(failures, rand::random()))
+    backoff::delay(failures, rand::random())
 }
 
 /// A session that nobody can read cannot be drained; its deletion must not wait for a person.
-async fn let_go_unreadable(session: &InvalidObject, context: &Context) -> Result<Action, CallError> {
+async fn let_go_unreadable(session: &InvalidObject, context: &Context) -> Result<(), CallError> {
     let held = session.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == names::FINALIZER);
     if held && session.metadata.deletion_timestamp.is_some() {
         release_object(&session.metadata, &context.client).await?;
     }
-    Ok(Action::await_change())
+    Ok(())
 }
 
 /// One session that cannot be read keeps no other waiting.
@@ -225,11 +247,71 @@ async fn tell_unreadable(session: &InvalidObject, context: &Context) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use http::{Request, Response};
     use kube::client::Body;
+    use tokio::{sync::mpsc, time::sleep};
 
     use super::*;
     use crate::fixtures;
+
+    /// Seconds of the beginning and the end of each pass over sessions that take `lasts` seconds and are looked at again after `again`.
+    /// They are woken at the seconds `woken`; everything is stopped at the second `stop`.
+    async fn passes(woken: &[(u64, &str)], lasts: u64, again: Option<u64>, stop: u64) -> Vec<(String, u64, u64)> {
+        let (begun, seen) = (Instant::now(), Mutex::new(Vec::new()));
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let (seen, second) = (&seen, || begun.elapsed().as_secs());
+        let events = async {
+            for (time, name) in woken {
+                sleep_until(begun + Duration::from_secs(*time)).await;
+                sender.send(Place::new("cameras", name)).unwrap();
+            }
+            sleep_until(begun + Duration::from_secs(stop)).await;
+            drop(sender);
+        };
+        let places = stream::unfold(receiver, |mut receiver| async { Some((Ok(receiver.recv().await?), receiver)) });
+        let work = pass_over(places, async |place: Place| {
+            let start = second();
+            sleep(Duration::from_secs(lasts)).await;
+            seen.lock().unwrap().push((place.name().to_owned(), start, second()));
+            (place, again.map(Duration::from_secs))
+        });
+        tokio::join!(events, work);
+        seen.lock().unwrap().clone()
+    }
+
+    fn at(name: &str, start: u64, end: u64) -> (String, u64, u64) {
+        (name.into(), start, end)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_is_looked_at_when_it_is_woken_and_when_its_next_look_is_due_whichever_is_sooner() {
+        let seen = passes(&[(0, "a"), (5, "a")], 1, Some(9), 30).await;
+        assert_eq!(seen, [at("a", 0, 1), at("a", 5, 6), at("a", 15, 16), at("a", 25, 26)]);
+        assert_eq!(passes(&[(0, "a")], 1, None, 30).await, [at("a", 0, 1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_wakes_a_session_during_its_pass_leads_to_one_more_afterwards() {
+        let seen = passes(&[(0, "a"), (1, "a"), (1, "b"), (2, "a")], 3, None, 30).await;
+        assert_eq!(seen, [at("a", 0, 3), at("b", 1, 4), at("a", 3, 6)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_beyond_the_bound_wait_until_others_are_done() {
+        let names: Vec<String> = (0..=CONCURRENCY).map(|number| number.to_string()).collect();
+        let woken: Vec<_> = names.iter().map(|name| (0, name.as_str())).collect();
+        let seen = passes(&woken, 1, None, 30).await;
+        let starts: Vec<u64> = seen.iter().map(|(_, start, _)| *start).collect();
+        assert_eq!(starts, [vec![0; CONCURRENCY], vec![1]].concat());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn passes_that_have_begun_are_done_before_the_end_and_no_other_begins() {
+        let seen = passes(&[(0, "a"), (5, "a")], 4, Some(1), 6).await;
+        assert_eq!(seen, [at("a", 0, 4), at("a", 5, 9)]);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn operator_that_is_stopped_before_its_watches_have_shown_everything_ends() {

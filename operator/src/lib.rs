@@ -5,6 +5,7 @@
 //! is a pure function; modules that talk to the API server say so in their first line.
 
 pub mod admin;
+pub mod agenda;
 pub mod api;
 pub mod args;
 pub mod backoff;
@@ -20,6 +21,7 @@ pub mod memory;
 pub mod metrics;
 #[cfg(test)]
 mod mock_api;
+pub mod place;
 pub mod pods;
 pub mod predicates;
 pub mod reconcile;

@@ -7,21 +7,23 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::backoff::Attempts;
+use crate::{backoff::Attempts, heard::Report};
 
 /// Recollections by the UID of the session's object.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<HashMap<String, Box<Recollection>>>);
+pub struct Memory(Mutex<HashMap<Box<str>, Box<Recollection>>>);
 
 /// What is remembered of one session.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recollection {
+    /// The last report of its uploaders.
+    pub report: Option<Report>,
     /// Pods that were created.
     pub creations: Attempts,
     /// Passes that failed in a row.
     pub failures: u32,
     /// The last look at the events of a pod that does not start.
-    pub look: Option<Look>,
+    pub look: Option<Box<Look>>,
     /// Since when the last pod of a deleted session cannot be made.
     pub blocked_since: Option<Timestamp>,
     /// The run of the uploader's container that was seen last.
@@ -40,7 +42,7 @@ pub struct Recollection {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
     /// The pod.
-    pub pod_uid: String,
+    pub pod_uid: Box<str>,
     /// How often its container was started again before.
     pub restarts: i32,
     /// Since when it is known to run, by our clock.
@@ -52,10 +54,10 @@ pub struct Run {
 impl Run {
     /// The run of the pod `pod_uid` after `restarts`, seen at `now`, given the one that was seen before.
     pub fn seen(before: Option<Self>, pod_uid: &str, restarts: i32, now: Timestamp) -> Self {
-        let of_pod = before.filter(|run| run.pod_uid == pod_uid);
+        let of_pod = before.filter(|run| *run.pod_uid == *pod_uid);
         match of_pod {
             Some(run) if run.restarts == restarts => run,
-            other => Self { pod_uid: pod_uid.to_owned(), restarts, since: now, follows: other.is_some() },
+            other => Self { pod_uid: pod_uid.into(), restarts, since: now, follows: other.is_some() },
         }
     }
 }
@@ -74,7 +76,7 @@ pub struct Look {
 }
 
 impl Memory {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Box<Recollection>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Box<Recollection>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -83,15 +85,25 @@ impl Memory {
         self.lock().get(uid).map(|it| Recollection::clone(it)).unwrap_or_default()
     }
 
+    /// The watch shows at `now` that the last report of session `uid` was taken at `told`.
+    pub fn heard(&self, uid: &str, told: Timestamp, now: Timestamp) {
+        self.update(uid, |it| it.report = Some(Report::heard(it.report, told, now)));
+    }
+
     /// Changes what is remembered of the session `uid`; what is nothing special takes no room.
     pub fn update(&self, uid: &str, change: impl FnOnce(&mut Recollection)) {
         let mut all = self.lock();
-        let mut recollection = all.get(uid).cloned().unwrap_or_default();
-        change(&mut recollection);
-        if *recollection == Recollection::default() {
+        let Some(recollection) = all.get_mut(uid) else {
+            let mut recollection = Recollection::default();
+            change(&mut recollection);
+            if recollection != Recollection::default() {
+                all.insert(uid.into(), Box::new(recollection));
+            }
+            return;
+        };
+        change(recollection);
+        if **recollection == Recollection::default() {
             all.remove(uid);
-        } else {
-            all.insert(uid.to_owned(), recollection);
         }
     }
 
@@ -102,7 +114,7 @@ impl Memory {
 
     /// Forgets all sessions but those with `uids`.
     pub fn retain(&self, uids: &std::collections::HashSet<String>) {
-        self.lock().retain(|uid, _| uids.contains(uid));
+        self.lock().retain(|uid, _| uids.contains(&**uid));
     }
 }
 

@@ -160,7 +160,6 @@ fn label(phase: Option<Phase>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use blobferry_crds::telemetry::MetricsText;
-    use kube::runtime::{reflector, watcher::Event};
     use opentelemetry::metrics::MeterProvider as _;
     use opentelemetry_sdk::metrics::SdkMeterProvider;
 
@@ -172,9 +171,9 @@ mod tests {
         let (text, reader) = MetricsText::new().unwrap();
         let provider = SdkMeterProvider::builder().with_reader(reader).build();
         let meter = provider.meter("test");
-        let (reader, mut writer) = reflector::store();
-        writer.apply_watcher_event(&Event::Apply(fixtures::kept(&fixtures::session(""))));
-        show_sessions(&meter, Sessions::new(reader));
+        let (sessions, _listed) = Sessions::new();
+        sessions.saw(fixtures::kept(&fixtures::session("")));
+        show_sessions(&meter, sessions);
         let metrics = Metrics::new(&meter);
         metrics.passed(PassOutcome::Done, Duration::from_millis(3));
         let text = text.render().unwrap();

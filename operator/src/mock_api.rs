@@ -4,33 +4,28 @@ use std::{
     collections::HashMap,
     pin::pin,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use blobferry_crds::UploadSession;
 use http::{Request, Response};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Client, Resource, ResourceExt,
-    client::Body,
-    core::DeserializeGuard,
-    runtime::{
-        controller::Action,
-        reflector::{self, ObjectRef, store::Writer},
-        watcher::Event,
-    },
-};
+use kube::{Client, Resource, ResourceExt, client::Body, core::DeserializeGuard, runtime::watcher::Event};
 use serde_json::{Value, json};
 use tower_test::mock::{self, SendResponse};
 
 use crate::{
     api::CallError,
     context::Context,
-    controller, fixtures,
+    controller,
+    first_listing::Listed,
+    fixtures,
     metrics::Metrics,
+    place::Place,
     pods::Pods,
     reconcile::{pod_state::UploaderPod, reconcile},
-    sessions::{KeptSession, Sessions},
+    sessions::{Guarded, Sessions},
     settings::Settings,
     watches,
 };
@@ -54,7 +49,7 @@ type Stored = Arc<Mutex<HashMap<String, Value>>>;
 /// A cluster of which the test says what the watches have shown and what calls are answered.
 pub(crate) struct Cluster {
     pub context: Context,
-    sessions: Writer<KeptSession>,
+    listed: Listed,
     answers: Answers,
     calls: Calls,
     stored: Stored,
@@ -66,38 +61,30 @@ impl Cluster {
         let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
         let (answers, calls, stored) = (Answers::default(), Calls::default(), Stored::default());
         tokio::spawn(serve(handle, Arc::clone(&answers), Arc::clone(&calls), Arc::clone(&stored)));
-        let (session_reader, mut sessions) = reflector::store();
-        let (pods_shown, pods) = Pods::new();
-        sessions.apply_watcher_event(&Event::InitDone);
+        let ((sessions_shown, listed), (pods_shown, pods)) = (Sessions::new(), Pods::new());
+        listed.everything();
         pods.everything();
         let client = Client::new(service, "default");
         let metrics = Metrics::new(&opentelemetry::global::meter("test"));
-        let mut context =
-            Context::new(client, settings, Sessions::new(session_reader), pods_shown, Some("operator-0".into()), metrics);
+        let mut context = Context::new(client, settings, sessions_shown, pods_shown, Some("operator-0".into()), metrics);
         context.clock = fixtures::now;
-        Self { context, sessions, answers, calls, stored }
+        Self { context, listed, answers, calls, stored }
     }
 
     /// The watch shows `session`, which is what the API server has.
     pub(crate) fn shows(&mut self, session: &UploadSession) {
         self.stored.lock().unwrap().insert(path(session), serde_json::to_value(session).unwrap());
-        let kept = self.kept(session);
-        self.brings(&Event::Apply(kept));
+        self.brings(Event::Apply(guarded(session)));
     }
 
     /// The watch shows that `session` is gone.
     pub(crate) fn loses(&mut self, session: &UploadSession) {
-        let kept = self.kept(session);
-        self.brings(&Event::Delete(kept));
+        self.brings(Event::Delete(guarded(session)));
     }
 
-    fn kept(&self, session: &UploadSession) -> KeptSession {
-        KeptSession::of(DeserializeGuard(Ok(session.clone())), &self.context.settings)
-    }
-
-    /// The watch of sessions brings `event`; the sessions that have to be looked at.
-    pub(crate) fn brings(&mut self, event: &Event<KeptSession>) -> Vec<ObjectRef<KeptSession>> {
-        watches::note_session(event, &mut self.sessions, &self.context)
+    /// The watch of sessions brings `event`; the session that has to be looked at.
+    pub(crate) fn brings(&self, event: Event<Guarded>) -> Option<Place> {
+        watches::note_session(event, &self.listed, &self.context)
     }
 
     /// The watch shows `pod`.
@@ -118,17 +105,17 @@ impl Cluster {
     }
 
     /// One pass over `session` at `now`.
-    pub(crate) async fn pass_at(&self, session: &UploadSession, now: Timestamp) -> Result<Action, CallError> {
+    pub(crate) async fn pass_at(&self, session: &UploadSession, now: Timestamp) -> Result<Option<Duration>, CallError> {
         reconcile(session, &self.context, now).await
     }
 
     /// One pass of the controller over the session as it is known, which must work.
-    pub(crate) async fn pass_over_what_is_known_of(&self, session: &UploadSession) -> Action {
-        controller::pass(&self.kept(session), &self.context).await.unwrap()
+    pub(crate) async fn pass_over_what_is_known_of(&self, session: &UploadSession) -> Option<Duration> {
+        controller::pass(Place::of(session), &self.context).await.1
     }
 
     /// One pass over `session` at the usual time, which must work.
-    pub(crate) async fn pass(&self, session: &UploadSession) -> Action {
+    pub(crate) async fn pass(&self, session: &UploadSession) -> Option<Duration> {
         self.pass_at(session, fixtures::now()).await.unwrap()
     }
 
@@ -152,6 +139,10 @@ impl Cluster {
         let events = self.calls_and_events().into_iter().filter(|call| call.line.contains("events.k8s.io"));
         events.map(|call| call.body["reason"].as_str().unwrap_or_default().to_owned()).collect()
     }
+}
+
+fn guarded(session: &UploadSession) -> Guarded {
+    DeserializeGuard(Ok(session.clone()))
 }
 
 /// Where the API server has `session`.

@@ -7,9 +7,10 @@ use std::{
 
 use jiff::Timestamp;
 use kube::runtime::watcher::Event;
-use tokio::sync::watch;
 
 use crate::{
+    first_listing::{FirstListing, Listed},
+    place::Place,
     reconcile::{
         area::{Claimant, Rival, rival},
         pod_state::{Origin, UploaderPod},
@@ -22,29 +23,15 @@ use crate::{
 #[derive(Debug)]
 pub struct Pods {
     seen: Mutex<Seen>,
-    listed: watch::Receiver<bool>,
+    first: FirstListing,
 }
 
 #[derive(Debug, Default)]
 struct Seen {
-    shown: HashMap<Key, Arc<UploaderPod>>,
+    shown: HashMap<Place, Arc<UploaderPod>>,
     /// Pods that a new listing has shown so far.
-    listed: HashSet<Key>,
+    listed: HashSet<Place>,
     reserved: Reservations,
-}
-
-/// Namespace and name.
-type Key = (String, String);
-
-/// Held by the watch of pods: tells when it has shown everything, and with its own end that it never will.
-#[derive(Debug)]
-pub struct Listed(watch::Sender<bool>);
-
-impl Listed {
-    /// The watch has shown everything once.
-    pub fn everything(&self) {
-        self.0.send_replace(true);
-    }
 }
 
 /// What the watch has brought.
@@ -59,13 +46,13 @@ pub enum News {
 impl Pods {
     /// Without any pod, until the watch that holds the other half shows some.
     pub fn new() -> (Self, Listed) {
-        let (listing, listed) = watch::channel(false);
-        (Self { seen: Mutex::default(), listed }, Listed(listing))
+        let (first, listed) = FirstListing::new();
+        (Self { seen: Mutex::default(), first }, listed)
     }
 
     /// Waits until the watch has shown everything once; false if it never will.
     pub async fn wait_until_ready(&self) -> bool {
-        self.listed.clone().wait_for(|everything| *everything).await.is_ok()
+        self.first.is_complete().await
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -81,7 +68,7 @@ impl Pods {
     pub fn find(&self, namespace: &str, name: &str, uid: &str, now: Timestamp) -> Option<Arc<UploaderPod>> {
         let seen = self.lock();
         let made = seen.reserved.made(uid, now);
-        made.or_else(|| seen.shown.get(&(namespace.to_owned(), name.to_owned())).cloned())
+        made.or_else(|| seen.shown.get(&Place::new(namespace, name)).cloned())
     }
 
     /// Reserves the folders of `me` for a pod that is going to be created, unless somebody else holds them: another pod, or one of
@@ -120,7 +107,7 @@ impl Pods {
                 Vec::new()
             }
             Event::InitApply(pod) => {
-                seen.listed.insert(key(&pod));
+                seen.listed.insert(place(&pod));
                 seen.saw(pod).into_iter().collect()
             }
             Event::InitDone => seen.end_listing(),
@@ -138,7 +125,7 @@ impl Seen {
 
     fn end_listing(&mut self) -> Vec<News> {
         let listed = std::mem::take(&mut self.listed);
-        let gone = self.shown.extract_if(|key, _| !listed.contains(key)).map(|(_, pod)| pod);
+        let gone = self.shown.extract_if(|place, _| !listed.contains(place)).map(|(_, pod)| pod);
         gone.chain(self.reserved.listing_ends()).map(News::Gone).collect()
     }
 
@@ -146,20 +133,20 @@ impl Seen {
         if pod.origin != Origin::Foreign {
             self.reserved.saw(&pod);
         }
-        let (key, pod) = (key(&pod), Arc::new(pod));
-        let before = self.shown.insert(key, Arc::clone(&pod));
+        let (place, pod) = (place(&pod), Arc::new(pod));
+        let before = self.shown.insert(place, Arc::clone(&pod));
         (before.as_ref() != Some(&pod)).then_some(News::Changed(pod))
     }
 
     fn lost(&mut self, pod: UploaderPod) -> News {
         self.reserved.lost(&pod);
-        self.shown.remove(&key(&pod));
+        self.shown.remove(&place(&pod));
         News::Gone(Arc::new(pod))
     }
 }
 
-fn key(pod: &UploaderPod) -> Key {
-    (pod.namespace.clone(), pod.name.clone())
+fn place(pod: &UploaderPod) -> Place {
+    Place::new(&pod.namespace, &pod.name)
 }
 
 #[cfg(test)]

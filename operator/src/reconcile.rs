@@ -26,14 +26,13 @@ pub mod start;
 pub mod status;
 pub mod validate;
 
+use std::time::Duration;
+
 use blobferry_crds::UploadSession;
 use jiff::Timestamp;
 use kube::{
     ResourceExt,
-    runtime::{
-        controller::Action,
-        events::{Event, EventType},
-    },
+    runtime::events::{Event, EventType},
 };
 
 use crate::{api::CallError, context::Context};
@@ -58,10 +57,10 @@ impl Refusal {
     }
 }
 
-/// Brings the cluster one step nearer to what `session` means.
-pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestamp) -> Result<Action, CallError> {
+/// Brings the cluster one step nearer to what `session` means; how long until the next look, if nothing happens before.
+pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestamp) -> Result<Option<Duration>, CallError> {
     if ending::is_let_go(session) {
-        return Ok(Action::await_change());
+        return Ok(None);
     }
     let observed = observe::observe(session, context, now).await;
     let session = &*apply::finalize(session, &observed.slot, context).await?;
@@ -72,17 +71,17 @@ pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestam
     let case = assess::Case { session, valid: &valid, observed: &observed, plan: &plan, outcome: &outcome, now };
     tell(notices::of_action(&case), &case, context).await;
     if outcome == apply::Outcome::Gone {
-        return Ok(Action::await_change());
+        return Ok(None);
     }
     apply::remember_blocked(&case, context);
     let assessment = assess::assess(&case);
     let status = status::compute(&case, &assessment);
     if let Some(wait) = start::hold(&case, &status) {
-        return Ok(Action::requeue(wait));
+        return Ok(Some(wait));
     }
     publish::publish(&case, &status, context).await?;
     tell(notices::of_change(&case, &status), &case, context).await;
-    Ok(assessment.next_look.map_or_else(Action::await_change, Action::requeue))
+    Ok(assessment.next_look)
 }
 
 /// Tells people of `event`, and remembers whether they wait to hear that all is well again.

@@ -1,26 +1,17 @@
-//! The one place that logs how passes end.
+//! The one place that logs how passes and watches end.
 
-use kube::runtime::{
-    controller::{Action, Error},
-    reflector::ObjectRef,
-    watcher,
-};
+use std::time::Duration;
+
 use tracing::{debug, warn};
 
-use crate::{api::CallError, sessions::KeptSession};
+use crate::{api::CallError, place::Place};
 
-/// Logs how a pass, or a watch, ended.
-pub fn outcome(result: Result<(ObjectRef<KeptSession>, Action), Error<CallError, watcher::Error>>) {
+/// Logs how a pass over `session` ended, and when the next one comes by itself.
+pub fn passed(session: &Place, result: &Result<Option<Duration>, CallError>) {
     match result {
-        Ok((session, action)) => debug!(%session, ?action, "passed over a session"),
-        Err(Error::ReconcilerFailed(error, session)) if error.is_conflict() => {
-            debug!(%session, "the session changed meanwhile and is looked at again");
-        }
-        Err(Error::ReconcilerFailed(error, session)) => {
-            warn!(%session, error = &error as &dyn std::error::Error, "a pass over a session failed and is tried again");
-        }
-        Err(Error::ObjectNotFound(session)) => debug!(%session, "the session is gone"),
-        Err(error) => interruption(&error),
+        Ok(next_look) => debug!(%session, ?next_look, "passed over a session"),
+        Err(error) if error.is_conflict() => debug!(%session, "the session changed meanwhile and is looked at again"),
+        Err(error) => warn!(%session, error = error as &dyn std::error::Error, "a pass over a session failed and is tried again"),
     }
 }
 

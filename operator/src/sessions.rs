@@ -1,30 +1,37 @@
 //! The sessions of the cluster: what the watch has shown, and what we have written since.
 
+mod entry;
 mod kept;
-mod writes;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use blobferry_crds::{Phase, UploadSession};
-use kube::{
-    Resource, ResourceExt,
-    core::error_boundary::InvalidObject,
-    runtime::reflector::{ObjectRef, Store},
-};
+use kube::core::error_boundary::InvalidObject;
 
-use crate::{first_listing::FirstListing, reconcile::area::Claimant, shares::Shares};
+use crate::{
+    first_listing::{FirstListing, Listed},
+    place::Place,
+    reconcile::area::Claimant,
+    shares::Shares,
+};
+use entry::Entry;
 pub use kept::{Guarded, KeptSession};
-use writes::Writes;
 
 /// The sessions of the cluster.
 #[derive(Clone)]
 pub struct Sessions {
-    shown: Store<KeptSession>,
+    seen: Arc<Mutex<Seen>>,
     first: FirstListing,
-    writes: Arc<Writes>,
+}
+
+#[derive(Default)]
+struct Seen {
+    all: HashMap<Place, Entry>,
+    /// Sessions that a new listing has shown so far.
+    listed: HashSet<Place>,
 }
 
 impl std::fmt::Debug for Sessions {
@@ -34,121 +41,128 @@ impl std::fmt::Debug for Sessions {
 }
 
 impl Sessions {
-    /// The sessions that `watched` shows.
-    pub fn new(watched: Store<KeptSession>) -> Self {
-        Self { shown: watched, first: FirstListing::default(), writes: Arc::default() }
+    /// Without any session, until the watch that holds the other half shows some.
+    pub fn new() -> (Self, Listed) {
+        let (first, listed) = FirstListing::new();
+        (Self { seen: Arc::default(), first }, listed)
     }
 
-    /// Waits until the watch has shown everything once.
+    /// Waits until the watch has shown everything once; false if it never will.
     pub async fn wait_until_ready(&self) -> bool {
-        self.first.shown_by(&self.shown).await
+        self.first.is_complete().await
     }
 
-    /// Whether `session`, which the watch brings, is one that it has not shown yet, or has changed in what a pass looks at.
-    pub fn is_news(&self, session: &KeptSession) -> bool {
-        let shown = self.find(&session.namespace().unwrap_or_default(), &session.name_any());
-        shown.is_none_or(|shown| shown.meta().uid != session.meta().uid || shown.waking() != session.waking())
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What wakes the reconciler, of each session that is shown, by its UID.
-    pub fn waking(&self) -> HashMap<String, u64> {
-        self.all().filter_map(|session| Some((session.uid()?, session.waking()))).collect()
+    /// The watch shows `session`: whether that is one that it has not shown yet, or has changed in what a pass looks at.
+    pub fn saw(&self, session: KeptSession) -> bool {
+        let mut seen = self.lock();
+        let Some(entry) = seen.all.get_mut(session.place()) else {
+            seen.all.insert(session.place().clone(), Entry::new(session));
+            return true;
+        };
+        let is_news = entry.shown().uid() != session.uid() || entry.shown().waking() != session.waking();
+        entry.show(session);
+        is_news
     }
 
-    /// The sessions that are new, or changed in what a pass looks at, since `waking` was all.
-    pub fn news_since(&self, waking: &HashMap<String, u64>) -> Vec<ObjectRef<KeptSession>> {
-        let is_known = |session: &KeptSession| waking.get(&session.uid().unwrap_or_default()) == Some(&session.waking());
-        self.all().filter(|session| !is_known(session)).map(|session| session.place()).collect()
+    /// The watch shows that the session at `place` is gone.
+    pub fn lost(&self, place: &Place) {
+        self.lock().all.remove(place);
     }
 
-    /// The watch has shown `session`.
-    pub fn saw(&self, session: &KeptSession) {
-        self.writes.saw(session);
-    }
-
-    /// A new listing has begun: it will show everything that was written before.
+    /// A new listing has begun.
     pub fn listing_begins(&self) {
-        self.writes.clear();
+        let seen = &mut *self.lock();
+        seen.listed.clear();
+        seen.all.values_mut().for_each(Entry::listing_begins);
     }
 
-    /// A new listing is complete: of what was written meanwhile it has shown some.
+    /// The listing that is under way shows `session`.
+    pub fn listed(&self, session: KeptSession) -> bool {
+        self.lock().listed.insert(session.place().clone());
+        self.saw(session)
+    }
+
+    /// The listing is complete: sessions that it did not show are gone.
     pub fn listing_ends(&self) {
-        let ahead = self.all().filter(|session| self.writes.are_ahead_of(session)).filter_map(|session| session.uid()).collect();
-        self.writes.retain(&ahead);
-    }
-
-    /// The session `uid` is gone.
-    pub fn forget(&self, uid: &str) {
-        self.writes.forget(uid);
+        let seen = &mut *self.lock();
+        let listed = std::mem::take(&mut seen.listed);
+        seen.all.retain(|place, _| listed.contains(place));
+        seen.all.values_mut().for_each(Entry::listing_ends);
     }
 
     /// A write was answered with `session`.
     pub fn wrote(&self, session: &UploadSession) {
-        if let Some(shown) = self.find(&session.namespace().unwrap_or_default(), &session.name_any()) {
-            self.writes.note(session, &shown);
+        if let Some(entry) = self.lock().all.get_mut(&Place::of(session)) {
+            entry.wrote(session);
         }
     }
 
     /// The newest state of `shown` that is known.
     pub fn newest(&self, shown: &KeptSession) -> Result<UploadSession, Box<InvalidObject>> {
-        self.writes.since(shown).unwrap_or_else(|| shown.unpack())
+        let written = self.lock().all.get(shown.place()).and_then(|entry| entry.since(shown));
+        written.unwrap_or_else(|| shown.unpack())
     }
 
     /// Number of sessions.
     pub fn count(&self) -> usize {
-        self.shown.len()
+        self.lock().all.len()
     }
 
-    fn all(&self) -> impl Iterator<Item = Arc<KeptSession>> {
-        self.shown.state().into_iter()
+    /// What `of` says of each session that it says something of.
+    fn collect<T, C: FromIterator<T>>(&self, of: impl Fn(&KeptSession) -> Option<T>) -> C {
+        self.lock().all.values().filter_map(|entry| of(entry.shown())).collect()
     }
 
     /// The session as it is shown.
-    pub fn find(&self, namespace: &str, name: &str) -> Option<Arc<KeptSession>> {
-        self.shown.get(&ObjectRef::new(name).within(namespace))
+    pub fn find(&self, place: &Place) -> Option<Arc<KeptSession>> {
+        self.lock().all.get(place).map(|entry| Arc::clone(entry.shown()))
+    }
+
+    fn of_uid(&self, namespace: &str, name: &str, uid: &str) -> Option<Arc<KeptSession>> {
+        self.find(&Place::new(namespace, name)).filter(|session| session.uid() == uid)
     }
 
     /// UIDs of all sessions, readable or not.
     pub fn uids(&self) -> HashSet<String> {
-        self.all().filter_map(|session| session.uid()).collect()
+        self.collect(|session| Some(session.uid().to_owned()))
     }
 
     /// Whether there is a session with `uid`, readable or not.
     pub fn has(&self, namespace: &str, name: &str, uid: &str) -> bool {
-        self.find(namespace, name).is_some_and(|session| session.meta().uid.as_deref() == Some(uid))
+        self.of_uid(namespace, name, uid).is_some()
     }
 
     /// Whether passes see to the pod of the session with `uid`: it is there, can be read and is not let go.
     pub fn see_to_pod(&self, namespace: &str, name: &str, uid: &str) -> bool {
-        let session = self.find(namespace, name).filter(|session| session.meta().uid.as_deref() == Some(uid));
-        session.is_some_and(|session| session.sees_to_pod())
+        self.of_uid(namespace, name, uid).is_some_and(|session| session.sees_to_pod())
     }
 
     /// Whether a session is known to have no file to upload.
     pub fn is_idle(&self, namespace: &str, name: &str) -> bool {
-        self.find(namespace, name).is_some_and(|session| session.is_idle())
+        self.find(&Place::new(namespace, name)).is_some_and(|session| session.is_idle())
     }
 
     /// Whether `namespace` has a session, readable or not.
     pub fn exist_in(&self, namespace: &str) -> bool {
-        self.shown.find(|session| session.meta().namespace.as_deref() == Some(namespace)).is_some()
+        self.lock().all.keys().any(|place| place.namespace() == namespace)
     }
 
     /// The accounts that sessions of `namespace` name.
     pub fn accounts(&self, namespace: &str) -> BTreeSet<String> {
-        self.all()
-            .filter(|session| session.meta().namespace.as_deref() == Some(namespace))
-            .filter_map(|session| session.account().map(str::to_owned))
-            .collect()
+        self.collect(|session| session.account().filter(|_| session.place().namespace() == namespace).map(str::to_owned))
     }
 
     /// Sessions that may want the folders of `me`: allowed, and with something to do there.
     pub fn claimants(&self, me: &Claimant, shares: &Shares) -> Vec<Claimant> {
-        self.all().filter_map(|session| session.claimant_of(&me.area, shares)).collect()
+        self.collect(|session| session.claimant_of(&me.area, shares))
     }
 
     /// Sessions by phase, for metrics; `None` counts those that cannot be read or have none yet.
     pub fn phases(&self) -> Vec<Option<Phase>> {
-        self.all().map(|session| session.phase()).collect()
+        self.collect(|session| Some(session.phase()))
     }
 }

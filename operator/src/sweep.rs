@@ -104,7 +104,7 @@ impl Dirty {
         Self {
             everything: false,
             children: spec.is_none_or(|spec| spec.source.nfs.is_some() || spec.deletion_policy != DeletionPolicy::Stop),
-            namespaces: session.namespace().into_iter().collect(),
+            namespaces: [session.place().namespace().to_owned()].into(),
         }
     }
 

@@ -5,7 +5,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::reconcile::area::{Area, Claimant};
+use crate::{
+    place::Place,
+    reconcile::area::{Area, Claimant},
+};
 
 /// Waiting sessions, by the UID of the session's object.
 #[derive(Debug, Default)]
@@ -31,10 +34,10 @@ impl Waiters {
         self.lock().retain(|uid, _| uids.contains(uid));
     }
 
-    /// Namespaces and names of those that wait for folders in `area`.
-    pub fn of(&self, area: &Area) -> Vec<(String, String)> {
+    /// Those that wait for folders in `area`.
+    pub fn of(&self, area: &Area) -> Vec<Place> {
         let waiting = self.lock();
         let concerned = waiting.values().filter(|session| session.area.overlaps(area));
-        concerned.map(|session| (session.namespace.clone(), session.name.clone())).collect()
+        concerned.map(|session| Place::new(&session.namespace, &session.name)).collect()
     }
 }

@@ -3,10 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use futures::{Stream, stream};
-use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-use crate::sessions::KeptSession;
+use crate::place::Place;
 
 /// More than this at a time are looked at when their own time comes.
 const BOUND: usize = 10_000;
@@ -14,8 +13,8 @@ const BOUND: usize = 10_000;
 /// Wakes the controller for sessions.
 #[derive(Debug)]
 pub struct Wake {
-    sender: Sender<ObjectRef<KeptSession>>,
-    receiver: Mutex<Option<Receiver<ObjectRef<KeptSession>>>>,
+    sender: Sender<Place>,
+    receiver: Mutex<Option<Receiver<Place>>>,
 }
 
 impl Default for Wake {
@@ -29,11 +28,11 @@ impl Wake {
     /// Has the session looked at soon.
     pub fn session(&self, namespace: &str, name: &str) {
         // A full queue loses nothing but time, because every session has a next look anyway.
-        let _ = self.sender.try_send(ObjectRef::new(name).within(namespace));
+        let _ = self.sender.try_send(Place::new(namespace, name));
     }
 
     /// The sessions that are woken, for the one controller.
-    pub fn stream(&self) -> impl Stream<Item = ObjectRef<KeptSession>> + Send + use<> {
+    pub fn stream(&self) -> impl Stream<Item = Place> + Send + use<> {
         let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
         stream::unfold(receiver, |receiver| async move {
             let mut receiver = receiver?;

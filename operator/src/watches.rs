@@ -6,17 +6,18 @@ use blobferry_crds::names;
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource,
     runtime::{
         WatchStreamExt,
-        reflector::{ObjectRef, store::Writer},
         watcher::{self, watcher},
     },
 };
 
 use crate::{
     context::Context,
-    pods::{Listed, News},
+    first_listing::Listed,
+    place::Place,
+    pods::News,
     reconcile::{
         observe::last_report,
         pod_state::{Origin, UploaderPod},
@@ -28,83 +29,58 @@ use crate::{
 const PAGE: u32 = 10;
 
 /// A session that has to be looked at, or why a watch was interrupted.
-pub type Woken = Result<ObjectRef<KeptSession>, watcher::Error>;
+pub type Woken = Result<Place, watcher::Error>;
 
 /// The sessions that something happened to, as the watch of sessions shows it.
-pub fn of_sessions(client: Client, mut writer: Writer<KeptSession>, context: Arc<Context>) -> impl Stream<Item = Woken> {
+pub fn of_sessions(client: Client, listed: Listed, context: Arc<Context>) -> impl Stream<Item = Woken> {
     let all = Api::<Guarded>::all(client);
-    watcher(all, watcher::Config::default().page_size(PAGE)).default_backoff().flat_map(move |event| match event {
-        Ok(event) => stream::iter(note_session(&read_session(event, &context), &mut writer, &context)).map(Ok).left_stream(),
-        Err(error) => stream::iter([Err(error)]).right_stream(),
+    watcher(all, watcher::Config::default().page_size(PAGE)).default_backoff().filter_map(move |event| {
+        let woken = event.map(|event| note_session(event, &listed, &context)).transpose();
+        std::future::ready(woken)
     })
 }
 
-/// `event` with what is kept of the session.
-fn read_session(event: watcher::Event<Guarded>, context: &Context) -> watcher::Event<KeptSession> {
+/// Keeps what the watch of sessions brings; the session that has to be looked at.
+pub(crate) fn note_session(event: watcher::Event<Guarded>, listed: &Listed, context: &Context) -> Option<Place> {
+    let sessions = &context.sessions;
     let keep = |session: Guarded| {
         note_report(&session, context);
         KeptSession::of(session, &context.settings)
     };
+    let news = |session: KeptSession, note: &dyn Fn(KeptSession) -> bool| {
+        let place = session.place().clone();
+        note(session).then_some(place)
+    };
     match event {
-        watcher::Event::Apply(session) => watcher::Event::Apply(keep(session)),
-        watcher::Event::Delete(session) => watcher::Event::Delete(KeptSession::of(session, &context.settings)),
-        watcher::Event::Init => watcher::Event::Init,
-        watcher::Event::InitApply(session) => watcher::Event::InitApply(keep(session)),
-        watcher::Event::InitDone => watcher::Event::InitDone,
+        watcher::Event::Apply(session) => news(keep(session), &|it| sessions.saw(it)),
+        watcher::Event::InitApply(session) => news(keep(session), &|it| sessions.listed(it)),
+        watcher::Event::Delete(session) => {
+            forget(&KeptSession::of(session, &context.settings), context);
+            None
+        }
+        watcher::Event::Init => {
+            sessions.listing_begins();
+            None
+        }
+        watcher::Event::InitDone => {
+            sessions.listing_ends();
+            retain(context);
+            listed.everything();
+            None
+        }
     }
 }
 
 fn note_report(session: &Guarded, context: &Context) {
     if let Some(told) = session.0.as_ref().ok().and_then(last_report) {
-        context.heard.note(&session.uid().unwrap_or_default(), told, (context.clock)());
-    }
-}
-
-/// Keeps what the watch of sessions brings; the sessions that have to be looked at. A listing is in force when it is complete, and no
-/// session of it is looked at before that.
-pub(crate) fn note_session(
-    event: &watcher::Event<KeptSession>,
-    writer: &mut Writer<KeptSession>,
-    context: &Context,
-) -> Vec<ObjectRef<KeptSession>> {
-    let sessions = &context.sessions;
-    match event {
-        watcher::Event::Apply(session) => {
-            let is_news = sessions.is_news(session);
-            writer.apply_watcher_event(event);
-            sessions.saw(session);
-            is_news.then(|| session.place()).into_iter().collect()
-        }
-        watcher::Event::Delete(session) => {
-            writer.apply_watcher_event(event);
-            forget(session, context);
-            Vec::new()
-        }
-        watcher::Event::Init => {
-            writer.apply_watcher_event(event);
-            sessions.listing_begins();
-            Vec::new()
-        }
-        watcher::Event::InitApply(_) => {
-            writer.apply_watcher_event(event);
-            Vec::new()
-        }
-        watcher::Event::InitDone => {
-            let before = sessions.waking();
-            writer.apply_watcher_event(event);
-            sessions.listing_ends();
-            retain(context);
-            sessions.news_since(&before)
-        }
+        context.memory.heard(session.meta().uid.as_deref().unwrap_or_default(), told, (context.clock)());
     }
 }
 
 fn forget(session: &KeptSession, context: &Context) {
-    let uid = session.uid().unwrap_or_default();
-    context.sessions.forget(&uid);
-    context.memory.forget(&uid);
-    context.heard.forget(&uid);
-    context.waiters.forget(&uid);
+    context.sessions.lost(session.place());
+    context.memory.forget(session.uid());
+    context.waiters.forget(session.uid());
     context.sweeper.mark_deleted(session);
 }
 
@@ -112,7 +88,6 @@ fn forget(session: &KeptSession, context: &Context) {
 fn retain(context: &Context) {
     let uids = context.sessions.uids();
     context.memory.retain(&uids);
-    context.heard.retain(&uids);
     context.waiters.retain(&uids);
     context.sweeper.mark_everything();
 }
@@ -128,7 +103,7 @@ pub fn of_pods(client: Client, listed: Listed, context: Arc<Context>) -> impl St
     )
 }
 
-fn note_pod(event: watcher::Event<Pod>, listed: &Listed, context: &Context) -> Vec<ObjectRef<KeptSession>> {
+fn note_pod(event: watcher::Event<Pod>, listed: &Listed, context: &Context) -> Vec<Place> {
     let is_last = matches!(event, watcher::Event::InitDone);
     let news = context.pods.note(read_pod(event));
     if is_last {
@@ -149,7 +124,7 @@ fn read_pod(event: watcher::Event<Pod>) -> watcher::Event<UploaderPod> {
 }
 
 /// The sessions that have to be looked at: that of the pod, and those that wait for the folders which it has left.
-fn concerned(news: &News, context: &Context) -> Vec<ObjectRef<KeptSession>> {
+fn concerned(news: &News, context: &Context) -> Vec<Place> {
     let mut sessions = Vec::new();
     let pod = match news {
         News::Changed(pod) => {
@@ -157,13 +132,12 @@ fn concerned(news: &News, context: &Context) -> Vec<ObjectRef<KeptSession>> {
             pod
         }
         News::Gone(pod) => {
-            let waiting = pod.area.as_ref().map(|area| context.waiters.of(area)).unwrap_or_default();
-            sessions.extend(waiting.into_iter().map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)));
+            sessions.extend(pod.area.iter().flat_map(|area| context.waiters.of(area)));
             pod
         }
     };
     if !pod.session.is_empty() {
-        sessions.push(ObjectRef::new(&pod.session).within(&pod.namespace));
+        sessions.push(Place::new(&pod.namespace, &pod.session));
     }
     sessions
 }
@@ -178,38 +152,62 @@ fn note_orphan(pod: &UploaderPod, context: &Context) {
 
 #[cfg(test)]
 mod tests {
-    use kube::runtime::watcher::Event;
+    use blobferry_crds::UploadSession;
+    use kube::{core::DeserializeGuard, runtime::watcher::Event};
 
-    use super::*;
     use crate::{fixtures, mock_api::Cluster};
 
-    fn session(name: &str, generation: i64) -> KeptSession {
+    fn session(name: &str, generation: i64) -> UploadSession {
         let mut session = fixtures::session("");
         (session.metadata.name, session.metadata.uid) = (Some(name.into()), Some(format!("uid of {name}")));
         session.metadata.generation = Some(generation);
-        fixtures::kept(&session)
+        session
     }
 
-    /// The names that are woken by a listing, which must be none before it is complete.
-    fn woken_by(cluster: &mut Cluster, listing: &[KeptSession]) -> Vec<String> {
-        let mut before = cluster.brings(&Event::Init);
-        before.extend(listing.iter().flat_map(|session| cluster.brings(&Event::InitApply(session.clone()))));
-        assert_eq!(before, []);
-        let mut woken: Vec<_> = cluster.brings(&Event::InitDone).into_iter().map(|session| session.name).collect();
-        woken.sort();
-        woken
+    fn brings(cluster: &Cluster, event: Event<UploadSession>) -> Option<String> {
+        let guard = |session| DeserializeGuard(Ok(session));
+        let event = match event {
+            Event::Apply(session) => Event::Apply(guard(session)),
+            Event::Delete(session) => Event::Delete(guard(session)),
+            Event::Init => Event::Init,
+            Event::InitApply(session) => Event::InitApply(guard(session)),
+            Event::InitDone => Event::InitDone,
+        };
+        cluster.brings(event).map(|session| session.name().to_owned())
+    }
+
+    /// The names that are woken by a listing of `sessions`.
+    fn woken_by(cluster: &Cluster, sessions: &[UploadSession]) -> Vec<String> {
+        let shown = sessions.iter().cloned().map(Event::InitApply);
+        std::iter::once(Event::Init).chain(shown).chain([Event::InitDone]).filter_map(|event| brings(cluster, event)).collect()
     }
 
     #[tokio::test]
-    async fn sessions_are_looked_at_when_a_listing_is_complete_and_only_those_that_are_new_or_changed() {
-        let mut cluster = Cluster::new(fixtures::settings());
+    async fn sessions_are_looked_at_that_a_listing_shows_anew_or_changed() {
+        let cluster = Cluster::new(fixtures::settings());
         let (one, two) = (session("one", 1), session("two", 1));
-        assert_eq!(woken_by(&mut cluster, std::slice::from_ref(&one)), ["one"]);
-        assert_eq!(woken_by(&mut cluster, &[one, two]), ["two"], "made while the watch was interrupted");
-        assert_eq!(woken_by(&mut cluster, &[session("one", 2), session("two", 1)]), ["one"], "changed meanwhile");
-        assert_eq!(cluster.brings(&Event::Apply(session("two", 1))), []);
-        assert_eq!(cluster.brings(&Event::Apply(session("two", 2))).len(), 1);
-        assert_eq!(cluster.brings(&Event::Delete(session("two", 2))), []);
-        assert_eq!(cluster.brings(&Event::Apply(session("two", 2))).len(), 1, "made again");
+        assert_eq!(woken_by(&cluster, std::slice::from_ref(&one)), ["one"]);
+        assert_eq!(woken_by(&cluster, &[one, two]), ["two"], "made while the watch was interrupted");
+        assert_eq!(woken_by(&cluster, &[session("one", 2), session("two", 1)]), ["one"], "changed meanwhile");
+        assert_eq!(brings(&cluster, Event::Apply(session("two", 1))), None);
+        assert_eq!(brings(&cluster, Event::Apply(session("two", 2))).as_deref(), Some("two"));
+        assert_eq!(brings(&cluster, Event::Delete(session("two", 2))), None);
+        assert_eq!(brings(&cluster, Event::Apply(session("two", 2))).as_deref(), Some("two"), "made again");
+    }
+
+    #[tokio::test]
+    async fn sessions_that_a_listing_does_not_show_are_gone_when_it_is_complete() {
+        let cluster = Cluster::new(fixtures::settings());
+        let (one, two) = (session("one", 1), session("two", 1));
+        woken_by(&cluster, &[one.clone(), two.clone()]);
+        for event in [Event::Init, Event::InitApply(one.clone())] {
+            assert_eq!(brings(&cluster, event), None);
+        }
+        assert_eq!(cluster.context.sessions.count(), 2, "the other one may be on the next page");
+        // The listing is interrupted, and begins anew.
+        for event in [Event::Init, Event::InitApply(two), Event::InitDone] {
+            assert_eq!(brings(&cluster, event), None);
+        }
+        assert_eq!(cluster.context.sessions.uids(), ["uid of two".to_owned()].into());
     }
 }

@@ -201,8 +201,11 @@ fn finished(completed: &Completed, now: Timestamp) -> Assessment {
 fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
     let pause = case.observed.creations.wait(case.now);
     match (wait, slot) {
+        (Wait::Terminating, Slot::Ours(pod)) if case.observed.node == Some(NodeHealth::Lost) => {
+            Assessment { ready: Verdict::Unknown, ..passing("NodeNotReady", &cannot_end(pod)).after(until_late(pod, case.now)) }
+        }
         (Wait::Terminating, Slot::Ours(pod)) => {
-            passing("Stopping", &format!("The pod {} is ending.", pod.name)).after(until_overdue(pod, case.now))
+            passing("Stopping", &format!("The pod {} is ending.", pod.name)).after(until_late(pod, case.now))
         }
         (Wait::Stuck, Slot::Ours(pod)) => {
             let node = pod.node.as_deref().unwrap_or_default();
@@ -287,6 +290,16 @@ fn node_not_ready(pod: &UploaderPod) -> String {
     )
 }
 
+fn cannot_end(pod: &UploaderPod) -> String {
+    let node = pod.node.as_deref().unwrap_or_default();
+    let removed = pod.terminating.map(|gone| (gone + STUCK_AFTER).strftime("%H:%M:%SZ").to_string()).unwrap_or_default();
+    format!(
+        "The node {node} does not answer, and the pod {} cannot end there: look at the node. If it stays away, the pod is removed \
+         without it after {removed}, and a new one starts on another node.",
+        pod.name
+    )
+}
+
 fn heard(case: &Case<'_>, pod: &UploaderPod) -> Assessment {
     match failed_check(case.session) {
         Some(check) => passing(&check.reason, &check.message),
@@ -324,9 +337,11 @@ fn until_silent(case: &Case<'_>) -> Duration {
     until(if has_files { silent.min(case.now + active_patience(case.session)) } else { silent }, case.now)
 }
 
-fn until_overdue(pod: &UploaderPod, now: Timestamp) -> Duration {
-    let overdue = pod.terminating.unwrap_or(now) + STUCK_AFTER;
-    if overdue > now { until(overdue, now) } else { STUCK_LOOK }
+/// The node of a pod is looked at right after the pod should have been gone, and again when it may be removed without its node's word.
+fn until_late(pod: &UploaderPod, now: Timestamp) -> Duration {
+    let gone = pod.terminating.unwrap_or(now);
+    let looks = [gone, gone + STUCK_AFTER];
+    looks.into_iter().find(|look| *look > now).map_or(STUCK_LOOK, |look| until(look, now))
 }
 
 /// Time until `due`, and a second so that it has passed by then.
@@ -546,6 +561,28 @@ mod tests {
         assert!(rival(None).contains("delete or suspend") && rival(Some("2026-11-21T08:25:01Z")).contains("delete or suspend"));
         let stuck = rival(Some("2026-11-21T08:25:00Z"));
         assert!(stuck.contains("node") && !stuck.contains("delete or suspend"), "{stuck}");
+    }
+
+    #[test]
+    fn pod_that_cannot_end_because_its_node_does_not_answer_is_named_with_the_time_when_it_is_removed() {
+        let session = fixtures::session("");
+        let mut pod = fixtures::pod(&session, &fixtures::running(STARTED));
+        pod.metadata.deletion_timestamp = Some(serde_norway::from_str("2026-11-21T08:29:00Z").unwrap());
+        let on = |node, now: &str| {
+            let assessment = assessed_as(&session, "{}", now, |it| {
+                *it = fixtures::observed(&session, Some(&pod));
+                it.node = node;
+            });
+            (
+                assessment.ready,
+                assessment.reason,
+                assessment.message.contains("after 08:34:00Z"),
+                assessment.next_look.unwrap().as_secs(),
+            )
+        };
+        assert_eq!(on(None, "2026-11-21T08:28:50Z"), (Verdict::False, "Stopping".into(), false, 11));
+        assert_eq!(on(Some(NodeHealth::Ready), "2026-11-21T08:30:00Z"), (Verdict::False, "Stopping".into(), false, 241));
+        assert_eq!(on(Some(NodeHealth::Lost), "2026-11-21T08:30:00Z"), (Verdict::Unknown, "NodeNotReady".into(), true, 241));
     }
 
     #[test]

@@ -135,11 +135,8 @@ mod tests {
     fn cause(status: &str, warning: Option<(&str, &str)>) -> Cause {
         let session = fixtures::session("");
         let mut observed = fixtures::observed(&session, Some(&fixtures::pod(&session, status)));
-        observed.look = warning.map(|(reason, words)| Look {
-            pod_uid: "pod-1".into(),
-            count: 1,
-            due: fixtures::now(),
-            warning: Some((reason.into(), words.into())),
+        observed.look = warning.map(|(reason, words)| {
+            Box::new(Look { pod_uid: "pod-1".into(), count: 1, due: fixtures::now(), warning: Some((reason.into(), words.into())) })
         });
         let Slot::Ours(pod) = observed.slot.clone() else { panic!("the pod is ours") };
         diagnose(&pod, &observed)

@@ -172,7 +172,7 @@ pub fn end(session: &Result<ValidSession, Refusal>, observed: &Observed, now: Ti
     if let Some(message) = last_words(&observed.slot) {
         return Some(End::Done(message));
     }
-    let failure = observed.creations.failure.as_ref();
+    let failure = observed.creations.failure.as_deref();
     match session {
         Err(refusal) => Some(End::Refused(refusal.message.clone())),
         Ok(_) if now >= ending.deadline => Some(End::TimedOut),
@@ -199,7 +199,7 @@ pub fn is_blocked(plan: &Plan, outcome: &Outcome, creations: &Attempts) -> bool 
     match (plan, outcome) {
         (_, Outcome::Failed(failure, _)) => refused(failure),
         (Plan::Wait(Wait::Rival(_) | Wait::ForeignPod | Wait::PreviousPod), _) => true,
-        (Plan::Wait(Wait::Backoff), _) => creations.failure.as_ref().is_some_and(refused),
+        (Plan::Wait(Wait::Backoff), _) => creations.failure.as_deref().is_some_and(refused),
         _ => false,
     }
 }

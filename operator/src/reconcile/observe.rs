@@ -11,7 +11,7 @@ use super::{
     build::pod_name,
     completion::{Completed, completed},
     ending::{self, Ending},
-    plan::{NodeHealth, is_overdue},
+    plan::NodeHealth,
     pod_state::{Slot, Stage, UploaderPod},
 };
 use crate::{
@@ -37,7 +37,7 @@ pub struct Observed {
     /// Health of the node of a pod that does not end.
     pub node: Option<NodeHealth>,
     /// The last look at the events of a pod that does not start.
-    pub look: Option<Look>,
+    pub look: Option<Box<Look>>,
     /// The last report of the session's uploaders.
     pub last_report: Option<Report>,
     /// The run of the uploader's container.
@@ -66,6 +66,7 @@ pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp)
     let uid = session.uid().unwrap_or_default();
     let pod = context.pods.find(&namespace, &pod_name(&name), &uid, now);
     let slot = pod.map_or(Slot::Empty, |pod| Slot::of(&pod, &name, &uid));
+    let recollection = context.memory.recall(&uid);
     let mut observed = Observed {
         slot: Slot::Empty,
         completed: None,
@@ -73,7 +74,7 @@ pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp)
         creations: Attempts::default(),
         node: None,
         look: None,
-        last_report: last_report(session).map(|told| context.heard.report(&uid, told)),
+        last_report: last_report(session).map(|told| Report::taken(told, recollection.report)),
         run: None,
         patience: patience(session),
         sessions: context.sessions.count(),
@@ -85,7 +86,6 @@ pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp)
     if let Slot::Ours(pod) = &slot {
         observe_pod(pod, &mut observed, (&uid, &namespace), context, now).await;
     }
-    let recollection = context.memory.recall(&uid);
     observed.ending = ending::of(session, &slot, recollection.blocked_since);
     observed.completed = completed(session, &slot).filter(|_| observed.ending.is_none());
     observed.creations = recollection.creations;
@@ -107,10 +107,10 @@ async fn observe_pod(
     }
     observed.upgrade = context.rollout.upgrade(pod, &context.settings.uploader_image, context.settings.update, now);
     observed.look = look(uid, namespace, pod, context, now).await;
-    let overdue = pod.terminating.is_some_and(|deadline| is_overdue(deadline, now));
+    let late = pod.terminating.is_some_and(|deadline| deadline < now);
     let silent = !pod.ready && hearing(pod, observed, now) == Hearing::Silent;
     let doubtful = pod.terminating.is_none() && pod.runs() && (pod.forsaken || silent);
-    if overdue || doubtful {
+    if late || doubtful {
         observed.node = node_health(pod, context).await;
     }
 }
@@ -145,7 +145,7 @@ fn seen<T>(result: Result<T, CallError>) -> Option<T> {
 }
 
 /// Lists the warnings of a pod whose container is not made for a while: only there is the text of a mount that fails.
-async fn look(uid: &str, namespace: &str, pod: &UploaderPod, context: &Context, now: Timestamp) -> Option<Look> {
+async fn look(uid: &str, namespace: &str, pod: &UploaderPod, context: &Context, now: Timestamp) -> Option<Box<Look>> {
     let Stage::Creating { since: Some(since) } = pod.stage else {
         context.memory.update(uid, |it| it.look = None);
         return None;
@@ -158,7 +158,7 @@ async fn look(uid: &str, namespace: &str, pod: &UploaderPod, context: &Context, 
     let count = last.as_ref().map_or(1, |look| look.count.saturating_add(1));
     let wait = LOOK_AFTER.max(backoff::delay(count.saturating_add(4), 0.0));
     let warning = seen(newest_warning(namespace, &pod.uid, context).await).flatten().or_else(|| last.and_then(|look| look.warning));
-    let look = Look { pod_uid: pod.uid.clone(), count, due: now + wait, warning };
+    let look = Box::new(Look { pod_uid: pod.uid.clone(), count, due: now + wait, warning });
     context.memory.update(uid, |it| it.look = Some(look.clone()));
     Some(look)
 }

@@ -2,19 +2,17 @@
 //!
 //! At hand is what is asked of every session of the cluster at once. The rest is packed, and unpacked for a pass over this one.
 
-use std::borrow::Cow;
-
 use blobferry_crds::{Phase, UploadSession, names};
 use jiff::Timestamp;
-use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Resource, ResourceExt,
     core::{DeserializeGuard, error_boundary::InvalidObject},
-    runtime::reflector::ObjectRef,
 };
 use lz4_flex::block::{compress_prepend_size_with_dict, decompress_size_prepended_with_dict};
 
 use crate::{
+    place::Place,
     predicates,
     reconcile::{
         area::{Area, Claimant, ShareKey},
@@ -36,8 +34,9 @@ const TYPICAL: &[u8] = include_bytes!("typical.json");
 /// A session as it is kept.
 #[derive(Clone, Debug)]
 pub struct KeptSession {
-    /// Only what identifies the object and its version.
-    metadata: ObjectMeta,
+    place: Place,
+    uid: Box<str>,
+    version: Option<u64>,
     waking: u64,
     content: Content,
 }
@@ -65,32 +64,35 @@ impl KeptSession {
     pub fn of(mut session: Guarded, settings: &Settings) -> Self {
         let waking = predicates::waking(&session);
         slim_metadata(session.meta_mut());
-        let meta = session.meta();
-        let metadata = ObjectMeta {
-            name: meta.name.clone(),
-            namespace: meta.namespace.clone(),
-            uid: meta.uid.clone(),
-            resource_version: meta.resource_version.clone(),
-            ..ObjectMeta::default()
-        };
+        let (place, uid, version) = (Place::of(&session), session.uid().unwrap_or_default().into(), version(&session));
         let content = match session.0 {
             Ok(session) => Content::Readable(Readable::of(session, settings)),
             Err(unreadable) => Content::Unreadable(Box::new(unreadable)),
         };
-        Self { metadata, waking, content }
+        Self { place, uid, version, waking, content }
     }
 
     /// The whole session, without the lists of files in its status.
     pub fn unpack(&self) -> Result<UploadSession, Box<InvalidObject>> {
         match &self.content {
-            Content::Readable(session) => session.packed.unpack(&self.metadata),
+            Content::Readable(session) => session.packed.unpack(self),
             Content::Unreadable(unreadable) => Err(unreadable.clone()),
         }
     }
 
     /// Where it is.
-    pub fn place(&self) -> ObjectRef<Self> {
-        ObjectRef::new(&self.name_any()).within(&self.namespace().unwrap_or_default())
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// UID of its object.
+    pub fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    /// Which of its object's versions this is.
+    pub(super) fn version(&self) -> Option<u64> {
+        self.version
     }
 
     /// The hash of what wakes the reconciler.
@@ -135,9 +137,9 @@ impl KeptSession {
         let root = export.as_ref().map_or("", |export| &export.path);
         (is_there && area.meets_from(root, wanted)).then_some(Claimant {
             created: session.created?,
-            uid: self.metadata.uid.clone()?,
-            namespace: self.metadata.namespace.clone()?,
-            name: self.metadata.name.clone()?,
+            uid: self.uid.to_string(),
+            namespace: self.place.namespace().to_owned(),
+            name: self.place.name().to_owned(),
             area: match &export {
                 Some(export) => area.clone().on(export),
                 None => area.clone(),
@@ -145,40 +147,21 @@ impl KeptSession {
         })
     }
 
+    /// What identifies its object.
+    fn identity(&self) -> ObjectMeta {
+        ObjectMeta {
+            namespace: Some(self.place.namespace().to_owned()),
+            name: Some(self.place.name().to_owned()),
+            uid: Some(self.uid.to_string()),
+            ..ObjectMeta::default()
+        }
+    }
+
     fn readable(&self) -> Option<&Readable> {
         match &self.content {
             Content::Readable(session) => Some(session),
             Content::Unreadable(_) => None,
         }
-    }
-}
-
-impl Resource for KeptSession {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        UploadSession::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        UploadSession::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        UploadSession::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        UploadSession::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
     }
 }
 
@@ -211,12 +194,18 @@ impl Packed {
         Self(compress_prepend_size_with_dict(&text, TYPICAL).into_boxed_slice())
     }
 
-    /// The session, whose object is identified by `metadata`; what was packed here can be unpacked, or the program is wrong.
-    pub(super) fn unpack(&self, metadata: &ObjectMeta) -> Result<UploadSession, Box<InvalidObject>> {
-        let wrong = |error: String| Box::new(InvalidObject { error, metadata: metadata.clone() });
+    /// The session that was packed, which is kept as `kept`; it can be unpacked, or the program is wrong.
+    pub(super) fn unpack(&self, kept: &KeptSession) -> Result<UploadSession, Box<InvalidObject>> {
+        let wrong = |error: String| Box::new(InvalidObject { error, metadata: kept.identity() });
         let text = decompress_size_prepended_with_dict(&self.0, TYPICAL).map_err(|error| wrong(error.to_string()))?;
         serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))
     }
+}
+
+/// Versions of one custom resource are numbers that grow, promised since Kubernetes 1.35 and so with etcd ever before:
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>.
+pub(super) fn version(session: &impl Resource) -> Option<u64> {
+    session.meta().resource_version.as_ref()?.parse().ok()
 }
 
 /// Leaves of the managed fields only the time of the uploader's last report.

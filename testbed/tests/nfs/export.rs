@@ -198,6 +198,7 @@ pub(crate) fn source(session: &UploadSession) -> Option<(&str, &str, &str)> {
     Some((&found.status, &found.reason, &found.message))
 }
 
-fn condition<'a>(session: &'a UploadSession, type_: &str) -> Option<&'a Condition> {
+/// A condition of the session.
+pub(crate) fn condition<'a>(session: &'a UploadSession, type_: &str) -> Option<&'a Condition> {
     session.status.iter().flat_map(|status| &status.conditions).find(|condition| condition.type_ == type_)
 }

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
+use blobferry_crds::{UploadSession, conditions};
 use blobferry_testbed::{Delivery, Machine, figures, wait};
+use k8s_openapi::api::core::v1::Event;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::export::{Export, PATIENCE, SERVER, on_nfs};
+use crate::export::{Export, PATIENCE, SERVER, condition, on_nfs};
 
 const MIB: u64 = 1 << 20;
 
@@ -88,6 +91,11 @@ async fn node_of(export: &Export<'_>) -> Result<Option<String>> {
 async fn move_away(export: &Export<'_>, from: &str, delivered: &mut Vec<Delivery>) -> Result<Machine> {
     let lost = Instant::now();
     delivered.push(export.deliver("s", "meanwhile.dat", 5000).await?);
+    let is_told = |session: &UploadSession| {
+        condition(session, conditions::READY).is_some_and(|it| it.status == "Unknown" && it.reason == "NodeNotReady")
+    };
+    export.stage.await_session("s", PATIENCE, "says that its node does not answer", is_told).await?;
+    figures::print(&format!("that the node does not answer was told after {:.0} s", lost.elapsed().as_secs_f64()));
     let name = wait::until(2 * PATIENCE, "the session has a pod on another node", async || {
         let node = node_of(export).await?.filter(|node| node != from);
         ensure!(node.is_some(), "it has none");
@@ -95,6 +103,8 @@ async fn move_away(export: &Export<'_>, from: &str, delivered: &mut Vec<Delivery
     })
     .await?;
     figures::print(&format!("a session moved to {name} {:.0} s after its node was lost", lost.elapsed().as_secs_f64()));
+    let events = export.stage.api::<Event>().list(&ListParams::default()).await?;
+    ensure!(events.iter().any(|event| event.reason.as_deref() == Some("UploaderForceDeleted")), "nobody was told of the removal");
     // Not before it shows itself on the share, since the status still has what the first one said.
     wait::until(PATIENCE, "the new uploader is on the share", async || {
         let beats = beats(export).await?;

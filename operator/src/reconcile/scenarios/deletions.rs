@@ -87,7 +87,7 @@ async fn uploader_that_drains_is_shown_as_such_until_when() {
     let status = written(&calls);
     assert_eq!((ready(&status), status["phase"].as_str()), (("False", "Draining"), Some("Draining")));
     assert!(message(&status).contains("2026-11-21 09:28:00 UTC"), "{status}");
-    assert_eq!(wait, kube::runtime::controller::Action::requeue(Duration::from_secs(601)));
+    assert_eq!(wait, Some(Duration::from_secs(601)));
     cluster.pass(&after(&session, &calls)).await;
     assert_eq!(cluster.lines(), [""; 0]);
 }

@@ -69,7 +69,7 @@ async fn completed_session_is_deleted_after_its_time_as_it_was_read() {
     let mut session = completed(&mut cluster, &fixtures::session("ttlSecondsAfterFinished: 60")).await;
     let due = fixtures::now() + std::time::Duration::from_mins(1);
     let wait = cluster.pass(&session).await;
-    assert_eq!(wait, kube::runtime::controller::Action::requeue(std::time::Duration::from_secs(61)));
+    assert_eq!(wait, Some(std::time::Duration::from_secs(61)));
     session.metadata.resource_version = Some("8".into());
     cluster.pass_at(&session, due).await.unwrap();
     let calls = cluster.calls();

@@ -16,7 +16,7 @@ async fn second_session_for_the_same_folders_waits_without_a_pod_until_the_first
     let status = &calls.last().unwrap().body["status"];
     assert_eq!(ready(status), ("False", "SessionNameInUse"));
     assert!(message(status).contains("truck-7"), "{status}");
-    assert_eq!(wait, kube::runtime::controller::Action::requeue(std::time::Duration::from_secs(10)));
+    assert_eq!(wait, Some(std::time::Duration::from_secs(10)));
     cluster.loses(&first);
     cluster.pass(&second).await;
     assert!(cluster.lines().contains(&format!("POST {PODS}")));

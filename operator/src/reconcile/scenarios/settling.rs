@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use kube::runtime::controller::Action;
-
 use super::*;
 
 #[tokio::test]
@@ -16,7 +14,7 @@ async fn volume_that_is_being_removed_is_looked_at_again_soon_every_time() {
     let line = format!("GET /api/v1/persistentvolumes/{}", super::super::build::volume_name(&valid.uid));
     cluster.answers(&line, 200, volume);
     for _ in 0..8 {
-        assert_eq!(cluster.pass(&session).await, Action::requeue(Duration::from_secs(1)));
+        assert_eq!(cluster.pass(&session).await, Some(Duration::from_secs(1)));
     }
     cluster.answers(&line, 404, status(404, "NotFound", "it is gone"));
     cluster.calls();
@@ -31,6 +29,6 @@ async fn pod_of_the_name_that_is_still_ending_is_looked_at_again_soon_every_time
     cluster.answers(&format!("POST {PODS}"), 409, status(409, "AlreadyExists", "object is being deleted"));
     cluster.answers(&format!("GET {POD}"), 200, serde_json::to_value(fixtures::pod(&session, "{}")).unwrap());
     for _ in 0..8 {
-        assert_eq!(cluster.pass(&session).await, Action::requeue(Duration::from_secs(1)));
+        assert_eq!(cluster.pass(&session).await, Some(Duration::from_secs(1)));
     }
 }

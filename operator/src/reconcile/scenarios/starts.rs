@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::controller::Action;
 
 use super::*;
 
@@ -36,7 +35,7 @@ async fn steps_that_follow_each_other_quickly_are_not_written_one_by_one() {
     let session = after(&session, &cluster.calls());
     cluster.shows_pod(&created(&session, CREATING));
     let after_seconds = |seconds| fixtures::now() + Duration::from_secs(seconds);
-    assert_eq!(cluster.pass_at(&session, after_seconds(1)).await.unwrap(), Action::requeue(Duration::from_secs(2)));
+    assert_eq!(cluster.pass_at(&session, after_seconds(1)).await.unwrap(), Some(Duration::from_secs(2)));
     assert!(cluster.lines().iter().all(|line| line.starts_with("GET")), "nothing is written");
     cluster.pass_at(&session, after_seconds(3)).await.unwrap();
     let calls = cluster.calls();
