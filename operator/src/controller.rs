@@ -140,9 +140,10 @@ async fn pass_over<P: Future<Output = (Place, Option<Duration>)>>(woken: impl St
         }
         let due = agenda.due().filter(|_| passes.len() < CONCURRENCY);
         tokio::select! {
-            Some(woken) = woken.next() => match woken {
-                Ok(session) => agenda.add(session, Instant::now()),
-                Err(error) => report::interruption(&error),
+            next = woken.next(), if !woken.is_done() => match next {
+                Some(Ok(session)) => agenda.add(session, Instant::now()),
+                Some(Err(error)) => report::interruption(&error),
+                None => {}
             },
             Some((session, next_look)) = passes.next() => {
                 agenda.done(&session);
@@ -151,7 +152,6 @@ async fn pass_over<P: Future<Output = (Place, Option<Duration>)>>(woken: impl St
                 }
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() && !woken.is_done() => {}
-            else => {}
         }
     }
 }
@@ -278,7 +278,10 @@ mod tests {
             (place, again.map(Duration::from_secs))
         });
         tokio::join!(events, work);
-        seen.lock().unwrap().clone()
+        let seen = seen.lock().unwrap().clone();
+        let last = seen.iter().map(|(_, _, end)| *end).max();
+        assert_eq!(Some(second()), last.max(Some(stop)), "it ends as soon as nothing is under way");
+        seen
     }
 
     fn at(name: &str, start: u64, end: u64) -> (String, u64, u64) {
