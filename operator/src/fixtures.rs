@@ -9,14 +9,13 @@ use serde_norway::{Mapping, Value};
 
 use crate::{
     backoff::Attempts,
-    heard::Report,
     memory::Run,
     reconcile::{
         Observed,
-        assess::patience,
         build::uploader_pod,
         completion::completed,
         ending,
+        hearing::{Report, patience},
         observe::last_report,
         pod_state::{Slot, UploaderPod},
         validate::validate,

@@ -15,7 +15,6 @@ pub mod events;
 pub mod first_listing;
 #[cfg(test)]
 mod fixtures;
-pub mod heard;
 pub mod leader;
 pub mod memory;
 pub mod metrics;

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::{backoff::Attempts, heard::Report};
+use crate::{backoff::Attempts, reconcile::hearing::Report};
 
 /// Recollections by the UID of the session's object.
 #[derive(Debug, Default)]

@@ -13,6 +13,7 @@ pub mod completion;
 pub mod diagnose;
 pub mod ending;
 pub mod federation;
+pub mod hearing;
 pub mod identity;
 pub mod locate;
 pub mod notices;

@@ -13,9 +13,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 
 use super::{
-    Observed, Refusal,
-    assess::{Hearing, hearing},
-    build,
+    Observed, Refusal, build,
+    hearing::{Hearing, hearing},
     plan::{Plan, StopReason, Wait},
     pod_state::{Slot, UploaderPod},
     validate::ValidSession,

@@ -15,12 +15,13 @@ use super::{
     completion::Completed,
     diagnose::{Cause, diagnose},
     ending::{Ending, Mode},
+    hearing::{Hearing, active_patience, hearing},
     observe::LOOK_AFTER,
     plan::{NodeHealth, Plan, STUCK_AFTER, StopReason, Wait, is_overdue},
     pod_state::{Slot, Stage, UploaderPod},
     validate::ValidSession,
 };
-use crate::{heard::Report, rollout::Upgrade};
+use crate::rollout::Upgrade;
 
 /// Everything that one pass knows.
 #[derive(Clone, Copy, Debug)]
@@ -71,59 +72,11 @@ pub enum Trouble {
     Lasting,
 }
 
-/// Whether the uploader of a pod reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hearing {
-    /// No uploader runs.
-    Absent,
-    /// It has started and has not reported yet.
-    NotYet,
-    /// Its last report is young enough.
-    Heard,
-    /// Its last report is too old.
-    Silent,
-}
-
-const FIRST_REPORT_WITHIN: Duration = Duration::from_mins(2);
-/// More than clocks that are set differ by.
-const LONG_AGO: Duration = Duration::from_mins(15);
-const IDLE_SILENCE: Duration = Duration::from_mins(11);
-const DEFAULT_INTERVAL: u32 = 5;
 const RIVAL_LOOK: Duration = Duration::from_secs(10);
 const STUCK_LOOK: Duration = Duration::from_mins(1);
 const UPGRADE_PENDING: &str = "The uploader ferries files with an earlier image; its pod gets the installation's new image when its turn \
                                comes, or when it is restarted.";
 const FALLBACK_LOOK: Duration = Duration::from_mins(30);
-
-/// Whether the uploader in `pod` reports. Ages are differences of two times of one clock, mostly of ours; only a start that the node
-/// says was long ago is believed, so that a new operator calls an uploader silent that was silent before.
-pub fn hearing(pod: &UploaderPod, observed: &Observed, now: Timestamp) -> Hearing {
-    let Stage::Running { since: told_start } = pod.stage else { return Hearing::Absent };
-    let age = |time: Timestamp| Duration::try_from(now.duration_since(time)).unwrap_or_default();
-    let is_its_own = |report: &Report| match &observed.run {
-        Some(run) if run.follows => report.seen >= run.since,
-        _ => pod.created.is_none_or(|created| report.told >= created),
-    };
-    let is_fresh = age(observed.run.as_ref().map_or(now, |run| run.since)) <= FIRST_REPORT_WITHIN
-        && age(told_start.unwrap_or(now)) <= LONG_AGO;
-    match observed.last_report.filter(is_its_own) {
-        Some(report) if age(report.seen) <= observed.patience => Hearing::Heard,
-        None if is_fresh => Hearing::NotYet,
-        _ => Hearing::Silent,
-    }
-}
-
-/// How old the last report of an uploader may be: a few intervals while it works on files, more than its slow beat while it is idle.
-pub fn patience(session: &UploadSession) -> Duration {
-    let status = session.status.as_ref();
-    let active = status.and_then(|status| status.progress.as_ref()).is_some_and(|progress| progress.files_active > 0);
-    if active { active_patience(session) } else { IDLE_SILENCE }
-}
-
-fn active_patience(session: &UploadSession) -> Duration {
-    let interval = session.status.as_ref().and_then(|status| status.report_interval).unwrap_or(DEFAULT_INTERVAL);
-    Duration::from_secs(3 * u64::from(interval) + 30)
-}
 
 /// What is true of the session of `case`.
 pub fn assess(case: &Case<'_>) -> Assessment {

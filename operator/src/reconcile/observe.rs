@@ -7,10 +7,10 @@ use kube::{Api, ResourceExt, api::ListParams};
 use tracing::warn;
 
 use super::{
-    assess::{Hearing, hearing, patience},
     build::pod_name,
     completion::{Completed, completed},
     ending::{self, Ending},
+    hearing::{Hearing, Report, hearing, patience},
     plan::NodeHealth,
     pod_state::{Slot, Stage, UploaderPod},
 };
@@ -18,7 +18,6 @@ use crate::{
     api::{self, CallError},
     backoff::{self, Attempts},
     context::Context,
-    heard::Report,
     memory::{Look, Run},
     rollout::Upgrade,
 };

@@ -10,7 +10,8 @@ use url::Url;
 
 use super::{
     apply::Outcome,
-    assess::{Assessment, Case, Hearing, Trouble, check, hanging},
+    assess::{Assessment, Case, Trouble, check, hanging},
+    hearing::Hearing,
     identity::Identity,
     plan::Plan,
     pod_state::{Slot, Stage},

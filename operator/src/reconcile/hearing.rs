@@ -1,0 +1,117 @@
+//! (pure) When uploaders were heard, and whether the one of a pod is.
+//!
+//! The clocks of the API server, of nodes and of the operator may be minutes apart, so an age is only ever the difference of two times
+//! of one clock.
+
+use std::time::Duration;
+
+use blobferry_crds::UploadSession;
+use jiff::Timestamp;
+
+use super::{
+    observe::Observed,
+    pod_state::{Stage, UploaderPod},
+};
+
+/// A report of an uploader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// When the API server took it, by its clock.
+    pub told: Timestamp,
+    /// When it was seen, by our clock.
+    pub seen: Timestamp,
+}
+
+impl Report {
+    /// The last report of a session if the watch shows at `now` that it was taken at `told`, given the one that was known before.
+    pub fn heard(before: Option<Self>, told: Timestamp, now: Timestamp) -> Self {
+        match before {
+            Some(report) if report.told == told => report,
+            Some(_) => Self { told, seen: now },
+            None => Self { told, seen: if told + CLOCKS_DIFFER_BY < now { told } else { now } },
+        }
+    }
+
+    /// The report that was taken at `told`, if `known` is what the watch has shown last.
+    pub fn taken(told: Timestamp, known: Option<Self>) -> Self {
+        known.filter(|report| report.told == told).unwrap_or(Self { told, seen: told })
+    }
+}
+
+/// Whether the uploader of a pod reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hearing {
+    /// No uploader runs.
+    Absent,
+    /// It has started and has not reported yet.
+    NotYet,
+    /// Its last report is young enough.
+    Heard,
+    /// Its last report is too old.
+    Silent,
+}
+
+/// A report that is older than this by the API server's clock when it is seen first was not made just now, whatever the clocks.
+const CLOCKS_DIFFER_BY: Duration = Duration::from_mins(15);
+const FIRST_REPORT_WITHIN: Duration = Duration::from_mins(2);
+/// More than clocks that are set differ by.
+const LONG_AGO: Duration = Duration::from_mins(15);
+const IDLE_SILENCE: Duration = Duration::from_mins(11);
+const DEFAULT_INTERVAL: u32 = 5;
+
+/// Whether the uploader in `pod` reports. Ages are differences of two times of one clock, mostly of ours; only a start that the node
+/// says was long ago is believed, so that a new operator calls an uploader silent that was silent before.
+pub fn hearing(pod: &UploaderPod, observed: &Observed, now: Timestamp) -> Hearing {
+    let Stage::Running { since: told_start } = pod.stage else { return Hearing::Absent };
+    let age = |time: Timestamp| Duration::try_from(now.duration_since(time)).unwrap_or_default();
+    let is_its_own = |report: &Report| match &observed.run {
+        Some(run) if run.follows => report.seen >= run.since,
+        _ => pod.created.is_none_or(|created| report.told >= created),
+    };
+    let is_fresh = age(observed.run.as_ref().map_or(now, |run| run.since)) <= FIRST_REPORT_WITHIN
+        && age(told_start.unwrap_or(now)) <= LONG_AGO;
+    match observed.last_report.filter(is_its_own) {
+        Some(report) if age(report.seen) <= observed.patience => Hearing::Heard,
+        None if is_fresh => Hearing::NotYet,
+        _ => Hearing::Silent,
+    }
+}
+
+/// How old the last report of an uploader may be: a few intervals while it works on files, more than its slow beat while it is idle.
+pub fn patience(session: &UploadSession) -> Duration {
+    let status = session.status.as_ref();
+    let active = status.and_then(|status| status.progress.as_ref()).is_some_and(|progress| progress.files_active > 0);
+    if active { active_patience(session) } else { IDLE_SILENCE }
+}
+
+/// The same for one that works on files.
+pub fn active_patience(session: &UploadSession) -> Duration {
+    let interval = session.status.as_ref().and_then(|status| status.report_interval).unwrap_or(DEFAULT_INTERVAL);
+    Duration::from_secs(3 * u64::from(interval) + 30)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_second(60 * minute).unwrap()
+    }
+
+    #[test]
+    fn report_is_as_old_as_our_own_sight_of_it_however_the_clocks_differ() {
+        for told in [1000 - 10, 1000, 1000 + 10, 1000 + 500] {
+            let first = Report::heard(None, at(told), at(1000));
+            let again = Report::heard(Some(first), at(told), at(1001));
+            assert_eq!(Report::taken(at(told), Some(again)), Report { told: at(told), seen: at(1000) });
+            let next = Report::heard(Some(again), at(told + 1), at(1002));
+            assert_eq!(Report::taken(at(told + 1), Some(next)).seen, at(1002));
+        }
+    }
+
+    #[test]
+    fn report_that_was_old_when_it_was_seen_first_is_no_new_one() {
+        let first = Report::heard(None, at(100), at(1000));
+        assert_eq!(Report::taken(at(100), Some(first)).seen, at(100));
+    }
+}
