@@ -32,7 +32,7 @@ async fn ready(State((context, leadership)): State<(Arc<Context>, Leadership)>) 
         Role::Standby => return "standing by\n".into_response(),
         Role::Leader => {}
     }
-    if context.is_ready().await {
+    if context.is_ready() {
         "leading\n".into_response()
     } else {
         missing("the API server has not shown all sessions and pods yet\n")

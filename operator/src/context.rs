@@ -1,7 +1,5 @@
 //! What every pass shares; nothing is global.
 
-use std::time::Duration;
-
 use blobferry_crds::UploadSession;
 use jiff::Timestamp;
 use kube::{Client, Resource, runtime::events::Event};
@@ -11,9 +9,6 @@ use crate::{
     events::Events, memory::Memory, metrics::Metrics, pods::Pods, reconcile::apply::Known, rollout::Rollout, sessions::Sessions,
     settings::Settings, shares::Shares, sweep::Sweeper, waiters::Waiters, wake::Wake,
 };
-
-/// How long a watch that has shown everything may take to say so.
-const SOON: Duration = Duration::from_millis(100);
 
 /// What every pass shares.
 pub struct Context {
@@ -83,12 +78,12 @@ impl Context {
 
     /// Waits until the watches have shown everything once; false if they never will.
     pub async fn wait_until_ready(&self) -> bool {
-        self.sessions.wait_until_ready().await && self.pods.wait_until_ready().await
+        self.sessions.first_listing().completes().await && self.pods.first_listing().completes().await
     }
 
     /// Whether the watches have shown everything once.
-    pub async fn is_ready(&self) -> bool {
-        tokio::time::timeout(SOON, self.wait_until_ready()).await.unwrap_or_default()
+    pub fn is_ready(&self) -> bool {
+        self.sessions.first_listing().is_complete() && self.pods.first_listing().is_complete()
     }
 
     /// Tells people of `session`, if there is something to tell.

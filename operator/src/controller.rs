@@ -1,9 +1,13 @@
 //! (I/O) The loop that passes over each session that something happened to.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use blobferry_crds::names;
-use futures::{FutureExt, Stream, StreamExt, future::pending, stream, stream::FuturesUnordered};
+use futures::{
+    FutureExt, Stream, StreamExt,
+    future::{FusedFuture, pending},
+    stream::{self, FuturesUnordered},
+};
 use jiff::Timestamp;
 use kube::{
     Client, Resource,
@@ -34,13 +38,12 @@ use crate::{
 
 /// Passes at a time; a pass waits for the API server most of its time.
 const CONCURRENCY: usize = 16;
-const AFTER_CONFLICT: Duration = Duration::from_secs(1);
 
 /// The operator before its watches have started.
 pub struct Operator {
     context: Arc<Context>,
-    sessions: Listed,
-    pods: Listed,
+    sessions_listed: Listed,
+    pods_listed: Listed,
 }
 
 impl std::fmt::Debug for Operator {
@@ -52,10 +55,10 @@ impl std::fmt::Debug for Operator {
 impl Operator {
     /// An operator on `client`'s cluster, which counts with `meter`; its events name the pod `instance`.
     pub fn new(client: Client, settings: Settings, instance: Option<String>, meter: &Meter) -> Self {
-        let ((sessions_shown, sessions), (pods_shown, pods)) = (Sessions::new(), Pods::new());
-        show_sessions(meter, sessions_shown.clone());
-        let context = Context::new(client, settings, sessions_shown, pods_shown, instance, Metrics::new(meter));
-        Self { context: Arc::new(context), sessions, pods }
+        let ((sessions, sessions_listed), (pods, pods_listed)) = (Sessions::new(), Pods::new());
+        show_sessions(meter, sessions.clone());
+        let context = Context::new(client, settings, sessions, pods, instance, Metrics::new(meter));
+        Self { context: Arc::new(context), sessions_listed, pods_listed }
     }
 
     /// This operator with another clock.
@@ -95,51 +98,53 @@ impl Operator {
 
     /// Works until `stop` resolves and the passes that have begun are done.
     pub async fn run(self, stop: impl Future<Output = ()> + Send + Sync + 'static) {
-        let Self { context, sessions, pods } = self;
-        let stop = stop.shared();
+        let Self { context, sessions_listed, pods_listed } = self;
         let client = context.client.clone();
         let woken = stream::select_all([
-            watches::of_sessions(client.clone(), sessions, Arc::clone(&context)).boxed(),
-            watches::of_pods(client, pods, Arc::clone(&context)).boxed(),
+            watches::of_sessions(client.clone(), sessions_listed, Arc::clone(&context)).boxed(),
+            watches::of_pods(client, pods_listed, Arc::clone(&context)).boxed(),
             context.wake.stream().map(Ok).boxed(),
         ]);
-        let passes = pass_over(woken.take_until(stop.clone()), |session| pass(session, &context));
-        context.sweeper.mark_everything();
-        let sweeps = async {
-            if context.wait_until_ready().await {
-                sweep::run(&context).await;
-            }
-        };
-        // Passes wait for the watches, which bring nothing any more after that.
-        let stopped_early = async {
-            stop.await;
-            if context.is_ready().await {
+        let ready = async {
+            if !context.wait_until_ready().await {
                 pending::<()>().await;
             }
+        }
+        .shared();
+        let passes = pass_over(woken.take_until(stop), ready.clone(), |session| pass(session, &context));
+        context.sweeper.mark_everything();
+        let sweeps = async {
+            ready.await;
+            sweep::run(&context).await;
         };
         tokio::select! {
             () = passes => {}
             () = sweeps => {}
             () = rollout::run(&context) => {}
-            () = stopped_early => {}
         }
     }
 }
 
 /// Has a `pass` over each session that is `woken`, and again when its next look is due, until nobody is woken any more and the passes
-/// that have begun are done.
-async fn pass_over<P: Future<Output = (Place, Option<Duration>)>>(woken: impl Stream<Item = Woken>, pass: impl Fn(Place) -> P) {
-    let mut woken = std::pin::pin!(woken.fuse());
+/// that have begun are done. None begins before it is `ready`.
+async fn pass_over<P: Future<Output = (Place, Option<Duration>)>>(
+    woken: impl Stream<Item = Woken>,
+    ready: impl Future<Output = ()>,
+    pass: impl Fn(Place) -> P,
+) {
+    let (mut woken, mut ready) = (pin!(woken.fuse()), pin!(ready.fuse()));
     let (mut agenda, mut passes) = (Agenda::default(), FuturesUnordered::new());
     while !woken.is_done() || !passes.is_empty() {
-        while !woken.is_done()
+        while ready.is_terminated()
+            && !woken.is_done()
             && passes.len() < CONCURRENCY
             && let Some(session) = agenda.begin(Instant::now())
         {
             passes.push(pass(session));
         }
-        let due = agenda.due().filter(|_| passes.len() < CONCURRENCY);
+        let due = agenda.due().filter(|_| ready.is_terminated() && passes.len() < CONCURRENCY);
         tokio::select! {
+            () = &mut ready, if !ready.is_terminated() => {}
             next = woken.next(), if !woken.is_done() => match next {
                 Some(Ok(session)) => agenda.add(session, Instant::now()),
                 Some(Err(error)) => report::interruption(&error),
@@ -158,15 +163,22 @@ async fn pass_over<P: Future<Output = (Place, Option<Duration>)>>(woken: impl St
 
 /// One pass over the session at `place` as it is known now, and how long until the next one.
 pub(crate) async fn pass(place: Place, context: &Context) -> (Place, Option<Duration>) {
-    let known = context.wait_until_ready().await.then(|| context.sessions.find(&place)).flatten();
-    let Some(session) = known else { return (place, None) };
-    let result = timed_pass(&session, context).await;
+    let Some(session) = context.sessions.find(&place) else { return (place, None) };
+    let result = counted_pass(&session, context).await;
     report::passed(&place, &result);
-    let next_look = result.unwrap_or_else(|error| Some(retry(&session, &error, context)));
-    (place, next_look)
+    if is_gone(&session, context) {
+        see_off(&session, result.is_err(), context);
+        return (place, None);
+    }
+    if result.as_ref().is_err_and(CallError::is_conflict) {
+        context.sessions.conflicted(&place);
+    }
+    let failures = context.memory.count_failure(session.uid(), result.is_err());
+    (place, result.unwrap_or_else(|_| Some(backoff::delay(failures, rand::random()))))
 }
 
-async fn timed_pass(session: &KeptSession, context: &Context) -> Result<Option<Duration>, CallError> {
+/// One pass over `session`, which is counted.
+pub(crate) async fn counted_pass(session: &KeptSession, context: &Context) -> Result<Option<Duration>, CallError> {
     let begun = Instant::now();
     let (result, outcome) = match context.sessions.newest(session) {
         Ok(readable) => {
@@ -184,35 +196,21 @@ async fn timed_pass(session: &KeptSession, context: &Context) -> Result<Option<D
         }
     };
     context.metrics.passed(outcome, begun.elapsed());
-    see_off(session, result.is_err(), context);
-    if result.is_ok() {
-        context.memory.update(session.uid(), |it| it.failures = 0);
-    }
     result
 }
 
-/// What a pass has made since the watch showed that `session` is gone, the sweep has not seen.
+fn is_gone(session: &KeptSession, context: &Context) -> bool {
+    !context.sessions.has(session.place(), session.uid())
+}
+
+/// What a pass has made and remembered since the watch showed that `session` is gone, nobody has looked at.
 fn see_off(session: &KeptSession, failed: bool, context: &Context) {
-    if context.sessions.has(session.place().namespace(), session.place().name(), session.uid()) {
-        return;
-    }
+    context.memory.forget(session.uid());
+    context.waiters.forget(session.uid());
     context.sweeper.mark_deleted(session);
     if failed {
         context.sweeper.mark_deleted_late(session);
     }
-}
-
-/// A conflict is over when the watch has shown what somebody else wrote; everything else is tried again later and later.
-fn retry(session: &KeptSession, error: &CallError, context: &Context) -> Duration {
-    if error.is_conflict() {
-        return AFTER_CONFLICT;
-    }
-    let mut failures = 0;
-    context.memory.update(session.uid(), |it| {
-        it.failures = it.failures.saturating_add(1);
-        failures = it.failures;
-    });
-    backoff::delay(failures, rand::random())
 }
 
 /// A session that nobody can read cannot be drained; its deletion must not wait for a person.
@@ -257,8 +255,8 @@ mod tests {
     use crate::fixtures;
 
     /// Seconds of the beginning and the end of each pass over sessions that take `lasts` seconds and are looked at again after `again`.
-    /// They are woken at the seconds `woken`; everything is stopped at the second `stop`.
-    async fn passes(woken: &[(u64, &str)], lasts: u64, again: Option<u64>, stop: u64) -> Vec<(String, u64, u64)> {
+    /// They are woken at the seconds `woken`; everything is ready from the second `ready` on, and stopped at the second `stop`.
+    async fn passes(woken: &[(u64, &str)], lasts: u64, again: Option<u64>, (ready, stop): (u64, u64)) -> Vec<(String, u64, u64)> {
         let (begun, seen) = (Instant::now(), Mutex::new(Vec::new()));
         let (sender, receiver) = mpsc::unbounded_channel();
         let (seen, second) = (&seen, || begun.elapsed().as_secs());
@@ -271,7 +269,10 @@ mod tests {
             drop(sender);
         };
         let places = stream::unfold(receiver, |mut receiver| async { Some((Ok(receiver.recv().await?), receiver)) });
-        let work = pass_over(places, async |place: Place| {
+        // An interrupted watch wakes nobody and keeps nobody from work.
+        let broken = stream::iter([Err(kube::runtime::watcher::Error::NoResourceVersion)]);
+        let ready = sleep_until(begun + Duration::from_secs(ready));
+        let work = pass_over(broken.chain(places), ready, async |place: Place| {
             let start = second();
             sleep(Duration::from_secs(lasts)).await;
             seen.lock().unwrap().push((place.name().to_owned(), start, second()));
@@ -290,14 +291,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_session_is_looked_at_when_it_is_woken_and_when_its_next_look_is_due_whichever_is_sooner() {
-        let seen = passes(&[(0, "a"), (5, "a")], 1, Some(9), 30).await;
+        let seen = passes(&[(0, "a"), (5, "a")], 1, Some(9), (0, 30)).await;
         assert_eq!(seen, [at("a", 0, 1), at("a", 5, 6), at("a", 15, 16), at("a", 25, 26)]);
-        assert_eq!(passes(&[(0, "a")], 1, None, 30).await, [at("a", 0, 1)]);
+        assert_eq!(passes(&[(0, "a")], 1, None, (0, 30)).await, [at("a", 0, 1)]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_wakes_a_session_during_its_pass_leads_to_one_more_afterwards() {
-        let seen = passes(&[(0, "a"), (1, "a"), (1, "b"), (2, "a")], 3, None, 30).await;
+        let seen = passes(&[(0, "a"), (1, "a"), (1, "b"), (2, "a")], 3, None, (0, 30)).await;
         assert_eq!(seen, [at("a", 0, 3), at("b", 1, 4), at("a", 3, 6)]);
     }
 
@@ -305,14 +306,20 @@ mod tests {
     async fn sessions_beyond_the_bound_wait_until_others_are_done() {
         let names: Vec<String> = (0..=CONCURRENCY).map(|number| number.to_string()).collect();
         let woken: Vec<_> = names.iter().map(|name| (0, name.as_str())).collect();
-        let seen = passes(&woken, 1, None, 30).await;
+        let seen = passes(&woken, 1, None, (0, 30)).await;
         let starts: Vec<u64> = seen.iter().map(|(_, start, _)| *start).collect();
         assert_eq!(starts, [vec![0; CONCURRENCY], vec![1]].concat());
     }
 
     #[tokio::test(start_paused = true)]
+    async fn no_pass_begins_before_the_watches_have_shown_everything() {
+        assert_eq!(passes(&[(0, "a")], 1, None, (3, 30)).await, [at("a", 3, 4)]);
+        assert_eq!(passes(&[(0, "a")], 1, None, (30, 3)).await, [], "it is stopped before");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn passes_that_have_begun_are_done_before_the_end_and_no_other_begins() {
-        let seen = passes(&[(0, "a"), (5, "a")], 4, Some(1), 6).await;
+        let seen = passes(&[(0, "a"), (5, "a")], 4, Some(1), (0, 6)).await;
         assert_eq!(seen, [at("a", 0, 4), at("a", 5, 9)]);
     }
 

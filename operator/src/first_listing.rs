@@ -17,8 +17,13 @@ impl FirstListing {
         (Self(listed), Listed(listing))
     }
 
+    /// Whether everything was shown once.
+    pub fn is_complete(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Waits until everything was shown once; false if it never will be.
-    pub async fn is_complete(&self) -> bool {
+    pub async fn completes(&self) -> bool {
         self.0.clone().wait_for(|everything| *everything).await.is_ok()
     }
 }
@@ -27,5 +32,26 @@ impl Listed {
     /// The watch has shown everything once.
     pub fn everything(&self) {
         self.0.send_replace(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn everyone_who_waits_is_told_when_everything_was_shown_and_that_it_never_will_be() {
+        let (first, listed) = FirstListing::new();
+        let waiting = [first.clone(), first.clone()].map(|first| tokio::spawn(async move { first.completes().await }));
+        assert!(!first.is_complete());
+        listed.everything();
+        for waiting in waiting {
+            assert!(waiting.await.unwrap());
+        }
+        drop(listed);
+        assert!(first.is_complete() && first.completes().await);
+        let (never, listed) = FirstListing::new();
+        drop(listed);
+        assert!(!never.completes().await);
     }
 }

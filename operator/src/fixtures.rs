@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use blobferry_crds::{UploadSession, names};
+use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 use kube::core::DeserializeGuard;
 use serde_norway::{Mapping, Value};
@@ -12,6 +13,7 @@ use crate::{
     memory::Run,
     reconcile::{
         Observed,
+        area::{Area, Claimant, ShareKey},
         build::uploader_pod,
         completion::completed,
         ending,
@@ -167,4 +169,11 @@ pub(crate) fn observed(session: &UploadSession, pod: Option<&Pod>) -> Observed {
         step_written: None,
         upgrade: Upgrade::None,
     }
+}
+
+/// A session that wants folders.
+pub(crate) fn claimant() -> Claimant {
+    let share = ShareKey::Claim("n".into(), "share".into());
+    let area = Area::new(share, "", "incoming", ".processing", "s");
+    Claimant { created: Timestamp::UNIX_EPOCH, uid: "session".into(), namespace: "n".into(), name: "truck-7".into(), area }
 }

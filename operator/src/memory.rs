@@ -107,6 +107,16 @@ impl Memory {
         }
     }
 
+    /// A pass over the session `uid` has ended, and `failed` or not; how many have failed in a row.
+    pub fn count_failure(&self, uid: &str, failed: bool) -> u32 {
+        let mut failures = 0;
+        self.update(uid, |it| {
+            it.failures = if failed { it.failures.saturating_add(1) } else { 0 };
+            failures = it.failures;
+        });
+        failures
+    }
+
     /// Forgets the session `uid`, which was deleted.
     pub fn forget(&self, uid: &str) {
         self.lock().remove(uid);
@@ -134,10 +144,10 @@ mod tests {
     }
 
     #[test]
-    fn sessions_without_trouble_take_no_room() {
+    fn failures_are_counted_in_a_row_and_a_session_of_which_nothing_is_known_takes_no_room() {
         let memory = Memory::default();
-        memory.update("a", |it| it.failures = 1);
-        memory.update("a", |it| it.failures = 0);
+        assert_eq!([true, true, false, true].map(|failed| memory.count_failure("a", failed)), [1, 2, 0, 1]);
+        memory.count_failure("a", false);
         assert!(memory.lock().is_empty());
     }
 }

@@ -82,8 +82,8 @@ impl Cluster {
         self.brings(Event::Delete(guarded(session)));
     }
 
-    /// The watch of sessions brings `event`; the session that has to be looked at.
-    pub(crate) fn brings(&self, event: Event<Guarded>) -> Option<Place> {
+    /// The watch of sessions brings `event`; the sessions that have to be looked at.
+    pub(crate) fn brings(&self, event: Event<Guarded>) -> Vec<Place> {
         watches::note_session(event, &self.listed, &self.context)
     }
 
@@ -111,7 +111,8 @@ impl Cluster {
 
     /// One pass of the controller over the session as it is known, which must work.
     pub(crate) async fn pass_over_what_is_known_of(&self, session: &UploadSession) -> Option<Duration> {
-        controller::pass(Place::of(session), &self.context).await.1
+        let known = self.context.sessions.find(&Place::of(session)).unwrap();
+        controller::counted_pass(&known, &self.context).await.unwrap()
     }
 
     /// One pass over `session` at the usual time, which must work.

@@ -1,4 +1,4 @@
-//! Where a session is, in one text that all who name it share: thousands of them must fit into little memory.
+//! Where a session or a pod is, in one text, because thousands of them must fit into little memory.
 
 use std::{fmt, sync::Arc};
 

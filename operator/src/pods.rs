@@ -50,9 +50,9 @@ impl Pods {
         (Self { seen: Mutex::default(), first }, listed)
     }
 
-    /// Waits until the watch has shown everything once; false if it never will.
-    pub async fn wait_until_ready(&self) -> bool {
-        self.first.is_complete().await
+    /// Whether the watch has shown everything once.
+    pub fn first_listing(&self) -> &FirstListing {
+        &self.first
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -158,7 +158,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        reconcile::area::{Area, ShareKey},
+        fixtures::claimant,
+        reconcile::area::Area,
         reservations::{IN_DOUBT_FOR, PATIENCE},
     };
 
@@ -175,12 +176,6 @@ mod tests {
     /// As if no watch ever showed them, unless a test says so.
     fn pods() -> Pods {
         Pods::new().0
-    }
-
-    fn claimant() -> Claimant {
-        let share = ShareKey::Claim("n".into(), "share".into());
-        let area = Area::new(share, "", "incoming", ".processing", "s");
-        Claimant { created: Timestamp::UNIX_EPOCH, uid: "session".into(), namespace: "n".into(), name: "truck-7".into(), area }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use crate::{
     context::Context,
+    place::Place,
     reconcile::{ending::Mode, pod_state::UploaderPod},
 };
 use choice::{Member, Turns, state};
@@ -93,7 +94,7 @@ pub fn pass(context: &Context, most: NonZeroUsize, now: Timestamp) {
         turns.give(&members, most, now)
     };
     for member in &chosen {
-        context.wake.session(&member.namespace, &member.session);
+        context.wake.session(Place::new(&member.namespace, &member.session));
     }
     if members.iter().any(|member| member.state.has_another_image()) {
         context.rollout.waiting.notify_one();
@@ -107,7 +108,12 @@ fn members(context: &Context, sessions: &HashSet<String>, now: Timestamp) -> Vec
     };
     let pods = context.pods.shown().into_iter().filter(|pod| is_member(pod));
     pods.map(|pod| {
-        let state = state(&pod, &context.settings.uploader_image, || context.sessions.is_idle(&pod.namespace, &pod.session), now);
+        let state = state(
+            &pod,
+            &context.settings.uploader_image,
+            || context.sessions.is_idle(&Place::new(&pod.namespace, &pod.session)),
+            now,
+        );
         Member { uid: pod.session_uid.clone(), namespace: pod.namespace.clone(), session: pod.session.clone(), state }
     })
     .collect()

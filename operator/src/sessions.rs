@@ -30,8 +30,8 @@ pub struct Sessions {
 #[derive(Default)]
 struct Seen {
     all: HashMap<Place, Entry>,
-    /// Sessions that a new listing has shown so far.
-    listed: HashSet<Place>,
+    /// Sessions that a new listing has shown so far, and whether they are news.
+    listing: HashMap<Place, bool>,
 }
 
 impl std::fmt::Debug for Sessions {
@@ -47,25 +47,19 @@ impl Sessions {
         (Self { seen: Arc::default(), first }, listed)
     }
 
-    /// Waits until the watch has shown everything once; false if it never will.
-    pub async fn wait_until_ready(&self) -> bool {
-        self.first.is_complete().await
+    /// Whether the watch has shown everything once.
+    pub fn first_listing(&self) -> &FirstListing {
+        &self.first
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The watch shows `session`: whether that is one that it has not shown yet, or has changed in what a pass looks at.
-    pub fn saw(&self, session: KeptSession) -> bool {
-        let mut seen = self.lock();
-        let Some(entry) = seen.all.get_mut(session.place()) else {
-            seen.all.insert(session.place().clone(), Entry::new(session));
-            return true;
-        };
-        let is_news = entry.shown().uid() != session.uid() || entry.shown().waking() != session.waking();
-        entry.show(session);
-        is_news
+    /// The watch shows `session`; its place, if it is one that was not shown yet, or has changed in what a pass looks at.
+    pub fn saw(&self, session: KeptSession) -> Option<Place> {
+        let place = session.place().clone();
+        self.lock().show(session).then_some(place)
     }
 
     /// The watch shows that the session at `place` is gone.
@@ -76,22 +70,33 @@ impl Sessions {
     /// A new listing has begun.
     pub fn listing_begins(&self) {
         let seen = &mut *self.lock();
-        seen.listed.clear();
+        seen.listing.clear();
         seen.all.values_mut().for_each(Entry::listing_begins);
     }
 
     /// The listing that is under way shows `session`.
-    pub fn listed(&self, session: KeptSession) -> bool {
-        self.lock().listed.insert(session.place().clone());
-        self.saw(session)
+    pub fn listing_shows(&self, session: KeptSession) {
+        let seen = &mut *self.lock();
+        let place = session.place().clone();
+        let is_news = seen.show(session);
+        seen.listing.insert(place, is_news);
     }
 
-    /// The listing is complete: sessions that it did not show are gone.
-    pub fn listing_ends(&self) {
+    /// The listing is complete: sessions that it did not show are gone. The places of those that are news: not before this is it known
+    /// who else wants their folders.
+    pub fn listing_ends(&self) -> Vec<Place> {
         let seen = &mut *self.lock();
-        let listed = std::mem::take(&mut seen.listed);
-        seen.all.retain(|place, _| listed.contains(place));
+        let listed = std::mem::take(&mut seen.listing);
+        seen.all.retain(|place, _| listed.contains_key(place));
         seen.all.values_mut().for_each(Entry::listing_ends);
+        listed.into_iter().filter_map(|(place, is_news)| is_news.then_some(place)).collect()
+    }
+
+    /// A write to the session at `place` met a conflict, so that what was written before is not the newest state.
+    pub fn conflicted(&self, place: &Place) {
+        if let Some(entry) = self.lock().all.get_mut(place) {
+            entry.conflicted();
+        }
     }
 
     /// A write was answered with `session`.
@@ -122,8 +127,8 @@ impl Sessions {
         self.lock().all.get(place).map(|entry| Arc::clone(entry.shown()))
     }
 
-    fn of_uid(&self, namespace: &str, name: &str, uid: &str) -> Option<Arc<KeptSession>> {
-        self.find(&Place::new(namespace, name)).filter(|session| session.uid() == uid)
+    fn of_uid(&self, place: &Place, uid: &str) -> Option<Arc<KeptSession>> {
+        self.find(place).filter(|session| session.uid() == uid)
     }
 
     /// UIDs of all sessions, readable or not.
@@ -131,19 +136,19 @@ impl Sessions {
         self.collect(|session| Some(session.uid().to_owned()))
     }
 
-    /// Whether there is a session with `uid`, readable or not.
-    pub fn has(&self, namespace: &str, name: &str, uid: &str) -> bool {
-        self.of_uid(namespace, name, uid).is_some()
+    /// Whether there is a session with `uid` at `place`, readable or not.
+    pub fn has(&self, place: &Place, uid: &str) -> bool {
+        self.of_uid(place, uid).is_some()
     }
 
-    /// Whether passes see to the pod of the session with `uid`: it is there, can be read and is not let go.
-    pub fn see_to_pod(&self, namespace: &str, name: &str, uid: &str) -> bool {
-        self.of_uid(namespace, name, uid).is_some_and(|session| session.sees_to_pod())
+    /// Whether passes see to the pod of the session with `uid` at `place`: it is there, can be read and is not let go.
+    pub fn see_to_pod(&self, place: &Place, uid: &str) -> bool {
+        self.of_uid(place, uid).is_some_and(|session| session.sees_to_pod())
     }
 
-    /// Whether a session is known to have no file to upload.
-    pub fn is_idle(&self, namespace: &str, name: &str) -> bool {
-        self.find(&Place::new(namespace, name)).is_some_and(|session| session.is_idle())
+    /// Whether the session at `place` is known to have no file to upload.
+    pub fn is_idle(&self, place: &Place) -> bool {
+        self.find(place).is_some_and(|session| session.is_idle())
     }
 
     /// Whether `namespace` has a session, readable or not.
@@ -164,5 +169,19 @@ impl Sessions {
     /// Sessions by phase, for metrics; `None` counts those that cannot be read or have none yet.
     pub fn phases(&self) -> Vec<Option<Phase>> {
         self.collect(|session| Some(session.phase()))
+    }
+}
+
+impl Seen {
+    /// Keeps `session`; whether it is news. One that is older than what was shown is, because a backup may have been restored.
+    fn show(&mut self, session: KeptSession) -> bool {
+        let Some(entry) = self.all.get_mut(session.place()) else {
+            self.all.insert(session.place().clone(), Entry::new(session));
+            return true;
+        };
+        let shown = entry.shown();
+        let is_news = shown.uid() != session.uid() || shown.waking() != session.waking() || session.version() < shown.version();
+        entry.show(session);
+        is_news
     }
 }

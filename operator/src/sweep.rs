@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use crate::{
     api::{self, CallError},
     context::Context,
+    place::Place,
     reconcile::{
         apply::{remove_claim, remove_rights, update_rights},
         build::is_managed,
@@ -200,7 +201,7 @@ async fn sweep_lost_pods(context: &Context) -> Result<(), CallError> {
         .iter()
         .filter(|pod| pod.origin != Origin::Foreign && pod.terminating.is_some_and(|due| is_overdue(due, now)))
     {
-        if context.sessions.see_to_pod(&pod.namespace, &pod.session, &pod.session_uid)
+        if context.sessions.see_to_pod(&Place::new(&pod.namespace, &pod.session), &pod.session_uid)
             || node_health(pod, context).await != Some(NodeHealth::Lost)
         {
             continue;

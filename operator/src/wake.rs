@@ -25,10 +25,10 @@ impl Default for Wake {
 }
 
 impl Wake {
-    /// Has the session looked at soon.
-    pub fn session(&self, namespace: &str, name: &str) {
+    /// Has the session at `place` looked at soon.
+    pub fn session(&self, place: Place) {
         // A full queue loses nothing but time, because every session has a next look anyway.
-        let _ = self.sender.try_send(Place::new(namespace, name));
+        let _ = self.sender.try_send(place);
     }
 
     /// The sessions that are woken, for the one controller.

@@ -34,41 +34,32 @@ pub type Woken = Result<Place, watcher::Error>;
 /// The sessions that something happened to, as the watch of sessions shows it.
 pub fn of_sessions(client: Client, listed: Listed, context: Arc<Context>) -> impl Stream<Item = Woken> {
     let all = Api::<Guarded>::all(client);
-    watcher(all, watcher::Config::default().page_size(PAGE)).default_backoff().filter_map(move |event| {
-        let woken = event.map(|event| note_session(event, &listed, &context)).transpose();
-        std::future::ready(woken)
+    watcher(all, watcher::Config::default().page_size(PAGE)).default_backoff().flat_map(move |event| match event {
+        Ok(event) => stream::iter(note_session(event, &listed, &context)).map(Ok).left_stream(),
+        Err(error) => stream::iter([Err(error)]).right_stream(),
     })
 }
 
-/// Keeps what the watch of sessions brings; the session that has to be looked at.
-pub(crate) fn note_session(event: watcher::Event<Guarded>, listed: &Listed, context: &Context) -> Option<Place> {
+/// Keeps what the watch of sessions brings; the sessions that have to be looked at.
+pub(crate) fn note_session(event: watcher::Event<Guarded>, listed: &Listed, context: &Context) -> Vec<Place> {
     let sessions = &context.sessions;
     let keep = |session: Guarded| {
         note_report(&session, context);
         KeptSession::of(session, &context.settings)
     };
-    let news = |session: KeptSession, note: &dyn Fn(KeptSession) -> bool| {
-        let place = session.place().clone();
-        note(session).then_some(place)
-    };
     match event {
-        watcher::Event::Apply(session) => news(keep(session), &|it| sessions.saw(it)),
-        watcher::Event::InitApply(session) => news(keep(session), &|it| sessions.listed(it)),
-        watcher::Event::Delete(session) => {
-            forget(&KeptSession::of(session, &context.settings), context);
-            None
-        }
-        watcher::Event::Init => {
-            sessions.listing_begins();
-            None
-        }
+        watcher::Event::Apply(session) => return sessions.saw(keep(session)).into_iter().collect(),
+        watcher::Event::Delete(session) => forget(&KeptSession::of(session, &context.settings), context),
+        watcher::Event::Init => sessions.listing_begins(),
+        watcher::Event::InitApply(session) => sessions.listing_shows(keep(session)),
         watcher::Event::InitDone => {
-            sessions.listing_ends();
+            let news = sessions.listing_ends();
             retain(context);
             listed.everything();
-            None
+            return news;
         }
     }
+    Vec::new()
 }
 
 fn note_report(session: &Guarded, context: &Context) {
@@ -145,7 +136,7 @@ fn concerned(news: &News, context: &Context) -> Vec<Place> {
 /// A pod without an owner whose creation was carried out after its session had gone.
 fn note_orphan(pod: &UploaderPod, context: &Context) {
     let is_orphan = pod.origin == Origin::Unowned && pod.terminating.is_none();
-    if is_orphan && !context.sessions.has(&pod.namespace, &pod.session, &pod.session_uid) {
+    if is_orphan && !context.sessions.has(&Place::new(&pod.namespace, &pod.session), &pod.session_uid) {
         context.sweeper.mark_children();
     }
 }
@@ -153,9 +144,9 @@ fn note_orphan(pod: &UploaderPod, context: &Context) {
 #[cfg(test)]
 mod tests {
     use blobferry_crds::UploadSession;
-    use kube::{core::DeserializeGuard, runtime::watcher::Event};
+    use kube::{ResourceExt, core::DeserializeGuard, runtime::watcher::Event};
 
-    use crate::{fixtures, mock_api::Cluster};
+    use crate::{fixtures, mock_api::Cluster, reconcile::area::Claimant};
 
     fn session(name: &str, generation: i64) -> UploadSession {
         let mut session = fixtures::session("");
@@ -164,7 +155,8 @@ mod tests {
         session
     }
 
-    fn brings(cluster: &Cluster, event: Event<UploadSession>) -> Option<String> {
+    /// The names that are woken by an event.
+    fn brings(cluster: &Cluster, event: Event<UploadSession>) -> Vec<String> {
         let guard = |session| DeserializeGuard(Ok(session));
         let event = match event {
             Event::Apply(session) => Event::Apply(guard(session)),
@@ -173,26 +165,34 @@ mod tests {
             Event::InitApply(session) => Event::InitApply(guard(session)),
             Event::InitDone => Event::InitDone,
         };
-        cluster.brings(event).map(|session| session.name().to_owned())
+        let mut woken: Vec<_> = cluster.brings(event).iter().map(|session| session.name().to_owned()).collect();
+        woken.sort();
+        woken
     }
 
-    /// The names that are woken by a listing of `sessions`.
+    /// The names that are woken by a listing of `sessions`, which must be none before it is complete.
     fn woken_by(cluster: &Cluster, sessions: &[UploadSession]) -> Vec<String> {
         let shown = sessions.iter().cloned().map(Event::InitApply);
-        std::iter::once(Event::Init).chain(shown).chain([Event::InitDone]).filter_map(|event| brings(cluster, event)).collect()
+        for event in std::iter::once(Event::Init).chain(shown) {
+            assert_eq!(brings(cluster, event), [""; 0]);
+        }
+        brings(cluster, Event::InitDone)
     }
 
     #[tokio::test]
-    async fn sessions_are_looked_at_that_a_listing_shows_anew_or_changed() {
+    async fn sessions_are_looked_at_when_a_listing_is_complete_and_only_those_that_are_new_or_changed() {
         let cluster = Cluster::new(fixtures::settings());
         let (one, two) = (session("one", 1), session("two", 1));
         assert_eq!(woken_by(&cluster, std::slice::from_ref(&one)), ["one"]);
         assert_eq!(woken_by(&cluster, &[one, two]), ["two"], "made while the watch was interrupted");
         assert_eq!(woken_by(&cluster, &[session("one", 2), session("two", 1)]), ["one"], "changed meanwhile");
-        assert_eq!(brings(&cluster, Event::Apply(session("two", 1))), None);
-        assert_eq!(brings(&cluster, Event::Apply(session("two", 2))).as_deref(), Some("two"));
-        assert_eq!(brings(&cluster, Event::Delete(session("two", 2))), None);
-        assert_eq!(brings(&cluster, Event::Apply(session("two", 2))).as_deref(), Some("two"), "made again");
+        assert_eq!(brings(&cluster, Event::Apply(session("two", 1))), [""; 0]);
+        assert_eq!(brings(&cluster, Event::Apply(session("two", 2))), ["two"]);
+        assert_eq!(brings(&cluster, Event::Delete(session("two", 2))), [""; 0]);
+        assert_eq!(brings(&cluster, Event::Apply(session("two", 2))), ["two"], "made again");
+        let mut restored = session("two", 2);
+        restored.metadata.resource_version = Some("6".into());
+        assert_eq!(brings(&cluster, Event::Apply(restored)), ["two"], "from a backup");
     }
 
     #[tokio::test]
@@ -200,14 +200,36 @@ mod tests {
         let cluster = Cluster::new(fixtures::settings());
         let (one, two) = (session("one", 1), session("two", 1));
         woken_by(&cluster, &[one.clone(), two.clone()]);
-        for event in [Event::Init, Event::InitApply(one.clone())] {
-            assert_eq!(brings(&cluster, event), None);
+        for event in [Event::Init, Event::InitApply(one)] {
+            brings(&cluster, event);
         }
         assert_eq!(cluster.context.sessions.count(), 2, "the other one may be on the next page");
         // The listing is interrupted, and begins anew.
-        for event in [Event::Init, Event::InitApply(two), Event::InitDone] {
-            assert_eq!(brings(&cluster, event), None);
-        }
+        assert_eq!(woken_by(&cluster, std::slice::from_ref(&two)), [""; 0]);
         assert_eq!(cluster.context.sessions.uids(), ["uid of two".to_owned()].into());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_remembered_of_a_session_that_is_gone() {
+        let cluster = Cluster::new(fixtures::settings());
+        let waits = |session: &UploadSession| {
+            let waiting = Claimant { uid: session.uid().unwrap(), ..fixtures::claimant() };
+            cluster.context.memory.update(&waiting.uid, |it| it.failures = 1);
+            cluster.context.waiters.wait(waiting);
+        };
+        let is_remembered = |session: &UploadSession| {
+            let uid = session.uid().unwrap();
+            let waiting = cluster.context.waiters.of(&fixtures::claimant().area).len();
+            (cluster.context.memory.recall(&uid).failures, waiting)
+        };
+        let (one, two) = (session("one", 1), session("two", 1));
+        woken_by(&cluster, &[one.clone(), two.clone()]);
+        waits(&one);
+        assert_eq!(is_remembered(&one), (1, 1));
+        brings(&cluster, Event::Delete(one.clone()));
+        assert_eq!(is_remembered(&one), (0, 0));
+        waits(&two);
+        woken_by(&cluster, &[]);
+        assert_eq!(is_remembered(&two), (0, 0), "it went while the watch was interrupted");
     }
 }

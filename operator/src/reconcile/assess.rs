@@ -76,6 +76,7 @@ const RIVAL_LOOK: Duration = Duration::from_secs(10);
 const STUCK_LOOK: Duration = Duration::from_mins(1);
 const UPGRADE_PENDING: &str = "The uploader ferries files with an earlier image; its pod gets the installation's new image when its turn \
                                comes, or when it is restarted.";
+/// The longest time without a look, whatever may happen unseen.
 const FALLBACK_LOOK: Duration = Duration::from_mins(30);
 
 /// What is true of the session of `case`.
@@ -91,7 +92,7 @@ pub fn assess(case: &Case<'_>) -> Assessment {
     if suspended && assessment.trouble != Trouble::Lasting && case.observed.completed.is_none() {
         assessment.phase = Phase::Suspended;
     }
-    assessment.next_look.get_or_insert(FALLBACK_LOOK);
+    assessment.next_look = Some(assessment.next_look.map_or(FALLBACK_LOOK, |look| look.min(FALLBACK_LOOK)));
     match &case.observed.ending {
         Some(ending) => assessment.of_ending(ending, Mode::of(case.session), case.now),
         None => assessment,
@@ -154,9 +155,10 @@ fn finished(completed: &Completed, now: Timestamp) -> Assessment {
 fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
     let pause = case.observed.creations.wait(case.now);
     match (wait, slot) {
-        (Wait::Terminating, Slot::Ours(pod)) if case.observed.node == Some(NodeHealth::Lost) => {
-            Assessment { ready: Verdict::Unknown, ..passing("NodeNotReady", &cannot_end(pod)).after(until_late(pod, case.now)) }
-        }
+        (Wait::Terminating, Slot::Ours(pod)) if case.observed.node == Some(NodeHealth::Lost) => Assessment {
+            ready: Verdict::Unknown,
+            ..passing("NodeNotReady", &cannot_end(pod, case.session.spec.suspend)).after(until_late(pod, case.now))
+        },
         (Wait::Terminating, Slot::Ours(pod)) => {
             passing("Stopping", &format!("The pod {} is ending.", pod.name)).after(until_late(pod, case.now))
         }
@@ -243,12 +245,13 @@ fn node_not_ready(pod: &UploaderPod) -> String {
     )
 }
 
-fn cannot_end(pod: &UploaderPod) -> String {
+fn cannot_end(pod: &UploaderPod, is_last: bool) -> String {
     let node = pod.node.as_deref().unwrap_or_default();
     let removed = pod.terminating.map(|gone| (gone + STUCK_AFTER).strftime("%H:%M:%SZ").to_string()).unwrap_or_default();
+    let next = if is_last { "" } else { ", and a new one starts on another node" };
     format!(
         "The node {node} does not answer, and the pod {} cannot end there: look at the node. If it stays away, the pod is removed \
-         without it after {removed}, and a new one starts on another node.",
+         without it after {removed}{next}.",
         pod.name
     )
 }
@@ -518,24 +521,29 @@ mod tests {
 
     #[test]
     fn pod_that_cannot_end_because_its_node_does_not_answer_is_named_with_the_time_when_it_is_removed() {
-        let session = fixtures::session("");
+        let mut session = fixtures::session("");
         let mut pod = fixtures::pod(&session, &fixtures::running(STARTED));
         pod.metadata.deletion_timestamp = Some(serde_norway::from_str("2026-11-21T08:29:00Z").unwrap());
-        let on = |node, now: &str| {
-            let assessment = assessed_as(&session, "{}", now, |it| {
-                *it = fixtures::observed(&session, Some(&pod));
+        let seen = |session: &UploadSession, node, now: &str| {
+            assessed_as(session, "{}", now, |it| {
+                *it = fixtures::observed(session, Some(&pod));
                 it.node = node;
-            });
-            (
-                assessment.ready,
-                assessment.reason,
-                assessment.message.contains("after 08:34:00Z"),
-                assessment.next_look.unwrap().as_secs(),
-            )
+            })
+        };
+        let on = |node, now: &str| {
+            let assessment = seen(&session, node, now);
+            let names_the_time = assessment.message.contains("after 08:34:00Z");
+            (assessment.ready, assessment.reason, names_the_time, assessment.next_look.unwrap().as_secs())
         };
         assert_eq!(on(None, "2026-11-21T08:28:50Z"), (Verdict::False, "Stopping".into(), false, 11));
         assert_eq!(on(Some(NodeHealth::Ready), "2026-11-21T08:30:00Z"), (Verdict::False, "Stopping".into(), false, 241));
         assert_eq!(on(Some(NodeHealth::Lost), "2026-11-21T08:30:00Z"), (Verdict::Unknown, "NodeNotReady".into(), true, 241));
+        let starts_anew = |session: &UploadSession| {
+            seen(session, Some(NodeHealth::Lost), "2026-11-21T08:30:00Z").message.contains("a new one starts")
+        };
+        assert!(starts_anew(&session));
+        session.spec.suspend = true;
+        assert!(!starts_anew(&session));
     }
 
     #[test]

@@ -51,11 +51,9 @@ pub enum Hearing {
     Silent,
 }
 
-/// A report that is older than this by the API server's clock when it is seen first was not made just now, whatever the clocks.
+/// What is older than this by another clock than ours was not just now, however the clocks are set.
 const CLOCKS_DIFFER_BY: Duration = Duration::from_mins(15);
 const FIRST_REPORT_WITHIN: Duration = Duration::from_mins(2);
-/// More than clocks that are set differ by.
-const LONG_AGO: Duration = Duration::from_mins(15);
 const IDLE_SILENCE: Duration = Duration::from_mins(11);
 const DEFAULT_INTERVAL: u32 = 5;
 
@@ -69,7 +67,7 @@ pub fn hearing(pod: &UploaderPod, observed: &Observed, now: Timestamp) -> Hearin
         _ => pod.created.is_none_or(|created| report.told >= created),
     };
     let is_fresh = age(observed.run.as_ref().map_or(now, |run| run.since)) <= FIRST_REPORT_WITHIN
-        && age(told_start.unwrap_or(now)) <= LONG_AGO;
+        && age(told_start.unwrap_or(now)) <= CLOCKS_DIFFER_BY;
     match observed.last_report.filter(is_its_own) {
         Some(report) if age(report.seen) <= observed.patience => Hearing::Heard,
         None if is_fresh => Hearing::NotYet,

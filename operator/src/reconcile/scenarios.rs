@@ -29,7 +29,7 @@ fn cluster(session: &UploadSession) -> Cluster {
     cluster
 }
 
-/// The body that was sent to the status, as the reflector would show it.
+/// The body that was sent to the status, as the watch would show it.
 fn written(calls: &[Call]) -> Value {
     calls.iter().find(|call| call.line == format!("PATCH {STATUS}")).expect("the status is written").body["status"].clone()
 }

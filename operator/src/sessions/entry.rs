@@ -23,7 +23,7 @@ struct Written {
     version: u64,
     session: Packed,
     /// Whether the listing that is under way has begun since: it will show this, or what somebody else made of it.
-    is_listed: bool,
+    precedes_listing: bool,
 }
 
 impl Entry {
@@ -47,7 +47,7 @@ impl Entry {
     /// A write was answered with `session`.
     pub(super) fn wrote(&mut self, session: &UploadSession) {
         let Some(version) = version(session).filter(|_| session.metadata.uid.as_deref() == Some(self.shown.uid())) else { return };
-        let written = Written { version, session: Packed::of(session.clone()), is_listed: false };
+        let written = Written { version, session: Packed::of(session.clone()), precedes_listing: false };
         if written.is_later_than(&self.shown) {
             self.written = Some(Box::new(written));
         }
@@ -59,16 +59,21 @@ impl Entry {
         Some(written.session.unpack(shown))
     }
 
+    /// A write that built on this met a conflict.
+    pub(super) fn conflicted(&mut self) {
+        self.written = None;
+    }
+
     /// A listing has begun.
     pub(super) fn listing_begins(&mut self) {
         if let Some(written) = &mut self.written {
-            written.is_listed = true;
+            written.precedes_listing = true;
         }
     }
 
-    /// The listing has ended, and knows better than what was written before it: the API server may have been restored from a backup.
+    /// The listing has ended, and knows better than what was written before it: a backup may have been restored.
     pub(super) fn listing_ends(&mut self) {
-        self.written = self.written.take().filter(|written| !written.is_listed);
+        self.written = self.written.take().filter(|written| !written.precedes_listing);
     }
 }
 
@@ -132,6 +137,13 @@ mod tests {
         assert!(entry.since(&another()).is_none());
         entry.show(another());
         assert!(entry.written.is_none());
+    }
+
+    #[test]
+    fn after_a_conflict_what_is_shown_counts() {
+        let mut entry = entry("9", "10");
+        entry.conflicted();
+        assert_eq!(newest(&entry), None);
     }
 
     #[test]
