@@ -1,5 +1,6 @@
 //! Tests that bring operators of their own and suffer no other beside them: they run one after the other, after the rest.
 
+mod deadlines;
 mod exports;
 mod faults;
 mod leaders;
