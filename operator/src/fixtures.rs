@@ -74,6 +74,13 @@ pub(crate) fn deleted(spec: &str, time: &str) -> UploadSession {
     session
 }
 
+/// A session of the same name that was there before `session`.
+pub(crate) fn earlier(session: &UploadSession) -> UploadSession {
+    let mut earlier = session.clone();
+    earlier.metadata.uid = Some("earlier".into());
+    earlier
+}
+
 /// A session with an inline NFS source, which [`settings`] allow.
 pub(crate) fn nfs_session() -> UploadSession {
     let mut session = session("source: {nfs: {server: nas.example.com, path: /srv/drop/cameras}}");

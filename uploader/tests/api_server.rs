@@ -26,6 +26,10 @@ use tokio_util::sync::CancellationToken;
 const PATIENCE: Duration = Duration::from_mins(3);
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The uploader's pod, as its token would name it; the chart's admission policy, which may be in force, lets no other report.
+const POD_UID: &str = "6f7e0b0c-0000-4000-8000-000000000001";
+const POD_UID_HEADER: &str = "impersonate-extra-authentication.kubernetes.io%2fpod-uid";
+
 /// A session in a namespace of its own, and an account that may only read and write statuses there.
 struct Stage {
     client: Client,
@@ -47,6 +51,7 @@ impl Stage {
         let client = Client::try_from(config().await?)?;
         let mut restricted = config().await?;
         restricted.auth_info.impersonate = Some(format!("system:serviceaccount:{namespace}:{}", names::UPLOADER_ACCOUNT));
+        restricted.headers.push((POD_UID_HEADER.parse()?, POD_UID.parse()?));
         let stage = Self {
             uploader: Client::try_from(restricted)?,
             sessions: Api::namespaced(client.clone(), &namespace),
@@ -98,12 +103,14 @@ impl Stage {
             },
         }))?;
         let session = self.sessions.create(&PostParams::default(), &session).await?;
+        self.operator_writes(json!({})).await?;
         let uid = session.uid().context("an object has a UID")?;
         Ok(SessionObject { namespace: self.namespace.clone(), name: "truck-7".into(), uid })
     }
 
     /// What the operator does at its own pace, which outdates the uploader's resourceVersion.
-    async fn operator_writes(&self, status: Value) -> Result<()> {
+    async fn operator_writes(&self, mut status: Value) -> Result<()> {
+        status["podUID"] = json!(POD_UID);
         let how = PatchParams::apply(names::OPERATOR_MANAGER).force();
         let body = json!({"apiVersion": "blobferry.io/v1alpha1", "kind": "UploadSession", "status": status});
         self.sessions.patch_status("truck-7", &how, &Patch::Apply(body)).await?;

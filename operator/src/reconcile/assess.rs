@@ -499,8 +499,7 @@ mod tests {
     #[test]
     fn pod_of_a_session_that_is_gone_and_that_does_not_end_is_named_with_what_to_do() {
         let session = fixtures::session("");
-        let mut earlier = fixtures::pod(&session, &fixtures::running(STARTED));
-        earlier.metadata.owner_references.as_mut().unwrap()[0].uid = "earlier".into();
+        let earlier = fixtures::pod(&fixtures::earlier(&session), &fixtures::running(STARTED));
         let waits = |deadline: &str| {
             let mut pod = earlier.clone();
             pod.metadata.deletion_timestamp = Some(serde_norway::from_str(deadline).unwrap());

@@ -154,7 +154,10 @@ fn is_elsewhere(session: &ValidSession, pod: &UploaderPod) -> bool {
 #[cfg(test)]
 mod tests {
     use blobferry_crds::UploadSession;
-    use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
+    use k8s_openapi::{
+        api::core::v1::Pod,
+        apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+    };
 
     use super::*;
     use crate::{fixtures, reconcile::validate::validate};
@@ -285,10 +288,15 @@ mod tests {
     #[test]
     fn pod_of_an_earlier_session_of_the_name_is_waited_for_and_a_strangers_is_told() {
         let session = fixtures::session("");
-        let mut pod = running(&session);
-        pod.metadata.owner_references.as_mut().unwrap()[0].uid = "earlier".into();
-        assert_eq!(planned(&session, Some(&pod), |_| ()), Plan::Wait(Wait::PreviousPod));
-        (pod.metadata.owner_references, pod.metadata.labels) = (None, None);
-        assert_eq!(planned(&session, Some(&pod), |_| ()), Plan::Wait(Wait::ForeignPod));
+        assert_eq!(planned(&session, Some(&running(&fixtures::earlier(&session))), |_| ()), Plan::Wait(Wait::PreviousPod));
+        let forged = |change: fn(&mut ObjectMeta)| {
+            let mut pod = running(&session);
+            change(&mut pod.metadata);
+            planned(&session, Some(&pod), |_| ())
+        };
+        assert_eq!(forged(|meta| (meta.owner_references, meta.labels) = (None, None)), Plan::Wait(Wait::ForeignPod));
+        assert_eq!(forged(|meta| meta.labels = None), Plan::Wait(Wait::ForeignPod), "anybody can name an owner");
+        let owner = |meta: &mut ObjectMeta| meta.owner_references.as_mut().unwrap()[0].uid = "other".into();
+        assert_eq!(forged(owner), Plan::Wait(Wait::ForeignPod), "it says that it belongs to another session");
     }
 }

@@ -50,19 +50,20 @@ pub enum Origin {
     Foreign,
 }
 
-/// Who made `pod`, and name and UID of the session for which; empty if it does not say.
+/// Who made `pod`, and name and UID of the session for which; empty if it does not say. Whoever may change pods can give them any owner;
+/// our labels only the operator sets, by an admission policy.
 fn origin(pod: &Pod) -> (Origin, &str, &str) {
     let label = |name: &str| pod.labels().get(name).map(String::as_str);
-    let labels = label(names::SESSION_LABEL).zip(label(names::SESSION_UID_LABEL));
-    let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
-    match (controller, labels) {
-        (Some(owner), _) if owner.kind == "UploadSession" => (Origin::Owned, &owner.name, &owner.uid),
-        (None, Some((session, uid))) if is_managed(&pod.metadata) => (Origin::Unowned, session, uid),
-        (_, labels) => {
-            let (session, uid) = labels.unwrap_or_default();
-            (Origin::Foreign, session, uid)
-        }
-    }
+    let Some((session, uid)) = label(names::SESSION_LABEL).zip(label(names::SESSION_UID_LABEL)) else {
+        return (Origin::Foreign, "", "");
+    };
+    let origin = match pod.owner_references().iter().find(|owner| owner.controller == Some(true)) {
+        _ if !is_managed(&pod.metadata) => Origin::Foreign,
+        Some(owner) if owner.kind == "UploadSession" && owner.uid == uid => Origin::Owned,
+        Some(_) => Origin::Foreign,
+        None => Origin::Unowned,
+    };
+    (origin, session, uid)
 }
 
 /// A pod, as far as it matters: an eightieth of the whole object, so that thousands fit into memory.

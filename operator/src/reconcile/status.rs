@@ -365,6 +365,18 @@ mod tests {
     }
 
     #[test]
+    fn sessions_that_keep_to_the_interval_are_within_the_limit_however_many_they_are() {
+        let many = (17..31).flat_map(|power| (1 << power) - 1..=(1 << power) + 1);
+        let mut before = 0;
+        for sessions in (0..=70_000).chain(many) {
+            let interval = report_interval(sessions);
+            assert!(sessions <= UPDATES_PER_SECOND * usize::try_from(interval).unwrap(), "{sessions}");
+            assert!(interval >= before, "{sessions}");
+            before = interval;
+        }
+    }
+
+    #[test]
     fn destination_names_prefix_date_and_session() {
         let session = fixtures::session(
             "sessionName: truck-7\ndestination: {azureBlob: {accountUrl: 'http://10.0.0.9:10000/devstoreaccount1/', prefix: site 3/raw}}",

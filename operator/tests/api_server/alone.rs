@@ -1,5 +1,7 @@
 //! Tests that bring operators of their own and suffer no other beside them: they run one after the other, after the rest.
 
+mod deadlines;
+mod exports;
 mod faults;
 mod leaders;
 mod nodes;
@@ -22,7 +24,10 @@ use jiff::Timestamp;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
-use crate::stage::{arguments, client};
+use crate::{
+    chart::{NAMESPACE, operator_client},
+    stage::arguments,
+};
 
 /// An operator in a thread of its own, which ends with the test.
 pub(crate) struct Running {
@@ -33,14 +38,14 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts the operator `name`, whose client is what `around` makes of a usual one, and which competes for the Lease in `namespace`.
-    pub(crate) fn start(name: &str, namespace: &str, around: impl FnOnce(Client) -> Client + Send + 'static) -> Self {
-        Self::start_with(&["--pod-name", name, "--namespace", namespace], around)
+    /// Starts the operator `name`, whose client is what `around` makes of a usual one, and which competes for the Lease.
+    pub(crate) fn start(name: &str, around: impl FnOnce(Client) -> Client + Send + 'static) -> Self {
+        Self::start_with(&["--pod-name", name, "--namespace", NAMESPACE], around)
     }
 
     /// Starts an operator whose clock is another one.
-    pub(crate) fn start_at(more: &[&str], clock: fn() -> Timestamp) -> Self {
-        Self::start_all(more, |client| client, clock)
+    pub(crate) fn start_at(clock: fn() -> Timestamp) -> Self {
+        Self::start_all(&["--namespace", NAMESPACE], |client| client, clock)
     }
 
     /// Starts an operator with more arguments than the usual ones.
@@ -57,7 +62,7 @@ impl Running {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
             let (Ok(runtime), Ok(args)) = (runtime, args) else { return };
             runtime.block_on(async {
-                let Ok(client) = client().await else { return };
+                let Ok(client) = operator_client().await else { return };
                 let client = around(client);
                 let candidate = args.candidate(&client, &role);
                 let meter = opentelemetry::global::meter("test");

@@ -1,5 +1,8 @@
 //! What somebody gains who may make sessions and nothing else: nothing that the installation does not allow.
 
+mod marks;
+mod prepared;
+
 use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::names::UPLOADER_ACCOUNT;
 use futures::future::try_join_all;
@@ -71,6 +74,9 @@ fn refused() -> Vec<Value> {
         json!({"sessionName": ".."}),
         json!({"sessionName": "a/b"}),
         pod("securityContext", json!({"runAsUser": 0})),
+        // Stricter than the restricted Pod Security Standard, because an export may trust the root group.
+        pod("securityContext", json!({"runAsGroup": 0})),
+        pod("securityContext", json!({"supplementalGroups": [1000, 0]})),
         pod("labels", json!({"blobferry.io/session-uid": "x"})),
         pod("labels", json!({"app.kubernetes.io/managed-by": "x"})),
         pod("labels", json!({"azure.workload.identity/use": "true"})),

@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::stage::{FIRST, Stage, all_well};
+use crate::stage::{FIRST, Stage, all_well, somebodys_pod};
 
 #[tokio::test]
 #[ignore = "needs a control plane: testbed/api-tests"]
@@ -74,16 +74,7 @@ async fn quota_is_named_and_its_removal_heals() -> Result<()> {
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn pod_that_somebody_else_made_stalls_the_session_until_it_is_removed() -> Result<()> {
     let stage = Stage::new("taken").await?;
-    let security = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
-    stage
-        .create::<Pod>(json!({
-            "metadata": {"name": "truck-7-uploader"},
-            "spec": {
-                "securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
-                "containers": [{"name": "other", "image": "other", "securityContext": security}],
-            },
-        }))
-        .await?;
+    stage.create::<Pod>(somebodys_pod("truck-7-uploader")).await?;
     stage.session("truck-7", json!({})).await?;
     let message = stage.until_condition("truck-7", "Stalled", "True", "NameTaken").await?;
     assert!(message.contains("truck-7-uploader"), "{message}");

@@ -8,6 +8,7 @@ mod around;
 mod attacks;
 mod changes;
 mod chaos;
+mod chart;
 mod children;
 mod conditions;
 mod conflicts;

@@ -33,19 +33,8 @@ async fn another_operator_changes_nothing_and_calls_nobody_for_a_running_session
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn session_restored_from_backup_keeps_its_name_and_date() -> Result<()> {
     let stage = Stage::new("restore").await?;
-    let restored = json!({
-        "apiVersion": "blobferry.io/v1alpha1",
-        "kind": "UploadSession",
-        "metadata": {"name": "truck-7", "annotations": {
-            names::SESSION_NAME_ANNOTATION: "00-session-kept",
-            names::DATE_PREFIX_ANNOTATION: "20250102",
-        }},
-        "spec": {
-            "source": {"persistentVolumeClaim": {"claimName": "share"}},
-            "destination": {"azureBlob": {"accountUrl": "https://acct.blob.core.windows.net", "container": "archive"}},
-        },
-    });
-    stage.create::<blobferry_crds::UploadSession>(restored).await?;
+    let annotations = json!({names::SESSION_NAME_ANNOTATION: "00-session-kept", names::DATE_PREFIX_ANNOTATION: "20250102"});
+    stage.marked_session("truck-7", json!({"annotations": annotations}), json!({})).await?;
     stage.until_pod("truck-7", None).await?;
     stage.until_condition("truck-7", "Ready", "False", "Scheduling").await?;
     let status = stage.status("truck-7").await?;

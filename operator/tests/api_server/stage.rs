@@ -8,31 +8,31 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use blobferry_crds::{Progress, UploadSession, UploadSessionStatus, manifest, names};
+use blobferry_crds::{Progress, UploadSession, UploadSessionStatus, names};
 use blobferry_operator::{args::Args, controller::Operator};
 use clap::Parser;
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{
-        core::v1::{Event, Namespace, Pod},
-        rbac::v1::ClusterRole,
-    },
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    api::core::v1::{Event, Namespace, Pod},
     apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
-    client::{Body, ClientBuilder},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
-use tower::util::MapRequestLayer;
 
+use crate::{
+    around::{around, line},
+    chart::{ensure_nothing_was_refused, operator_client, operator_config},
+};
+
+/// The variable with the way to the bed's API server.
+pub(crate) const KUBECONFIG: &str = "BLOBFERRY_BED_KUBECONFIG";
 /// More than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(3);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where one test plays.
@@ -42,8 +42,9 @@ pub(crate) struct Stage {
     pub(crate) namespace: String,
 }
 
+/// Access of the administrator.
 pub(crate) async fn config() -> Result<Config> {
-    let path = env::var("BLOBFERRY_BED_KUBECONFIG")
+    let path = env::var(KUBECONFIG)
         .context("BLOBFERRY_BED_KUBECONFIG is not set: run `make e2e`, or eval \"$(testbed/bed env)\" first")?;
     Ok(Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &KubeConfigOptions::default()).await?)
 }
@@ -77,11 +78,11 @@ pub(crate) fn start_operator(name: &'static str) -> Result<()> {
 }
 
 async fn operator(name: &'static str) -> Result<Operator> {
-    let layer = MapRequestLayer::new(move |request: http::Request<Body>| {
-        written().push((name, format!("{} {}", request.method(), request.uri().path())));
-        request
+    let client = around(operator_client().await?, move |request, client| {
+        written().push((name, line(&request)));
+        async move { client.send(request).await }
     });
-    operator_of(name, ClientBuilder::try_from(config().await?)?.with_layer(&layer).build())
+    operator_of(name, client)
 }
 
 /// An operator on `client`.
@@ -90,15 +91,16 @@ pub(crate) fn operator_of(name: &str, client: Client) -> Result<Operator> {
     Ok(Operator::new(client, args.settings(std::iter::empty()), args.pod_name.clone(), &opentelemetry::global::meter("test")))
 }
 
-/// Arguments of an operator of these tests, and `more`.
+/// Arguments of an operator of these tests, and `more`, some of which may be in place of the usual ones.
 pub(crate) fn arguments(more: &[&str]) -> Result<Args> {
-    let image = if more.iter().any(|it| it.starts_with("--uploader-image=")) {
-        None
-    } else {
-        Some("--uploader-image=localhost/blobferry-uploader:dev")
-    };
-    let usual = ["blobferry-operator", r#"--nfs-allowed=[{"server":"nas.example.com","pathPrefix":"/srv/drop"}]"#];
-    Ok(Args::try_parse_from(usual.iter().copied().chain(image).chain(more.iter().copied()))?)
+    let usual = [
+        ("--uploader-image=", "localhost/blobferry-uploader:dev"),
+        ("--nfs-allowed=", r#"[{"server":"nas.example.com","pathPrefix":"/srv/drop"}]"#),
+    ];
+    let usual = usual.iter().filter(|(flag, _)| !more.iter().any(|it| it.starts_with(flag)));
+    let usual = usual.map(|(flag, value)| format!("{flag}{value}"));
+    let program = std::iter::once("blobferry-operator".to_owned());
+    Ok(Args::try_parse_from(program.chain(usual).chain(more.iter().map(|&it| it.to_owned())))?)
 }
 
 /// A client of the administrator.
@@ -121,9 +123,8 @@ impl Stage {
 
     /// A new namespace, which enforces the restricted Pod Security Standard, and no operator but those that the test starts.
     pub(crate) async fn bare(name: &str) -> Result<Self> {
-        static PREPARED: OnceCell<()> = OnceCell::const_new();
         let client = client().await?;
-        PREPARED.get_or_try_init(|| prepare(client.clone())).await?;
+        operator_config().await?;
         let stage = Self { client, namespace: format!("{name}-{:x}", jiff::Timestamp::now().as_millisecond()) };
         let namespace: Namespace = serde_json::from_value(json!({
             "metadata": {"name": stage.namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
@@ -160,15 +161,21 @@ impl Stage {
 
     /// Creates a minimal session with more fields of the spec.
     pub(crate) async fn session(&self, name: &str, spec: Value) -> Result<UploadSession> {
+        self.marked_session(name, json!({}), spec).await
+    }
+
+    /// The same with `metadata`.
+    pub(crate) async fn marked_session(&self, name: &str, metadata: Value, spec: Value) -> Result<UploadSession> {
         let mut object = json!({
             "apiVersion": "blobferry.io/v1alpha1",
             "kind": "UploadSession",
-            "metadata": {"name": name},
+            "metadata": metadata,
             "spec": {
                 "source": {"persistentVolumeClaim": {"claimName": "share"}},
                 "destination": {"azureBlob": {"accountUrl": "https://acct.blob.core.windows.net", "container": "archive"}},
             },
         });
+        object["metadata"]["name"] = name.into();
         for (key, value) in spec.as_object().into_iter().flatten() {
             object["spec"][key] = value.clone();
         }
@@ -353,10 +360,23 @@ impl Stage {
 
     /// Removes the namespace in the background; a failed test leaves it for a look.
     pub(crate) async fn end(self) -> Result<()> {
+        ensure_nothing_was_refused()?;
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         namespaces.delete(&self.namespace, &DeleteParams::background()).await?;
         Ok(())
     }
+}
+
+/// A pod of somebody who may make pods where the restricted Pod Security Standard is enforced.
+pub(crate) fn somebodys_pod(name: &str) -> Value {
+    let security = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+    json!({
+        "metadata": {"name": name},
+        "spec": {
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{"name": "other", "image": "other", "securityContext": security}],
+        },
+    })
 }
 
 /// The status of a pod whose container has `state`.
@@ -373,20 +393,4 @@ pub(crate) fn running(state: &Value) -> Value {
 pub(crate) fn all_well() -> Progress {
     let check = |type_: &str| json!({"type": type_, "ok": true, "reason": "Works", "message": "It works."});
     serde_json::from_value(json!({"checks": [check("source"), check("destination")], "caughtUp": true})).unwrap_or_default()
-}
-
-/// What the chart would have installed.
-async fn prepare(client: Client) -> Result<()> {
-    let apply = PatchParams::apply("blobferry-tests").force();
-    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let definition = manifest::definition();
-    definitions.patch(&definition.name_any(), &apply, &Patch::Apply(&definition)).await?;
-    kube::runtime::wait::await_condition(definitions, &definition.name_any(), kube::runtime::conditions::is_crd_established())
-        .await?;
-    let role: ClusterRole = serde_json::from_value(json!({
-        "metadata": {"name": "blobferry-uploader"},
-        "rules": [{"apiGroups": ["blobferry.io"], "resources": ["uploadsessions/status"], "verbs": ["get", "patch"]}],
-    }))?;
-    Api::<ClusterRole>::all(client).patch("blobferry-uploader", &apply, &Patch::Apply(&role)).await?;
-    Ok(())
 }

@@ -4,6 +4,12 @@
 //! Each life of a session is played once to count the writes of an operator that lives, and then twice for every write. `make kill-operator`
 //! does all of it, which takes ten minutes; `testbed/api-tests` one moment of each life.
 
+#[path = "../api_server/around.rs"]
+#[allow(dead_code, reason = "the other tests use the rest of it")]
+mod around;
+#[path = "../api_server/chart.rs"]
+#[allow(dead_code, reason = "the other tests use the rest of it")]
+mod chart;
 mod mortal;
 #[path = "../api_server/stage.rs"]
 #[allow(dead_code, reason = "the other tests use the rest of it")]

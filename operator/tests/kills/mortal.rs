@@ -11,11 +11,11 @@ use std::{
 
 use anyhow::Result;
 use http::{Method, Request};
-use kube::client::{Body, ClientBuilder};
+use kube::{Client, client::Body};
 use tokio::{sync::Notify, task::JoinHandle};
-use tower::{Layer, Service};
+use tower::{Layer, Service, service_fn};
 
-use crate::stage;
+use crate::{chart::operator_client, stage};
 
 /// When an operator dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,12 @@ impl Mortal {
     /// Starts an operator that dies at `moment` of its work for `namespace`.
     pub(crate) async fn start(namespace: &str, moment: Moment) -> Result<Self> {
         let life = Life { namespace: namespace.into(), moment, writes: Arc::default(), over: Arc::default(), end: Arc::default() };
-        let client = ClientBuilder::try_from(stage::config().await?)?.with_layer(&life).build();
+        let client = operator_client().await?;
+        let way = service_fn(move |request| {
+            let client = client.clone();
+            async move { client.send(request).await }
+        });
+        let client = Client::new(life.layer(way), "default");
         let operator = stage::operator_of("operator-mortal", client)?;
         Ok(Self { life, task: tokio::spawn(operator.run(std::future::pending())) })
     }

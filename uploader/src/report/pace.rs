@@ -20,6 +20,9 @@ const IDLE: Duration = Duration::from_mins(5);
 const URGENT: f64 = 3.0;
 /// Reports come up to this part earlier or later, so that sessions that started together drift apart.
 const JITTER: f64 = 0.1;
+/// The same for the first report at a longer interval: when many sessions start, all of them hear of one within a short time, and would
+/// report at the same moments for hours.
+const FIRST_JITTER: f64 = 0.5;
 /// First and longest wait after a report that did not arrive.
 const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_mins(1);
@@ -101,8 +104,8 @@ impl Pace {
         let wait = match change {
             Change::State if self.tokens(now) >= 1.0 => LEAST,
             Change::State | Change::Counters => self.interval.mul_f64(self.jitter).max(LEAST),
-            // Never later, because the operator calls an uploader silent that is late.
-            Change::Nothing => IDLE.mul_f64(self.jitter.min(1.0)).max(self.interval),
+            // Only earlier, because the operator calls an uploader silent that is late.
+            Change::Nothing => IDLE.mul_f64(1.0 - (self.jitter - 1.0).abs()).max(self.interval.mul_f64(self.jitter)),
         };
         last + wait
     }
@@ -114,17 +117,16 @@ impl Pace {
         self.urgent = if change == Change::State && early { (tokens - 1.0).max(0.0) } else { tokens };
         self.last = Some(now);
         self.failures = 0;
-        if let Some(interval) = interval {
-            self.interval = interval.max(LEAST);
-        }
-        self.jitter = jitter(random);
+        let before = self.interval;
+        self.interval = interval.map_or(before, |interval| interval.max(LEAST));
+        self.jitter = jitter(if self.interval > before { FIRST_JITTER } else { JITTER }, random);
     }
 
     /// A report did not arrive: the next try waits twice as long as the one before.
     pub fn failed(&mut self, now: Instant, random: f64) {
         self.last = Some(now);
         self.failures = self.failures.saturating_add(1);
-        self.jitter = jitter(random);
+        self.jitter = jitter(JITTER, random);
     }
 
     /// Tries in a row that did not arrive.
@@ -143,8 +145,8 @@ impl Pace {
     }
 }
 
-fn jitter(random: f64) -> f64 {
-    1.0 - JITTER + 2.0 * JITTER * random.clamp(0.0, 1.0)
+fn jitter(most: f64, random: f64) -> f64 {
+    1.0 - most + 2.0 * most * random.clamp(0.0, 1.0)
 }
 
 #[cfg(test)]

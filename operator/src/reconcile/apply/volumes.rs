@@ -150,7 +150,8 @@ mod tests {
     #[test]
     fn what_somebody_else_made_is_never_adopted() {
         assert_eq!(decide(|volume, _| volume.metadata.labels = None), Step::VolumeTaken);
-        assert_eq!(decide(|_, claim| (claim.metadata.owner_references, claim.metadata.labels) = (None, None)), Step::ClaimTaken);
+        assert_eq!(decide(|_, claim| claim.metadata.labels = None), Step::ClaimTaken);
+        assert_eq!(decide(|_, claim| claim.spec.as_mut().unwrap().volume_name = Some("other".into())), Step::ClaimTaken);
         assert_eq!(decide(|_, claim| claim.metadata.owner_references.as_mut().unwrap()[0].uid = "other".into()), Step::ClaimTaken);
     }
 }

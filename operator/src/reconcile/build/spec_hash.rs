@@ -174,8 +174,13 @@ fn put_template(meaning: &mut Meaning, template: &PodTemplate) {
 
 #[cfg(test)]
 mod tests {
+    use blobferry_crds::{
+        StagingMode, UploadSession,
+        changes::{EFFECTS, Effect},
+    };
+
     use super::*;
-    use crate::{fixtures, reconcile::validate::validate};
+    use crate::{fixtures, reconcile::validate::validate, settings::Settings};
 
     fn hash(spec: &str) -> String {
         spec_hash(&validate(&fixtures::session(spec), &fixtures::settings()).unwrap())
@@ -184,6 +189,64 @@ mod tests {
     #[test]
     fn hash_of_a_minimal_session_never_changes() {
         assert_eq!(hash(""), "v1-2f47f5315289e6a04e8c2b70ef653fd4");
+    }
+
+    /// Every field that is in the hash, with a value that is no default; a session names one kind of source and of credential.
+    const EVERYTHING: &str = "
+        sessionName: truck-7
+        source: {incomingDir: camera/incoming, processingDir: .camera}
+        deletionPolicy: Drain
+        destination: {azureBlob: {prefix: site-3/raw, overwrite: Never, accessTier: Cool, metadata: {site: '3', a: b}, tags: {a b: c},
+          contentType: video/mp4, credentialsSecretRef: {name: azure}}}
+        watch: {recursive: true, fileExtensions: [.bin, MP4], ignore: ['*.tmp', '*.log']}
+        transfer: {queueSize: 10, blockSize: 8Mi, singlePutSize: 1Mi, concurrency: 4, memoryLimit: 128Mi, maxAttempts: 5}
+        staging: {sizeLimit: 1Gi}
+        pod:
+          image: localhost/other:1
+          resources: {requests: {cpu: 1, memory: 1Gi}, limits: {memory: 2Gi}}
+          nodeSelector: {disk: fast}
+          tolerations: [{key: dedicated, operator: Exists, effect: NoSchedule}]
+          affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [
+            {matchExpressions: [{key: a, operator: In, values: [b]}]}]}}}
+          priorityClassName: high
+          serviceAccountName: own
+          labels: {team: vision}
+          annotations: {note: mine}
+          imagePullSecrets: [{name: registry}]
+          securityContext: {runAsUser: 1000, runAsGroup: 1001, supplementalGroups: [1002]}
+    ";
+
+    /// Two sessions that name every field of the hash between them.
+    fn everything() -> [UploadSession; 2] {
+        let claim = fixtures::session(EVERYTHING);
+        let mut export = claim.clone();
+        export.spec.source.persistent_volume_claim = None;
+        export.spec.source.nfs = fixtures::nfs_session().spec.source.nfs;
+        export.spec.source.nfs.as_mut().unwrap().mount_options = vec!["hard".into(), "nfsvers=4.2".into()];
+        let identity = "{clientId: c, tenantId: t, authorityHost: 'https://a.blob.core.windows.net'}";
+        let identity = fixtures::session(&format!("destination: {{azureBlob: {{workloadIdentity: {identity}}}}}"));
+        let blob = &mut export.spec.destination.azure_blob;
+        (blob.workload_identity, blob.credentials_secret_ref) = (identity.spec.destination.azure_blob.workload_identity, None);
+        export.spec.staging.mode = StagingMode::None;
+        [claim, export]
+    }
+
+    /// Another hash would restart every uploader of every installation with its next operator.
+    #[test]
+    fn hashes_of_sessions_that_name_everything_never_change() {
+        let settings = Settings { allow_pod_image: true, ..fixtures::settings() };
+        let hashes = everything().map(|session| spec_hash(&validate(&session, &settings).unwrap()));
+        assert_eq!(hashes, ["v1-02fd10decc20773c31c856edb7fba4d2", "v1-30a9fe681ee75d6a6c7bbc9bf3e09c42"]);
+    }
+
+    #[test]
+    fn every_field_that_replaces_the_pod_is_named_by_those_sessions() {
+        let spec = |session: &UploadSession| serde_json::to_value(&session.spec).unwrap();
+        let (usual, all) = (spec(&fixtures::session("")), everything().each_ref().map(spec));
+        for (path, _) in EFFECTS.iter().filter(|(_, effect)| *effect == Effect::Replaces) {
+            let at = format!("/{}", path.replace('.', "/"));
+            assert!(all.iter().any(|spec| spec.pointer(&at).is_some() && spec.pointer(&at) != usual.pointer(&at)), "{path}");
+        }
     }
 
     #[test]

@@ -15,12 +15,16 @@ use super::{
 };
 use crate::reconcile::validate::{Share, ValidSession};
 
-/// Whether `found` was made for the session with `uid`: it is controlled by it, or by nobody and has our label with its UID.
+/// Whether `found` was made for the session with `uid`: it has our label, is for its volume, and is controlled by it, or by nobody and
+/// has the label with its UID.
 pub fn is_claim_of(found: &PersistentVolumeClaim, uid: &str) -> bool {
-    match found.owner_references().iter().find(|owner| owner.controller == Some(true)) {
-        Some(owner) => owner.uid == uid,
-        None => is_managed(&found.metadata) && found.labels().get(names::SESSION_UID_LABEL).is_some_and(|of| of == uid),
-    }
+    let volume = found.spec.as_ref().and_then(|spec| spec.volume_name.as_ref());
+    is_managed(&found.metadata)
+        && volume == Some(&volume_name(uid))
+        && match found.owner_references().iter().find(|owner| owner.controller == Some(true)) {
+            Some(owner) => owner.uid == uid,
+            None => found.labels().get(names::SESSION_UID_LABEL).is_some_and(|of| of == uid),
+        }
 }
 
 /// The claim of `session`, if its source is an export.

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use blobferry_operator::leader::LEASE;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 use kube::{
-    ResourceExt,
+    Api, ResourceExt,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
@@ -12,30 +12,35 @@ use serde_json::json;
 use super::Running;
 use crate::{
     around::Freezer,
+    chart::NAMESPACE,
     stage::{Stage, all_well},
 };
 
 /// Two operators on one stage; the first leads, and its freezer is the test's.
 async fn two(stage: &Stage) -> Result<(Running, Freezer, Running)> {
     let freezer = Freezer::default();
-    let first = Running::start("operator-a", &stage.namespace, {
+    let first = Running::start("operator-a", {
         let freezer = freezer.clone();
         move |client| freezer.around(client)
     });
     stage.until("the first operator leads", async || Ok(first.leads())).await?;
-    let second = Running::start("operator-b", &stage.namespace, |client| client);
+    let second = Running::start("operator-b", |client| client);
     Ok((first, freezer, second))
+}
+
+fn leases(stage: &Stage) -> Api<Lease> {
+    Api::namespaced(stage.client.clone(), NAMESPACE)
 }
 
 /// The lease of an operator that is paused for longer than its term, without the wait.
 async fn expire_lease(stage: &Stage) -> Result<()> {
     let expired = Patch::Merge(json!({"spec": {"holderIdentity": ""}}));
-    stage.api::<Lease>().patch(LEASE, &PatchParams::default(), &expired).await?;
+    leases(stage).patch(LEASE, &PatchParams::default(), &expired).await?;
     Ok(())
 }
 
 async fn holder(stage: &Stage) -> Result<Option<String>> {
-    Ok(stage.api::<Lease>().get(LEASE).await?.spec.and_then(|spec| spec.holder_identity))
+    Ok(leases(stage).get(LEASE).await?.spec.and_then(|spec| spec.holder_identity))
 }
 
 /// Lets the second operator take over from the first, which is frozen.

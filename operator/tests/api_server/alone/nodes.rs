@@ -17,8 +17,8 @@ fn ahead() -> Timestamp {
     Timestamp::now() + 10.minutes()
 }
 
-fn operator(stage: &Stage) -> Running {
-    Running::start_at(&["--namespace", &stage.namespace], ahead)
+fn operator() -> Running {
+    Running::start_at(ahead)
 }
 
 /// A session that runs on a node of its own, which is ready.
@@ -63,7 +63,7 @@ async fn leave(stage: Stage, node: &str) -> Result<()> {
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn uploader_that_reports_is_heard_however_the_clocks_differ() -> Result<()> {
     let stage = Stage::bare("clocks").await?;
-    let operator = operator(&stage);
+    let operator = operator();
     stage.running_session("truck-7", json!({})).await?;
     let mut progress = all_well();
     for active in [1, 0, 1] {
@@ -75,7 +75,7 @@ async fn uploader_that_reports_is_heard_however_the_clocks_differ() -> Result<()
     }
     // A new operator knows only the old report.
     operator.end()?;
-    let operator = self::operator(&stage);
+    let operator = self::operator();
     stage.until("it leads", async || Ok(operator.leads())).await?;
     stage.session("truck-8", json!({"sessionName": "other"})).await?;
     stage.until_pod("truck-8", None).await?;
@@ -90,7 +90,7 @@ async fn uploader_that_reports_is_heard_however_the_clocks_differ() -> Result<()
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn uploader_that_falls_silent_at_work_is_called_so_soon_although_its_last_reports_woke_nobody() -> Result<()> {
     let stage = Stage::bare("silent").await?;
-    let operator = operator(&stage);
+    let operator = operator();
     stage.running_session("truck-7", json!({})).await?;
     let mut progress = all_well();
     progress.caught_up = false;
@@ -110,7 +110,7 @@ async fn uploader_that_falls_silent_at_work_is_called_so_soon_although_its_last_
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn node_that_does_not_answer_is_named_and_forgotten_when_it_does() -> Result<()> {
     let stage = Stage::bare("node").await?;
-    let operator = operator(&stage);
+    let operator = operator();
     let (pod, node) = on_a_node(&stage, json!({})).await?;
     set_ready(&stage, &node, "Unknown").await?;
     // As the node controller does it: the container's own state stays as the kubelet left it.
@@ -129,7 +129,7 @@ async fn node_that_does_not_answer_is_named_and_forgotten_when_it_does() -> Resu
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn pod_that_does_not_end_is_left_alone_on_a_ready_node_and_removed_from_a_lost_one() -> Result<()> {
     let stage = Stage::bare("stuck").await?;
-    let operator = operator(&stage);
+    let operator = operator();
     let (pod, node) = on_a_node(&stage, json!({})).await?;
     stage.delete::<Pod>(&pod.name_any()).await?;
     let message = stage.until_condition("truck-7", "Ready", "False", "PodStuck").await?;
@@ -157,7 +157,7 @@ async fn delete_with(stage: &Stage, how: &DeleteParams) -> Result<()> {
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn pod_of_a_session_that_is_gone_leaves_its_name_and_its_folders_when_its_node_is_lost() -> Result<()> {
     let stage = Stage::bare("left-on-a-node").await?;
-    let operator = operator(&stage);
+    let operator = operator();
     let spec = json!({"sessionName": "truck"});
     let (pod, node) = on_a_node(&stage, spec.clone()).await?;
     delete_with(&stage, &DeleteParams::background()).await?;
@@ -183,7 +183,7 @@ async fn pod_of_a_session_that_is_gone_leaves_its_name_and_its_folders_when_its_
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn session_that_goes_after_its_pod_goes_although_the_node_of_the_pod_is_lost() -> Result<()> {
     let stage = Stage::bare("foreground").await?;
-    let operator = operator(&stage);
+    let operator = operator();
     let (_, node) = on_a_node(&stage, json!({})).await?;
     delete_with(&stage, &DeleteParams::foreground()).await?;
     ensure!(stage.api::<UploadSession>().get_opt("truck-7").await?.is_some(), "its pod is there");

@@ -18,7 +18,7 @@ const SWEPT: &str = "GET /api/v1/persistentvolumes";
 /// An operator one of whose requests the test holds.
 async fn operator(stage: &Stage) -> Result<(Running, Freezer)> {
     let freezer = Freezer::default();
-    let operator = Running::start("operator-a", &stage.namespace, {
+    let operator = Running::start("operator-a", {
         let freezer = freezer.clone();
         move |client| freezer.around(client)
     });

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{Running, faults::settles};
-use crate::{chaos::Chaos, stage::Stage};
+use crate::{chaos::Chaos, chart::forget_refusals, stage::Stage};
 
 /// Requests for all of this; a storm while nobody answers makes thousands.
 const MOST_CALLS: usize = 300;
@@ -43,6 +43,7 @@ async fn what_happened_while_the_api_server_was_away_is_made_good_once_it_is_bac
     stage.until_pod("waiting", None).await?;
     stage.until_pod("late", None).await?;
     settles(&stage, std::slice::from_ref(&chaos)).await?;
+    forget_refusals();
     let mut pods: Vec<_> = stage.list::<Pod>().await?.iter().map(ResourceExt::name_any).collect();
     pods.sort();
     ensure!(pods == ["by-hand-uploader", "late-uploader", "steady-uploader", "waiting-uploader"], "{pods:?}");

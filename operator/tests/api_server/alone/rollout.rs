@@ -6,15 +6,18 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::Running;
-use crate::stage::{Stage, all_well};
+use crate::{
+    chart::NAMESPACE,
+    stage::{Stage, all_well},
+};
 
 const OLD: &str = "localhost/blobferry-uploader:1";
 const NEW: &str = "localhost/blobferry-uploader:2";
 const SESSIONS: [&str; 3] = ["a-busy", "b-idle", "c-idle"];
 
-fn operator(stage: &Stage, image: &str, more: &[&str]) -> Running {
+fn operator(image: &str, more: &[&str]) -> Running {
     let image = format!("--uploader-image={image}");
-    let mut arguments = vec!["--namespace", &stage.namespace, &image];
+    let mut arguments = vec!["--namespace", NAMESPACE, &image];
     arguments.extend(more);
     Running::start_with(&arguments, |client| client)
 }
@@ -22,7 +25,7 @@ fn operator(stage: &Stage, image: &str, more: &[&str]) -> Running {
 /// Three sessions, the only ones, that run the old image, the first of which has files to upload; their operator has ended.
 async fn old_sessions(stage: &Stage) -> Result<()> {
     stage.remove_others().await?;
-    let operator = operator(stage, OLD, &[]);
+    let operator = operator(OLD, &[]);
     for name in SESSIONS {
         stage.running_session(name, json!({"sessionName": name})).await?;
     }
@@ -50,7 +53,7 @@ async fn upgraded(stage: &Stage) -> Result<Vec<String>> {
 async fn new_image_comes_to_one_session_at_a_time_and_to_idle_ones_first() -> Result<()> {
     let stage = Stage::bare("rollout").await?;
     old_sessions(&stage).await?;
-    let operator = operator(&stage, NEW, &[]);
+    let operator = operator(NEW, &[]);
     let mut done: Vec<String> = Vec::new();
     for next in ["b-idle", "c-idle", "a-busy"] {
         done.push(next.to_owned());
@@ -74,7 +77,7 @@ async fn new_image_comes_to_one_session_at_a_time_and_to_idle_ones_first() -> Re
 async fn new_image_on_restart_comes_with_the_next_pod() -> Result<()> {
     let stage = Stage::bare("on-restart").await?;
     old_sessions(&stage).await?;
-    let operator = operator(&stage, NEW, &["--uploader-update=OnRestart"]);
+    let operator = operator(NEW, &["--uploader-update=OnRestart"]);
     for name in SESSIONS {
         stage.until_condition(name, "Ready", "True", "UpgradePending").await?;
     }

@@ -98,12 +98,27 @@ fn counters_are_due_at_the_interval_and_an_idle_session_every_five_minutes() {
 #[test]
 fn jitter_spreads_reports_by_a_tenth_and_never_delays_an_idle_one() {
     let (mut pace, start) = started(100);
-    for (random, counters, idle) in [(0.0, 90.0, 270.0), (1.0, 110.0, 300.0)] {
+    for (random, counters, idle) in [(0.0, 90.0, 270.0), (0.5, 100.0, 300.0), (1.0, 110.0, 270.0)] {
         pace.sent(Change::Counters, None, start, random);
-        let wait = |change| pace.due(change, start).duration_since(start).as_secs_f64();
-        assert!((wait(Change::Counters) - counters).abs() < 0.01);
-        assert!((wait(Change::Nothing) - idle).abs() < 0.01);
+        assert_waits(&pace, start, counters, idle);
     }
+}
+
+#[test]
+fn first_report_at_a_longer_interval_is_spread_by_half() {
+    for (random, counters, idle) in [(0.0, 50.0, 150.0), (1.0, 150.0, 150.0)] {
+        let (mut pace, start) = started(50);
+        pace.sent(Change::Counters, Some(seconds(100)), start, random);
+        assert_waits(&pace, start, counters, idle);
+        pace.sent(Change::Counters, Some(seconds(100)), start, MIDDLE);
+        assert_waits(&pace, start, 100.0, 300.0);
+    }
+}
+
+fn assert_waits(pace: &Pace, start: Instant, counters: f64, idle: f64) {
+    let wait = |change| pace.due(change, start).duration_since(start).as_secs_f64();
+    assert!((wait(Change::Counters) - counters).abs() < 0.01);
+    assert!((wait(Change::Nothing) - idle).abs() < 0.01);
 }
 
 #[test]
