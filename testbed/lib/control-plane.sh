@@ -14,7 +14,7 @@ start_api() {
     --service-cluster-ip-range "$SERVICE_NETWORK" \
     --tls-cert-file "$(certificate_of kube-apiserver)" --tls-private-key-file "$(key_of kube-apiserver)" \
     --client-ca-file "$(certificate_of ca)" \
-    --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction --allow-privileged \
+    --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction,OwnerReferencesPermissionEnforcement --allow-privileged \
     --service-account-issuer "https://$BED_ADDRESS:6443" \
     --service-account-key-file "$BED_DIR/pki/service-account.pub" \
     --service-account-signing-key-file "$(key_of service-account)" \
