@@ -36,7 +36,7 @@ pub struct Observed {
     pub creations: Attempts,
     /// Health of the node of a pod that does not end.
     pub node: Option<NodeHealth>,
-    /// The last look at the events of a pod that does not start.
+    /// The last look at the events of a pod that does not start, or whose uploader was killed.
     pub look: Option<Look>,
     /// The last report of the session's uploaders.
     pub last_report: Option<Report>,
@@ -58,6 +58,8 @@ pub struct Observed {
 
 /// How long a pod may be made before its events are worth a look: pulling and mounting usually take less.
 pub const LOOK_AFTER: std::time::Duration = std::time::Duration::from_secs(20);
+/// Between the kubelet's word that it kills a container and the end of that: its grace, and a runtime that is busy.
+const LONGEST_KILL: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// Looks at everything that concerns `session`. A look on demand that fails is logged and shows nothing: it must not keep the rest of
 /// the pass from being done.
@@ -106,7 +108,8 @@ async fn observe_pod(
         observed.run = Some(remember_run(uid, pod, context, now));
     }
     observed.upgrade = context.rollout.upgrade(pod, &context.settings.uploader_image, context.settings.update, now);
-    observed.look = look(uid, namespace, pod, context, now).await;
+    let subject = worth_a_look(pod, hearing(pod, observed, now));
+    observed.look = look(subject, (uid, namespace), pod, context, now).await;
     let overdue = pod.terminating.is_some_and(|deadline| is_overdue(deadline, now));
     let silent = !pod.ready && hearing(pod, observed, now) == Hearing::Silent;
     let doubtful = pod.terminating.is_none() && pod.runs() && (pod.forsaken || silent);
@@ -144,20 +147,50 @@ fn seen<T>(result: Result<T, CallError>) -> Option<T> {
     result.inspect_err(|error| warn!(error = error as &dyn std::error::Error, "a look on demand failed")).ok()
 }
 
-/// Lists the warnings of a pod whose container is not made for a while: only there is the text of a mount that fails.
-async fn look(uid: &str, namespace: &str, pod: &UploaderPod, context: &Context, now: Timestamp) -> Option<Look> {
-    let Stage::Creating { since: Some(since) } = pod.stage else {
+/// What only the events of a pod tell.
+#[derive(Clone, Copy)]
+enum Subject {
+    /// Why its container is not made for a while, like the text of a mount that fails.
+    Start,
+    /// That the kubelet killed its container, which had not ended when its health check failed.
+    Kill,
+}
+
+/// What the events of `pod` may tell, and since when.
+fn worth_a_look(pod: &UploaderPod, hearing: Hearing) -> Option<(Subject, Timestamp)> {
+    match (&pod.stage, &pod.last_exit) {
+        (Stage::Creating { since }, _) => since.map(|since| (Subject::Start, since + LOOK_AFTER)),
+        (Stage::Waiting(..) | Stage::Running { .. }, Some(exit)) if matches!(hearing, Hearing::Absent | Hearing::NotYet) => {
+            exit.finished.filter(|_| exit.is_unexplained_kill()).map(|finished| (Subject::Kill, finished))
+        }
+        _ => None,
+    }
+}
+
+/// Lists the events of `pod` that are worth it, now and then.
+async fn look(
+    subject: Option<(Subject, Timestamp)>,
+    (uid, namespace): (&str, &str),
+    pod: &UploaderPod,
+    context: &Context,
+    now: Timestamp,
+) -> Option<Look> {
+    let Some((subject, since)) = subject else {
         context.memory.update(uid, |it| it.look = None);
         return None;
     };
-    let last = context.memory.recall(uid).look.filter(|look| look.pod_uid == pod.uid);
-    let due = last.as_ref().map_or(since + LOOK_AFTER, |look| look.due);
+    let last = context.memory.recall(uid).look.filter(|look| look.pod_uid == pod.uid && look.due > since);
+    let due = last.as_ref().map_or(since, |look| look.due);
     if now < due || pod.terminating.is_some() {
         return last;
     }
     let count = last.as_ref().map_or(1, |look| look.count.saturating_add(1));
     let wait = LOOK_AFTER.max(backoff::delay(count.saturating_add(4), 0.0));
-    let warning = seen(newest_warning(namespace, &pod.uid, context).await).flatten().or_else(|| last.and_then(|look| look.warning));
+    let found = match subject {
+        Subject::Start => newest_warning(namespace, &pod.uid, context).await,
+        Subject::Kill => killing(namespace, &pod.uid, since, context).await,
+    };
+    let warning = seen(found).flatten().or_else(|| last.and_then(|look| look.warning));
     let look = Look { pod_uid: pod.uid.clone(), count, due: now + wait, warning };
     context.memory.update(uid, |it| it.look = Some(look.clone()));
     Some(look)
@@ -165,14 +198,34 @@ async fn look(uid: &str, namespace: &str, pod: &UploaderPod, context: &Context, 
 
 /// What keeps a pod that has a node from running: the scheduler's words before are no cause any more.
 async fn newest_warning(namespace: &str, pod_uid: &str, context: &Context) -> Result<Option<(String, String)>, CallError> {
-    let fields = format!("involvedObject.uid={pod_uid},type=Warning,reason!=FailedScheduling");
-    let of_pod = ListParams::default().fields(&fields).limit(50);
+    let newest = events(namespace, pod_uid, "type=Warning,reason!=FailedScheduling", context).await?.into_iter().max_by_key(when);
+    Ok(newest.map(reason_and_message))
+}
+
+/// The kubelet's word, if it has one, on a kill after which the container ended at `finished`. It says so before it does it.
+async fn killing(
+    namespace: &str,
+    pod_uid: &str,
+    finished: Timestamp,
+    context: &Context,
+) -> Result<Option<(String, String)>, CallError> {
+    let newest = events(namespace, pod_uid, "reason=Killing", context).await?.into_iter().max_by_key(when);
+    let is_of_this_kill = |event: &Event| when(event).is_some_and(|told| told + LONGEST_KILL >= finished);
+    Ok(newest.filter(is_of_this_kill).map(reason_and_message))
+}
+
+async fn events(namespace: &str, pod_uid: &str, which: &str, context: &Context) -> Result<Vec<Event>, CallError> {
+    let of_pod = ListParams::default().fields(&format!("involvedObject.uid={pod_uid},{which}")).limit(50);
     let events: Api<Event> = api::namespaced(&context.client, namespace);
-    let events = api::call(format!("list the events of pod {pod_uid}"), events.list(&of_pod)).await?;
-    let when = |event: &Event| {
-        let series = event.series.as_ref().and_then(|series| Some(series.last_observed_time.as_ref()?.0));
-        series.max(event.last_timestamp.as_ref().map(|time| time.0)).max(event.event_time.as_ref().map(|time| time.0))
-    };
-    let newest = events.items.into_iter().max_by_key(when);
-    Ok(newest.map(|event| (event.reason.unwrap_or_default(), event.message.unwrap_or_default())))
+    Ok(api::call(format!("list the events of pod {pod_uid}"), events.list(&of_pod)).await?.items)
+}
+
+/// When `event` was seen last.
+fn when(event: &Event) -> Option<Timestamp> {
+    let series = event.series.as_ref().and_then(|series| Some(series.last_observed_time.as_ref()?.0));
+    series.max(event.last_timestamp.as_ref().map(|time| time.0)).max(event.event_time.as_ref().map(|time| time.0))
+}
+
+fn reason_and_message(event: Event) -> (String, String) {
+    (event.reason.unwrap_or_default(), event.message.unwrap_or_default())
 }
