@@ -364,6 +364,12 @@ fn is_taken(path: &Path) -> bool {
     !name.starts_with(b".") && ![&b".tmp"[..], b".part", b".partial", b"~"].iter().any(|end| name.ends_with(end))
 }
 
+/// Whether bytes of a file that is not uploaded yet are with Azure, as far as the uploader has reported.
+pub fn is_sending(session: &UploadSession) -> bool {
+    let activity = session.status.as_ref().and_then(|status| status.activity.as_ref());
+    activity.is_some_and(|activity| activity.active_files.iter().any(|file| file.bytes_sent > 0))
+}
+
 /// `[prefix/]<date>/<session>/`: what the names of a session's blobs start with.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::{UploadSession, conditions};
-use blobferry_testbed::{Contents, Stage, figures, files, processes, scenario, wait};
+use blobferry_testbed::{Contents, Stage, figures, files, processes, scenario, stage::is_sending, wait};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Secret};
 use kube::{
@@ -87,17 +87,12 @@ async fn told(stage: &Stage, session: &str, reason: &str, words: &[&str]) -> Res
     .await
 }
 
-fn is_sending(session: &UploadSession) -> bool {
-    let activity = session.status.as_ref().and_then(|status| status.activity.as_ref());
-    activity.is_some_and(|activity| activity.active_files.iter().any(|file| file.bytes_sent > 0))
-}
-
 fn quick() -> Value {
     json!({"pollInterval": "200ms", "minFileAge": "1s"})
 }
 
 /// Files are taken soon and sent so slowly that something can happen meanwhile.
-fn slow(bandwidth: &str, pod: Value) -> Value {
+fn slow(bandwidth: &str, pod: &Value) -> Value {
     json!({"watch": quick(), "transfer": {"bandwidthLimit": bandwidth, "singlePutSize": "1Mi", "blockSize": "1Mi"}, "pod": pod})
 }
 
@@ -240,7 +235,7 @@ async fn uploader_without_enough_memory_is_named_and_goes_on_with_more() -> Resu
 async fn uploader_that_is_evicted_for_its_disk_is_named_and_goes_on_with_more() -> Result<()> {
     scenario("evicted", async |stage| {
         let little = json!({"ephemeral-storage": "16Mi"});
-        stage.apply_session("s", slow("2Mi", json!({"resources": {"requests": little, "limits": little}}))).await?;
+        stage.apply_session("s", slow("2Mi", &json!({"resources": {"requests": little, "limits": little}}))).await?;
         let delivery = stage.deliver("s", "large.dat", 192 * MIB)?;
         stage.await_session("s", NAMED, "sends a file", is_sending).await?;
         let volumes = format!("kubelet/pods/{}/volumes/kubernetes.io~empty-dir", stage.run("s").await?.pod);
@@ -248,7 +243,7 @@ async fn uploader_that_is_evicted_for_its_disk_is_named_and_goes_on_with_more() 
         let full = Timestamp::now();
         let words = ["Evicted", "ephemeral local storage", "limits.ephemeral-storage"];
         let evicted = told(stage, "s", "UploaderLost", &words).await?;
-        stage.apply_session("s", slow("1Gi", json!({}))).await?;
+        stage.apply_session("s", slow("1Gi", &json!({}))).await?;
         figures::print(&format!("the eviction is told {:.0} s after the disk was full", figures::seconds(full, evicted)));
         let session = stage.await_uploaded("s", 1, RECOVERED).await?;
         stage.compare("s", std::slice::from_ref(&delivery)).await?;
@@ -265,7 +260,7 @@ async fn uploader_that_is_evicted_for_its_disk_is_named_and_goes_on_with_more() 
 #[ignore = "needs a bed: make e2e"]
 async fn uploader_that_hangs_is_named_when_its_health_check_has_it_killed_and_goes_on() -> Result<()> {
     scenario("frozen", async |stage| {
-        stage.apply_session("s", slow("4Mi", json!({}))).await?;
+        stage.apply_session("s", slow("4Mi", &json!({}))).await?;
         let delivery = stage.deliver("s", "large.dat", 64 * MIB)?;
         stage.await_session("s", NAMED, "sends a file", is_sending).await?;
         let run = stage.run("s").await?;

@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use blobferry_crds::UploadSession;
-use blobferry_testbed::{Delivery, Stage, files::Fingerprint, scenario, stage::blob_folder, wait};
+use blobferry_testbed::{
+    Delivery, Stage,
+    files::Fingerprint,
+    scenario,
+    stage::{blob_folder, is_sending},
+    wait,
+};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
@@ -16,11 +21,7 @@ const SOON: Duration = Duration::from_mins(5);
 async fn in_the_middle(stage: &Stage, spec: Value) -> Result<Delivery> {
     stage.apply_session("s", spec).await?;
     let delivery = stage.deliver("s", "large.dat", 24 * MIB)?;
-    let begun = |session: &UploadSession| {
-        let activity = session.status.as_ref().and_then(|status| status.activity.as_ref());
-        activity.is_some_and(|activity| activity.active_files.iter().any(|file| file.bytes_sent > 0))
-    };
-    stage.await_session("s", SOON, "sends a file", begun).await?;
+    stage.await_session("s", SOON, "sends a file", is_sending).await?;
     Ok(delivery)
 }
 

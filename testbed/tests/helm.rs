@@ -14,6 +14,7 @@ use blobferry_testbed::{
     Stage, figures,
     release::{self, CHART, RELEASE, helm},
     scenario,
+    stage::is_sending,
 };
 use serde_json::{Value, json};
 
@@ -23,11 +24,6 @@ const LATER: Duration = Duration::from_mins(10);
 
 fn limited(bandwidth: &str) -> Value {
     json!({"watch": {"pollInterval": "200ms", "minFileAge": "1s"}, "transfer": {"bandwidthLimit": bandwidth}})
-}
-
-fn is_sending(session: &UploadSession) -> bool {
-    let activity = session.status.as_ref().and_then(|status| status.activity.as_ref());
-    activity.is_some_and(|activity| activity.active_files.iter().any(|file| file.bytes_sent > 0))
 }
 
 #[tokio::test]
@@ -122,10 +118,10 @@ async fn helm_kubectl_and_argo_see_when_a_session_is_ready_and_why_it_is_not() -
             let arguments = [what, "site", &chart, "--namespace", &stage.namespace, "--wait", "--timeout", within];
             Command::new("helm4").args(arguments).output().context("cannot start Helm")
         };
-        let well = ("s", json!({}));
+        let well = || ("s", json!({}));
 
         let began = Instant::now();
-        succeeded(&run("install", &[well.clone()], "3m")?)?;
+        succeeded(&run("install", &[well()], "3m")?)?;
         figures::print(&format!("helm install --wait returned after {:.0} s", began.elapsed().as_secs_f64()));
         stage.kubectl(&["wait", "uploadsession/s", "--for=condition=Ready", "--timeout=0"])?;
         let words = health(stage, "s")?;
@@ -140,14 +136,14 @@ async fn helm_kubectl_and_argo_see_when_a_session_is_ready_and_why_it_is_not() -
 
         let began = Instant::now();
         let somewhere = json!({"source": {"persistentVolumeClaim": null, "nfs": {"server": "nas.example.com", "path": "/srv"}}});
-        let words = failed(&run("upgrade", &[well.clone(), ("not-allowed", somewhere)], "5m")?)?;
+        let words = failed(&run("upgrade", &[well(), ("not-allowed", somewhere)], "5m")?)?;
         ensure!(words.contains("Failed") && words.contains("nfs.allowed"), "Helm says {words}");
         ensure!(began.elapsed() < SOON, "Helm waited for what cannot become right by itself");
         figures::print(&format!("helm upgrade --wait gave up after {:.0} s", began.elapsed().as_secs_f64()));
         let words = health(stage, "not-allowed")?;
         ensure!(words.starts_with("Degraded") && words.contains("nfs.allowed"), "Argo CD says {words}");
 
-        succeeded(&run("upgrade", &[well], "3m")?)?;
+        succeeded(&run("upgrade", &[well()], "3m")?)?;
         stage.kubectl(&["wait", "uploadsession/s", "--for=condition=Ready", "--timeout=0"])?;
         let delivery = stage.deliver("s", "after.dat", 4096)?;
         stage.await_uploaded("s", 1, SOON).await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use blobferry_crds::UploadSession;
-use blobferry_testbed::scenario;
+use blobferry_testbed::{scenario, stage::is_sending};
 use serde_json::{Value, json};
 
 const MIB: u64 = 1 << 20;
@@ -15,11 +15,6 @@ const AT_THE_NEW_SPEED: Duration = Duration::from_mins(3);
 
 fn limited(bandwidth: &str) -> Value {
     json!({"watch": {"pollInterval": "200ms", "minFileAge": "1s"}, "transfer": {"bandwidthLimit": bandwidth}})
-}
-
-fn is_sending(session: &UploadSession) -> bool {
-    let activity = session.status.as_ref().and_then(|status| status.activity.as_ref());
-    activity.is_some_and(|activity| activity.active_files.iter().any(|file| file.bytes_sent > 0))
 }
 
 fn applied(session: &UploadSession) -> Option<i64> {
