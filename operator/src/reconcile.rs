@@ -19,6 +19,7 @@ pub mod locate;
 pub mod notices;
 pub mod observe;
 pub mod plan;
+pub mod pod_events;
 pub mod pod_state;
 pub mod publish;
 #[cfg(test)]

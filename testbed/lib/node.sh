@@ -131,6 +131,7 @@ JSON
 
 # Nobody answers for names at the bed's address, so a look-up fails at once.
 # No image is collected: without a registry it could not be fetched again.
+# What pods have on the disk is measured every few seconds, so that tests need not wait a minute for an eviction.
 write_kubelet_config() {
   cat <<YAML
 apiVersion: kubelet.config.k8s.io/v1beta1
@@ -153,6 +154,7 @@ clusterDNS: [$BED_ADDRESS]
 resolvConf: ""
 podLogsDir: $BED_DIR/log/pods
 imageGCHighThresholdPercent: 100
+volumeStatsAggPeriod: 10s
 evictionHard: {memory.available: 50Mi, nodefs.available: 1%, nodefs.inodesFree: 1%, imagefs.available: 1%}
 YAML
 }

@@ -5,6 +5,10 @@
 
 KUBERNETES_VERSION=v1.34.4
 HELM_VERSION=v3.22.0
+# It waits for sessions, which Helm 3 does not.
+HELM4_VERSION=v4.3.1
+# What Argo CD runs its health checks with.
+GLUA_VERSION=v1.1.2
 KUBECONFORM_VERSION=v0.8.0
 # The Go compiler collects garbage for a seventh of its time; with memory to spare it need not (runtime package, GOGC).
 COMPILER_GOGC=400
@@ -25,6 +29,14 @@ provide_all() {
   provide_azurite
   provide_go_program helm "helm.sh/helm/v3/cmd/helm@$HELM_VERSION"
   provide_go_program kubeconform "github.com/yannh/kubeconform/cmd/kubeconform@$KUBECONFORM_VERSION"
+}
+
+# provide_waiting_tools: what waits for sessions, in the cache; only end-to-end tests need it.
+provide_waiting_tools() { locked "$CACHE/locks/tools" provide_all_that_wait; }
+
+provide_all_that_wait() {
+  provide_go_program helm4 "helm.sh/helm/v4/cmd/helm@$HELM4_VERSION"
+  provide_go_program glua "github.com/yuin/gopher-lua/cmd/glua@$GLUA_VERSION"
 }
 
 # provide_kubernetes: one binary for all components, and a link for each.
@@ -102,17 +114,17 @@ provide_go_program() {
   local name=$1 module=$2 target
   target=$CACHE/$name-${module##*@}
   if [[ ! -x $target ]]; then
-    step "build $name ${module##*@}" install_go "$name" "$module" "$target"
+    step "build $name ${module##*@}" install_go "$module" "$target"
   fi
   forget_others "$target" "$CACHE/$name"-v*
   ln -sfn "$target" "$BIN/$name"
 }
 
 install_go() {
-  local name=$1 module=$2 target=$3 work
+  local module=$1 target=$2 work
   work=$(mktemp -d)
   CGO_ENABLED=0 GOGC=$COMPILER_GOGC GOBIN=$work go install -trimpath "$COMPILER_FLAGS" -ldflags '-s -w' "$module"
-  mv "$work/$name" "$target"
+  mv "$work/$(basename "${module%@*}")" "$target"
   rmdir "$work"
 }
 

@@ -10,7 +10,7 @@ use kube::{
 };
 use serde_json::to_string_pretty;
 
-use crate::{Stage, blobs::Listed};
+use crate::{Stage, blobs::Listed, release::OPERATOR};
 
 /// The end of a log is what explains a failure.
 const LOG_LINES: i64 = 80;
@@ -20,7 +20,7 @@ pub(crate) async fn print(stage: &Stage, reason: String) {
     print_part("sessions", sessions(stage).await);
     print_part("pods and claims", pods(stage).await);
     print_part("events", events(stage).await);
-    for (namespace, selector) in [(stage.namespace.as_str(), ""), ("", "app.kubernetes.io/name=blobferry-operator")] {
+    for (namespace, selector) in [(stage.namespace.as_str(), ""), ("", OPERATOR)] {
         print_part(&format!("logs {namespace}{selector}"), logs(stage, namespace, selector).await);
     }
     print_part("files", files(stage));

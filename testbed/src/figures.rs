@@ -29,6 +29,11 @@ pub fn container_start(pod: &Pod) -> Option<Timestamp> {
     Some(containers.first()?.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0)
 }
 
+/// How often the pod's container was started again; `None` before it was made.
+pub fn restarts(pod: &Pod) -> Option<i32> {
+    Some(pod.status.as_ref()?.container_statuses.as_ref()?.first()?.restart_count)
+}
+
 /// Since when the pod has been ready; `None` while it is not.
 pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;

@@ -15,6 +15,7 @@ pub mod figures;
 pub mod files;
 pub mod line;
 pub mod processes;
+pub mod release;
 mod shared_key;
 pub mod stage;
 pub mod vm;

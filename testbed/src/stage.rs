@@ -6,21 +6,23 @@ use std::{
     os::unix::fs::MetadataExt,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use blobferry_crds::UploadSession;
 use futures::FutureExt as _;
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, Namespace, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use kube::{
-    Api, Client, Resource,
-    api::{ApiResource, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams},
+    Api, Client, Resource, ResourceExt as _,
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::{Bed, Blobs, Contents, Delivery, commits::commits, evidence, files, wait};
+use crate::{Bed, Blobs, Contents, Delivery, commits::commits, evidence, figures, files, wait};
 
 /// Name of the claim and of the Secret in each stage's namespace.
 const CLAIM: &str = "share";
@@ -30,6 +32,17 @@ const FIELD_MANAGER: &str = "blobferry-testbed";
 /// A test that takes longer has hung.
 const LONGEST_SCENARIO: Duration = Duration::from_mins(40);
 const LONGEST_CLEANUP: Duration = Duration::from_mins(5);
+
+/// A run of an uploader: the same as long as nobody has started it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// UID of its pod.
+    pub pod: String,
+    /// How often its container was started again before.
+    pub restarts: i32,
+    /// When its container was started.
+    pub started: Timestamp,
+}
 
 /// Where one test plays.
 #[derive(Clone, Debug)]
@@ -169,6 +182,15 @@ impl Stage {
     pub async fn apply_session(&self, name: &str, change: Value) -> Result<()> {
         let kind = ApiResource::erase::<UploadSession>(&());
         let sessions: Api<DynamicObject> = Api::namespaced_with(self.client(), &self.namespace, &kind);
+        let spec = self.spec(name, change);
+        let session = json!({"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, "spec": spec});
+        let apply = PatchParams::apply(FIELD_MANAGER).force();
+        sessions.patch(name, &apply, &Patch::Apply(&session)).await.with_context(|| format!("cannot apply session {name}"))?;
+        Ok(())
+    }
+
+    /// The spec of such a session.
+    pub fn spec(&self, name: &str, change: Value) -> Value {
         let mut spec = json!({
             "sessionName": name,
             "source": {"persistentVolumeClaim": {"claimName": CLAIM}},
@@ -179,10 +201,7 @@ impl Stage {
             }},
         });
         merge(&mut spec, change);
-        let session = json!({"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, "spec": spec});
-        let apply = PatchParams::apply(FIELD_MANAGER).force();
-        sessions.patch(name, &apply, &Patch::Apply(&session)).await.with_context(|| format!("cannot apply session {name}"))?;
-        Ok(())
+        spec
     }
 
     /// Waits until the session is as described in `what`.
@@ -219,7 +238,7 @@ impl Stage {
             let path = entry?.path();
             // One that is claimed meanwhile is not with its producer any more.
             let Ok(metadata) = path.symlink_metadata() else { continue };
-            let ctime = jiff::Timestamp::new(metadata.ctime(), i32::try_from(metadata.ctime_nsec())?)?;
+            let ctime = Timestamp::new(metadata.ctime(), i32::try_from(metadata.ctime_nsec())?)?;
             // The status has microseconds.
             if metadata.is_file() && is_taken(&path) && ctime + Duration::from_micros(1) < safe {
                 lies.push(format!("{} came at {ctime}, before {safe}", path.display()));
@@ -250,6 +269,42 @@ impl Stage {
     /// When the API server cannot be asked.
     pub async fn uploader_pod(&self, session: &str) -> Result<Option<Pod>> {
         Ok(self.api::<Pod>().get_opt(&format!("{session}-uploader")).await?)
+    }
+
+    /// What people were told of a session, by the time when they were told it first.
+    ///
+    /// # Errors
+    ///
+    /// When the API server cannot be asked.
+    pub async fn events(&self, session: &str) -> Result<Vec<Event>> {
+        let of_session = ListParams::default().fields(&format!("involvedObject.kind=UploadSession,involvedObject.name={session}"));
+        let mut events = self.api::<Event>().list(&of_session).await?.items;
+        events.sort_by_key(|event| event.event_time.as_ref().map(|time| time.0));
+        Ok(events)
+    }
+
+    /// Runs kubectl as a person does who works in the stage's namespace, and returns what it says.
+    ///
+    /// # Errors
+    ///
+    /// When it fails; the error has its words.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new("kubectl").args(arguments).args(["--namespace", &self.namespace]).output();
+        let output = output.context("cannot start kubectl")?;
+        ensure!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// The run of the session's uploader.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub async fn run(&self, session: &str) -> Result<Run> {
+        let pod = self.uploader_pod(session).await?.context("the session has no pod")?;
+        let started = figures::container_start(&pod).context("the uploader does not run")?;
+        let restarts = figures::restarts(&pod).context("the uploader does not run")?;
+        Ok(Run { pod: pod.uid().context("the pod has no UID")?, restarts, started })
     }
 
     /// Folder that producers of a session write to.
@@ -307,6 +362,12 @@ impl Stage {
 fn is_taken(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     !name.starts_with(b".") && ![&b".tmp"[..], b".part", b".partial", b"~"].iter().any(|end| name.ends_with(end))
+}
+
+/// Whether bytes of a file that is not uploaded yet are with Azure, as far as the uploader has reported.
+pub fn is_sending(session: &UploadSession) -> bool {
+    let activity = session.status.as_ref().and_then(|status| status.activity.as_ref());
+    activity.is_some_and(|activity| activity.active_files.iter().any(|file| file.bytes_sent > 0))
 }
 
 /// `[prefix/]<date>/<session>/`: what the names of a session's blobs start with.

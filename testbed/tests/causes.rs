@@ -1,25 +1,40 @@
 //! Each thing that a person can get wrong is named in a condition, and the session recovers by itself once it is
 //! right.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::{UploadSession, conditions};
-use blobferry_testbed::{Stage, figures, files, scenario};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
+use blobferry_testbed::{Contents, Stage, figures, files, processes, scenario, stage::is_sending, wait};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Secret};
 use kube::{
     ResourceExt as _,
     api::{Patch, PatchParams},
 };
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
+const MIB: u64 = 1 << 20;
+/// How often a cause comes and goes.
+const FLAPS: usize = 10;
 /// How long a test waits for a cause; how soon it is named, half a minute on a machine that has time, is printed and not asserted.
 const NAMED: Duration = Duration::from_mins(3);
 /// The kubelet looks at a changed Secret within about a minute and a half.
 const RECOVERED: Duration = Duration::from_mins(10);
 
-/// Waits until a condition is False and its message has all of `words`.
+/// Waits until a condition is False and its message has all of `words`, and prints how soon that was.
 async fn named(stage: &Stage, session: &str, type_: &str, words: &[&str]) -> Result<()> {
+    let seen = is_named(stage, session, type_, words).await?;
+    figures::print(&format!("{type_}=False naming {words:?} {}", how_soon(stage, &seen, type_).await?));
+    Ok(())
+}
+
+async fn is_named(stage: &Stage, session: &str, type_: &str, words: &[&str]) -> Result<UploadSession> {
     let says = |session: &UploadSession| {
         let conditions = session.status.iter().flat_map(|status| &status.conditions);
         conditions.filter(|condition| condition.type_ == type_ && condition.status == "False").any(|condition| {
@@ -27,9 +42,7 @@ async fn named(stage: &Stage, session: &str, type_: &str, words: &[&str]) -> Res
             words.iter().all(|word| text.contains(word))
         })
     };
-    let seen = stage.await_session(session, NAMED, &format!("has {type_}=False naming {words:?}"), says).await?;
-    figures::print(&format!("{type_}=False naming {words:?} {}", how_soon(stage, &seen, type_).await?));
-    Ok(())
+    stage.await_session(session, NAMED, &format!("has {type_}=False naming {words:?}"), says).await
 }
 
 /// Times of the API server and the kubelet, which keep whole seconds.
@@ -48,11 +61,39 @@ async fn recovers(stage: &Stage, session: &str) -> Result<()> {
     let delivery = stage.deliver(session, "after.dat", 4096)?;
     stage.await_uploaded(session, 1, RECOVERED).await?;
     stage.compare(session, &[delivery]).await?;
+    is_ready(stage, session).await
+}
+
+async fn is_ready(stage: &Stage, session: &str) -> Result<()> {
     let is_ready = |session: &UploadSession| {
         let mut conditions = session.status.iter().flat_map(|status| &status.conditions);
         conditions.any(|condition| condition.type_ == conditions::READY && condition.status == "True")
     };
     stage.await_session(session, RECOVERED, "is ready", is_ready).await.map(drop)
+}
+
+/// Waits until people were told `reason` with all of `words`, and returns when.
+async fn told(stage: &Stage, session: &str, reason: &str, words: &[&str]) -> Result<Timestamp> {
+    wait::until(NAMED, &format!("people are told {reason} with {words:?}"), async || {
+        let events = stage.events(session).await?;
+        let found = events.iter().find(|event| {
+            let message = event.message.as_deref().unwrap_or_default();
+            event.reason.as_deref() == Some(reason) && words.iter().all(|word| message.contains(word))
+        });
+        let of = |event: &Event| format!("{:?} {:?}", event.reason, event.message);
+        let found = found.with_context(|| format!("they were told {:?}", events.iter().map(of).collect::<Vec<_>>()))?;
+        Ok(found.event_time.as_ref().map(|time| time.0))
+    })
+    .await
+}
+
+fn quick() -> Value {
+    json!({"pollInterval": "200ms", "minFileAge": "1s"})
+}
+
+/// Files are taken soon and sent so slowly that something can happen meanwhile.
+fn slow(bandwidth: &str, pod: &Value) -> Value {
+    json!({"watch": quick(), "transfer": {"bandwidthLimit": bandwidth, "singlePutSize": "1Mi", "blockSize": "1Mi"}, "pod": pod})
 }
 
 fn credential(name: &str) -> Value {
@@ -151,7 +192,7 @@ async fn missing_claim_is_named_and_heals_when_it_is_made() -> Result<()> {
         named(stage, "s", conditions::READY, &["share"]).await?;
         claim.metadata = kube::api::ObjectMeta { name: Some("share".into()), ..Default::default() };
         claim.status = None;
-        blobferry_testbed::wait::until(NAMED, "the claim can be made again", async || {
+        wait::until(NAMED, "the claim can be made again", async || {
             Ok(Some(claims.create(&kube::api::PostParams::default(), &claim).await?))
         })
         .await?;
@@ -178,15 +219,117 @@ async fn pod_that_no_node_takes_is_named_and_starts_once_one_may() -> Result<()>
 async fn uploader_without_enough_memory_is_named_and_goes_on_with_more() -> Result<()> {
     scenario("memory", async |stage| {
         let little = json!({"memory": "20Mi"});
-        let quick = json!({"pollInterval": "200ms", "minFileAge": "1s"});
-        stage.apply_session("s", json!({"watch": quick, "pod": {"resources": {"requests": little, "limits": little}}})).await?;
-        let delivery = stage.deliver("s", "large.dat", 256 << 20)?;
+        stage.apply_session("s", json!({"watch": quick(), "pod": {"resources": {"requests": little, "limits": little}}})).await?;
+        let delivery = stage.deliver("s", "large.dat", 256 * MIB)?;
         named(stage, "s", conditions::READY, &["OOMKilled", "memoryLimit"]).await?;
-        stage.apply_session("s", json!({"watch": quick})).await?;
+        stage.apply_session("s", json!({"watch": quick()})).await?;
         stage.await_uploaded("s", 1, RECOVERED).await?;
         stage.compare("s", &[delivery]).await
     })
     .await
+}
+
+/// A disk that is nearly full stages nothing, so something else takes the room beside the stage.
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn uploader_that_is_evicted_for_its_disk_is_named_and_goes_on_with_more() -> Result<()> {
+    scenario("evicted", async |stage| {
+        let little = json!({"ephemeral-storage": "16Mi"});
+        stage.apply_session("s", slow("2Mi", &json!({"resources": {"requests": little, "limits": little}}))).await?;
+        let delivery = stage.deliver("s", "large.dat", 192 * MIB)?;
+        stage.await_session("s", NAMED, "sends a file", is_sending).await?;
+        let volumes = format!("kubelet/pods/{}/volumes/kubernetes.io~empty-dir", stage.run("s").await?.pod);
+        files::deliver(&stage.bed.folder.join(volumes).join("staging"), "ballast", Contents { seed: 0, size: 32 * MIB })?;
+        let full = Timestamp::now();
+        let words = ["Evicted", "ephemeral local storage", "limits.ephemeral-storage"];
+        let evicted = told(stage, "s", "UploaderLost", &words).await?;
+        stage.apply_session("s", slow("1Gi", &json!({}))).await?;
+        figures::print(&format!("the eviction is told {:.0} s after the disk was full", figures::seconds(full, evicted)));
+        let session = stage.await_uploaded("s", 1, RECOVERED).await?;
+        stage.compare("s", std::slice::from_ref(&delivery)).await?;
+        stage.ensure_each_committed_once("s", &[delivery]).await?;
+        let progress = session.status.and_then(|status| status.progress).context("no progress")?;
+        ensure!(progress.bytes_resumed >= MIB, "what was sent before was sent again: {progress:#?}");
+        is_ready(stage, "s").await
+    })
+    .await
+}
+
+/// A process that is stopped answers no probe, nor the kubelet's SIGTERM.
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn uploader_that_hangs_is_named_when_its_health_check_has_it_killed_and_goes_on() -> Result<()> {
+    scenario("frozen", async |stage| {
+        stage.apply_session("s", slow("4Mi", &json!({}))).await?;
+        let delivery = stage.deliver("s", "large.dat", 64 * MIB)?;
+        stage.await_session("s", NAMED, "sends a file", is_sending).await?;
+        let run = stage.run("s").await?;
+        let frozen = Timestamp::now();
+        processes::signal_pod(&run.pod, Signal::STOP)?;
+        let told = told(stage, "s", "UploaderUnhealthy", &["health check failed"]).await?;
+        figures::print(&format!("the failed health check is told {:.0} s after the uploader hung", figures::seconds(frozen, told)));
+        stage.await_uploaded("s", 1, RECOVERED).await?;
+        stage.compare("s", std::slice::from_ref(&delivery)).await?;
+        stage.ensure_each_committed_once("s", &[delivery]).await?;
+        is_ready(stage, "s").await?;
+        let after = stage.run("s").await?;
+        ensure!((after.pod, after.restarts) == (run.pod, run.restarts + 1), "it was not started again just once in its pod");
+        Ok(())
+    })
+    .await
+}
+
+/// The second image is on the node, and its program wants arguments that no uploader gets.
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn image_that_is_not_there_and_one_that_is_no_uploader_are_named_and_corrected_in_the_session() -> Result<()> {
+    scenario("image", async |stage| {
+        stage.apply_session("s", json!({"pod": {"image": "localhost/nobody:1"}})).await?;
+        named(stage, "s", conditions::READY, &["ImagePullFailed", "spec.pod.image", "localhost/nobody:1"]).await?;
+        stage.apply_session("s", json!({"pod": {"image": "localhost/blobferry-operator:dev"}})).await?;
+        is_named(stage, "s", conditions::READY, &["UploaderExited", "exit code 2", "--uploader-image"]).await?;
+        stage.apply_session("s", json!({})).await?;
+        recovers(stage, "s").await
+    })
+    .await
+}
+
+/// What a person reads who comes later.
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn description_of_a_session_tells_its_story_and_stays_short_when_its_folder_comes_and_goes() -> Result<()> {
+    scenario("story", async |stage| {
+        let (incoming, elsewhere) = (stage.share.join("incoming"), stage.share.join("elsewhere"));
+        fs::rename(&incoming, &elsewhere)?;
+        stage.apply_session("s", json!({"watch": quick()})).await?;
+        named(stage, "s", conditions::SOURCE_REACHABLE, &["SourceMissing"]).await?;
+        fs::rename(&elsewhere, &incoming)?;
+        is_ready(stage, "s").await?;
+        let told = told_reasons(stage)?;
+        ensure!(told == ["UploaderCreated", "SourceMissing", "Running"], "people read {told:?}");
+        let began = Instant::now();
+        for _ in 0..FLAPS {
+            fs::rename(&incoming, &elsewhere)?;
+            is_named(stage, "s", conditions::READY, &["ShareFailed", "incoming/s"]).await?;
+            fs::rename(&elsewhere, &incoming)?;
+            is_ready(stage, "s").await?;
+        }
+        figures::print(&format!("a folder came and went {FLAPS} times within {:.0} s", began.elapsed().as_secs_f64()));
+        let told = told_reasons(stage)?;
+        // The operator counts what it has told already, until it has told a hundred things of all sessions.
+        let few = ["UploaderCreated", "SourceMissing", "Running", "ShareFailed", "Running", "ShareFailed"];
+        ensure!(told.len() >= 4 && few.starts_with(&told.iter().map(String::as_str).collect::<Vec<_>>()), "people read {told:?}");
+        recovers(stage, "s").await
+    })
+    .await
+}
+
+/// Reasons in the table of events with which `kubectl describe` ends, in its order.
+fn told_reasons(stage: &Stage) -> Result<Vec<String>> {
+    let story = stage.kubectl(&["describe", "uploadsession/s"])?;
+    let (_, events) = story.split_once("\nEvents:").with_context(|| format!("no events in {story}"))?;
+    let rows = events.lines().map(str::trim).filter(|line| line.starts_with("Normal") || line.starts_with("Warning"));
+    Ok(rows.filter_map(|row| row.split_whitespace().nth(1)).map(ToOwned::to_owned).collect())
 }
 
 /// A volume remembers the UID of the claim that it was bound to; a person who wants it bound again takes that away.

@@ -1,12 +1,17 @@
 //! How sessions end on a real node: by deletion in the middle of an upload, and by themselves.
 
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use blobferry_crds::UploadSession;
-use blobferry_testbed::{Delivery, Stage, files::Fingerprint, scenario, stage::blob_folder, wait};
-use k8s_openapi::api::core::v1::{Event, Secret};
-use kube::api::{DeleteParams, ListParams};
+use blobferry_testbed::{
+    Delivery, Stage,
+    files::Fingerprint,
+    scenario,
+    stage::{blob_folder, is_sending},
+    wait,
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 const MIB: u64 = 1 << 20;
@@ -16,11 +21,7 @@ const SOON: Duration = Duration::from_mins(5);
 async fn in_the_middle(stage: &Stage, spec: Value) -> Result<Delivery> {
     stage.apply_session("s", spec).await?;
     let delivery = stage.deliver("s", "large.dat", 24 * MIB)?;
-    let begun = |session: &UploadSession| {
-        let activity = session.status.as_ref().and_then(|status| status.activity.as_ref());
-        activity.is_some_and(|activity| activity.active_files.iter().any(|file| file.bytes_sent > 0))
-    };
-    stage.await_session("s", SOON, "sends a file", begun).await?;
+    stage.await_session("s", SOON, "sends a file", is_sending).await?;
     Ok(delivery)
 }
 
@@ -66,8 +67,8 @@ async fn session_that_cannot_drain_without_its_secret_is_let_go_after_its_time_a
         let secret = session.spec.destination.azure_blob.credentials_secret_ref.clone().context("it names a Secret")?;
         stage.api::<Secret>().delete(&secret.name, &DeleteParams::default()).await?;
         delete(stage).await?;
-        let events = stage.api::<Event>().list(&ListParams::default()).await?;
-        let told = events.items.iter().find(|event| event.reason.as_deref() == Some("DrainGivenUp")).context("nobody is told")?;
+        let events = stage.events("s").await?;
+        let told = events.iter().find(|event| event.reason.as_deref() == Some("DrainGivenUp")).context("nobody is told")?;
         ensure!(told.message.as_deref().is_some_and(|words| words.contains("drainTimeout is over")), "{told:?}");
         ensure!(stage.blobs.list(&blob_folder(&session)?).await?.is_empty(), "it was not uploaded");
         let folder = stage
@@ -106,11 +107,11 @@ async fn idle_session_becomes_complete_for_kubectl_wait_and_is_deleted_after_its
         let quick = json!({"watch": {"pollInterval": "200ms", "minFileAge": "1s"}, "completion": {"idleTimeout": "10s"}});
         stage.apply_session("s", quick).await?;
         let delivery = stage.deliver("s", "a.dat", 5 * MIB)?;
-        kubectl(stage, &["wait", "uploadsession/s", "--for=condition=Complete", "--timeout=5m"])?;
+        stage.kubectl(&["wait", "uploadsession/s", "--for=condition=Complete", "--timeout=5m"])?;
         stage.compare("s", &[delivery]).await?;
-        let story = kubectl(stage, &["describe", "uploadsession/s"])?;
+        let story = stage.kubectl(&["describe", "uploadsession/s"])?;
         ensure!(["UploaderCreated", "Completed"].iter().all(|word| story.contains(word)), "{story}");
-        let log = kubectl(stage, &["logs", "--selector", "blobferry.io/session=s"])?;
+        let log = stage.kubectl(&["logs", "--selector", "blobferry.io/session=s"])?;
         ensure!(log.contains("a.dat"), "the log by the session's name is {log}");
         let session = stage.sessions().get("s").await?;
         let progress = session.status.and_then(|status| status.progress).context("no progress")?;
@@ -120,11 +121,4 @@ async fn idle_session_becomes_complete_for_kubectl_wait_and_is_deleted_after_its
         wait::until(SOON, "the session is gone", async || Ok(stage.sessions().get_opt("s").await?.is_none().then_some(()))).await
     })
     .await
-}
-
-fn kubectl(stage: &Stage, arguments: &[&str]) -> Result<String> {
-    let output = Command::new("kubectl").args(arguments).args(["--namespace", &stage.namespace]).output();
-    let output = output.context("cannot start kubectl")?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?)
 }

@@ -1,12 +1,16 @@
 //! The main job on a real node: files in, blobs out, whatever is killed in between.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::UploadSession;
-use blobferry_testbed::{Delivery, Stage, figures, processes, scenario, wait};
+use blobferry_testbed::{
+    Delivery, Stage, figures, processes,
+    release::{self, NAMESPACE, OPERATOR},
+    scenario, wait,
+};
 use futures::future::try_join_all;
-use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams},
@@ -14,7 +18,6 @@ use kube::{
 use rustix::process::Signal;
 use serde_json::json;
 
-const OPERATOR: &str = "app.kubernetes.io/name=blobferry-operator";
 const MIB: u64 = 1 << 20;
 const SOON: Duration = Duration::from_mins(3);
 const LATER: Duration = Duration::from_mins(10);
@@ -45,7 +48,7 @@ async fn three_sessions_of_mixed_sizes_arrive_byte_for_byte_whatever_is_killed()
             assert_adds_up(&session)?;
         }
         let after = stage.uploader_pod("truck-9").await?.context("the session has no pod")?;
-        let run = |pod: &Pod| (pod.uid(), restarts(pod).unwrap_or_default());
+        let run = |pod: &Pod| (pod.uid(), figures::restarts(pod).unwrap_or_default());
         ensure!(run(&after) == run(&undisturbed), "an uploader was restarted because its operator was");
         for (session, deliveries) in &delivered {
             stage.compare(session, deliveries).await?;
@@ -78,14 +81,10 @@ async fn kill_uploader(stage: &Stage, session: &str) -> Result<()> {
     wait::until(SOON, "the container is restarted", async || {
         let pod = stage.uploader_pod(session).await?.context("the session has no pod")?;
         ensure!(pod.uid().as_deref() == Some(uid.as_str()), "the pod was replaced");
-        Ok(restarts(&pod).filter(|count| *count > 0))
+        Ok(figures::restarts(&pod).filter(|count| *count > 0))
     })
     .await
     .map(drop)
-}
-
-fn restarts(pod: &Pod) -> Option<i32> {
-    Some(pod.status.as_ref()?.container_statuses.as_ref()?.first()?.restart_count)
 }
 
 /// `session` has an uploader that was never disturbed and is at rest.
@@ -106,19 +105,17 @@ async fn print_figures(stage: &Stage, session: &str) -> Result<()> {
 
 /// Two operators; the one that leads loses its pod, and another one leads. Then all of them are replaced, one after the other.
 async fn depose_operator(stage: &Stage) -> Result<()> {
-    let everywhere: Api<Deployment> = Api::all(stage.client());
-    let found = everywhere.list(&ListParams::default().labels(OPERATOR)).await?;
-    let operator = found.items.into_iter().next().context("the chart is not installed")?;
-    let (namespace, name) = (operator.namespace().unwrap_or_default(), operator.name_any());
-    let deployments: Api<Deployment> = Api::namespaced(stage.client(), &namespace);
+    let deployments: Api<Deployment> = Api::namespaced(stage.client(), NAMESPACE);
+    let found = deployments.list(&ListParams::default().labels(OPERATOR)).await?;
+    let name = found.items.first().context("the chart is not installed")?.name_any();
     deployments.patch(&name, &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 2}}))).await?;
     let two = async || {
         wait::until(SOON, "two operators are ready", async || Ok(has_two(&deployments.get(&name).await?).then_some(()))).await
     };
     two().await?;
-    let leader = leader(stage, &namespace, None).await?;
-    Api::<Pod>::namespaced(stage.client(), &namespace).delete(&leader, &DeleteParams::default()).await?;
-    self::leader(stage, &namespace, Some(&leader)).await?;
+    let leader = release::leader(&stage.client(), &BTreeSet::new()).await?;
+    Api::<Pod>::namespaced(stage.client(), NAMESPACE).delete(&leader, &DeleteParams::default()).await?;
+    release::leader(&stage.client(), &BTreeSet::from([leader])).await?;
     deployments.restart(&name).await?;
     two().await
 }
@@ -128,19 +125,6 @@ fn has_two(deployment: &Deployment) -> bool {
     let Some(status) = &deployment.status else { return false };
     status.observed_generation == deployment.metadata.generation
         && [status.replicas, status.updated_replicas, status.ready_replicas] == [Some(2); 3]
-}
-
-/// The pod that holds the lease and runs, once it is not `but`.
-async fn leader(stage: &Stage, namespace: &str, but: Option<&str>) -> Result<String> {
-    let leases: Api<Lease> = Api::namespaced(stage.client(), namespace);
-    let pods: Api<Pod> = Api::namespaced(stage.client(), namespace);
-    wait::until(SOON, "an operator leads", async || {
-        let lease = leases.get("blobferry-operator").await?;
-        let holder = lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty());
-        let Some(holder) = holder.filter(|holder| Some(holder.as_str()) != but) else { return Ok(None) };
-        Ok(pods.get_opt(&holder).await?.map(|_| holder))
-    })
-    .await
 }
 
 /// The ledger of DESIGN 2.2.

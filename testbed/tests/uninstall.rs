@@ -1,14 +1,16 @@
 //! The end of the operator on a real node: the chart's hook lets go of the sessions, and nothing blocks their namespace.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use blobferry_testbed::{Stage, scenario, wait};
+use blobferry_testbed::{
+    Stage,
+    release::{CHART, RELEASE, helm},
+    scenario, wait,
+};
 use kube::{ResourceExt as _, api::DeleteParams};
 use serde_json::json;
 
-const RELEASE: &str = "blobferry";
-const NAMESPACE: &str = "blobferry-system";
 const SOON: Duration = Duration::from_mins(5);
 
 /// The chart is installed again afterwards, as it was: other tests may follow.
@@ -32,9 +34,8 @@ async fn uninstalling_with_sessions_to_drain_leaves_nothing_that_blocks_their_na
         let values = stage.share.join("values.yaml");
         fs::write(&values, helm(&["get", "values", RELEASE, "--output", "yaml"])?)?;
         helm(&["uninstall", RELEASE, "--wait", "--timeout", "5m"])?;
-        let chart = format!("{}/../charts/blobferry", env!("CARGO_MANIFEST_DIR"));
         let left = let_go(stage).await;
-        helm(&["install", RELEASE, &chart, "--values", &values.to_string_lossy(), "--wait", "--timeout", "5m"])?;
+        helm(&["install", RELEASE, CHART, "--values", &values.to_string_lossy(), "--wait", "--timeout", "5m"])?;
         left
     })
     .await
@@ -58,10 +59,4 @@ async fn let_go(stage: &Stage) -> Result<()> {
     stage.sessions().delete("kept", &DeleteParams::background()).await?;
     wait::until(SOON, "it goes", async || Ok(stage.sessions().get_opt("kept").await?.is_none().then_some(()))).await
     // The end of the scenario deletes the namespace and waits until it is gone.
-}
-
-fn helm(arguments: &[&str]) -> Result<Vec<u8>> {
-    let output = Command::new("helm").args(arguments).args(["--namespace", NAMESPACE]).output().context("cannot start helm")?;
-    ensure!(output.status.success(), "helm {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(output.stdout)
 }

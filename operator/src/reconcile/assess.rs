@@ -16,8 +16,8 @@ use super::{
     diagnose::{Cause, diagnose},
     ending::{Ending, Mode},
     hearing::{Hearing, active_patience, hearing},
-    observe::LOOK_AFTER,
     plan::{NodeHealth, Plan, STUCK_AFTER, StopReason, Wait, is_overdue},
+    pod_events::LOOK_AFTER,
     pod_state::{Slot, Stage, UploaderPod},
     validate::ValidSession,
 };

@@ -2,7 +2,7 @@
 
 use super::{
     observe::Observed,
-    pod_state::{Exit, Stage, UploaderPod},
+    pod_state::{Exit, KILLED, Stage, UploaderPod},
 };
 
 /// Why no uploader is at work.
@@ -34,11 +34,11 @@ pub fn diagnose(pod: &UploaderPod, observed: &Observed) -> Cause {
         Stage::Unscheduled(None) => Cause::new("Scheduling", "The pod waits for the scheduler."),
         Stage::Unscheduled(Some(words)) => unscheduled(words, &pod.namespace),
         Stage::Creating { .. } => creating(pod, observed),
-        Stage::Waiting(reason, words) => waiting(reason, words, pod),
-        Stage::Finished(reason, words) => finished(reason, words, pod),
+        Stage::Waiting(reason, words) => waiting(reason, words, pod, observed),
+        Stage::Finished(reason, words) => finished(reason, words, pod, observed),
         Stage::Running { .. } => pod.last_exit.as_ref().map_or_else(
             || Cause::new("Starting", "The uploader has started and has not reported yet."),
-            |exit| exited(exit, &pod.session_uid),
+            |exit| exited(exit, pod, observed),
         ),
     }
 }
@@ -77,13 +77,13 @@ fn creating(pod: &UploaderPod, observed: &Observed) -> Cause {
     }
 }
 
-fn waiting(reason: &str, words: &str, pod: &UploaderPod) -> Cause {
+fn waiting(reason: &str, words: &str, pod: &UploaderPod, observed: &Observed) -> Cause {
     match (reason, &pod.last_exit) {
-        ("CrashLoopBackOff" | "Restarting", Some(exit)) => exited(exit, &pod.session_uid),
+        ("CrashLoopBackOff" | "Restarting", Some(exit)) => exited(exit, pod, observed),
         ("ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError", _) => {
+            let named_in = if pod.image.is_some() { "image.uploader of the chart" } else { "spec.pod.image" };
             let message = format!(
-                "The uploader's image cannot be pulled: build and import it on the node, or correct image.uploader of the chart. The \
-                 node says: {words}"
+                "The uploader's image cannot be pulled: build and import it on the node, or correct {named_in}. The node says: {words}"
             );
             Cause::new("ImagePullFailed", message)
         }
@@ -91,18 +91,33 @@ fn waiting(reason: &str, words: &str, pod: &UploaderPod) -> Cause {
     }
 }
 
-fn finished(reason: &str, words: &str, pod: &UploaderPod) -> Cause {
+fn finished(reason: &str, words: &str, pod: &UploaderPod, observed: &Observed) -> Cause {
     match &pod.last_exit {
-        Some(exit) if matches!(reason, "Failed" | "Succeeded") => exited(exit, &pod.session_uid),
+        Some(exit) if matches!(reason, "Failed" | "Succeeded") => exited(exit, pod, observed),
+        _ if reason == "Evicted" => evicted(words, pod),
         _ if words.is_empty() => Cause::new(reason, format!("The pod {} has ended; a new one follows.", pod.name)),
         _ => Cause::new(reason, format!("The pod {} has ended; a new one follows. {words}", pod.name)),
     }
 }
 
+/// The kubelet says which limit was passed, or what its node was short of.
+fn evicted(words: &str, pod: &UploaderPod) -> Cause {
+    let node = pod.node.as_deref().unwrap_or("its node");
+    let remedy = if words.contains("low on resource: memory") {
+        format!("free memory on {node}, or raise spec.pod.resources.requests.memory")
+    } else if words.contains("low on resource") {
+        format!("free disk space on {node}, or lower spec.staging.sizeLimit")
+    } else {
+        "raise spec.pod.resources.limits.ephemeral-storage, or lower spec.staging.sizeLimit".into()
+    };
+    Cause::new("Evicted", format!("The node removed the pod {}; a new one follows: {remedy}. The node says: {words}", pod.name))
+}
+
 /// SIGTERM. Nobody but the kubelet sends it to an uploader, and to one whose pod stays only after its probe failed.
 const STOPPED: i32 = 143;
 
-fn exited(exit: &Exit, session_uid: &str) -> Cause {
+fn exited(exit: &Exit, pod: &UploaderPod, observed: &Observed) -> Cause {
+    let session_uid = &pod.session_uid;
     if let Some(account) = exit.account(session_uid).filter(|account| !account.message.is_empty()) {
         return Cause { is_final: exit.is_final(session_uid), ..Cause::new(account.reason, account.message) };
     }
@@ -111,13 +126,13 @@ fn exited(exit: &Exit, session_uid: &str) -> Cause {
                        spec.transfer.memoryLimit.";
         return Cause::new("OOMKilled", message);
     }
-    if exit.code == STOPPED {
+    if exit.code == STOPPED || (exit.is_unexplained_kill() && was_unhealthy(observed)) {
         let message = "The kubelet stopped the uploader because its health check failed, and starts it again: usually the file server \
                        does not answer.";
         return Cause::new("UploaderUnhealthy", message);
     }
     let end = match exit.code {
-        137 => "was killed".to_owned(),
+        KILLED => "was killed".to_owned(),
         code => format!("ended with exit code {code}"),
     };
     let words = exit.message.trim();
@@ -125,16 +140,32 @@ fn exited(exit: &Exit, session_uid: &str) -> Cause {
     Cause::new("UploaderExited", format!("The uploader {end} and is started again{tail}"))
 }
 
+/// Whether the kubelet said that a probe was the reason to kill the uploader, which was too busy or frozen to end by itself.
+fn was_unhealthy(observed: &Observed) -> bool {
+    let told = observed.look.as_ref().and_then(|look| look.warning.as_ref());
+    told.is_some_and(|(reason, words)| reason == "Killing" && words.contains("probe"))
+}
+
 #[cfg(test)]
 mod tests {
+    use blobferry_crds::names;
+    use k8s_openapi::api::core::v1::Pod;
+
     use super::*;
     use crate::{fixtures, memory::Look, reconcile::pod_state::Slot};
 
     const SCHEDULED: &str = "{type: PodScheduled, status: 'True', lastTransitionTime: '2026-11-21T08:29:00Z'}";
 
     fn cause(status: &str, warning: Option<(&str, &str)>) -> Cause {
-        let session = fixtures::session("");
-        let mut observed = fixtures::observed(&session, Some(&fixtures::pod(&session, status)));
+        cause_of(&pod(status), warning)
+    }
+
+    fn pod(status: &str) -> Pod {
+        fixtures::pod(&fixtures::session(""), status)
+    }
+
+    fn cause_of(pod: &Pod, warning: Option<(&str, &str)>) -> Cause {
+        let mut observed = fixtures::observed(&fixtures::session(""), Some(pod));
         observed.look = warning.map(|(reason, words)| {
             Box::new(Look { pod_uid: "pod-1".into(), count: 1, due: fixtures::now(), warning: Some((reason.into(), words.into())) })
         });
@@ -188,6 +219,14 @@ mod tests {
     }
 
     #[test]
+    fn image_that_the_session_names_is_to_be_corrected_there() {
+        let mut pod = pod(&container("{waiting: {reason: ErrImagePull, message: 'not found'}}", "{}"));
+        pod.metadata.annotations.as_mut().unwrap().remove(names::IMAGE_ANNOTATION);
+        let message = cause_of(&pod, None).message;
+        assert!(message.contains("correct spec.pod.image.") && !message.contains("image.uploader"), "{message}");
+    }
+
+    #[test]
     fn uploaders_own_words_go_before_the_kubelets() {
         let account = r#"{"result":"Failed","sessionUID":"6f7e0b0c-0000-4000-8000-000000000001","mode":"watch","reason":"BadFlag","message":"No such flag."}"#;
         let ended = format!("{{terminated: {{exitCode: 2, reason: Error, message: '{account}'}}}}");
@@ -228,9 +267,32 @@ mod tests {
     }
 
     #[test]
-    fn eviction_is_named_with_the_kubelets_words() {
-        let cause = cause("{phase: Failed, reason: Evicted, message: 'The node was low on resource: memory.'}", None);
-        assert_eq!(cause.reason, "Evicted");
-        assert!(cause.message.contains("low on resource: memory"));
+    fn kill_is_laid_to_the_health_check_where_the_kubelet_says_so() {
+        let killed = "{terminated: {exitCode: 137, reason: Error}}";
+        let out_of_memory = "{terminated: {exitCode: 137, reason: OOMKilled}}";
+        let probe = Some(("Killing", "Container uploader failed liveness probe, will be restarted"));
+        let running = "{running: {startedAt: '2026-11-21T08:29:00Z'}}";
+        for (exit, told, reason) in [
+            (killed, probe, "UploaderUnhealthy"),
+            (killed, Some(("Killing", "Stopping container uploader")), "UploaderExited"),
+            (killed, None, "UploaderExited"),
+            (out_of_memory, probe, "OOMKilled"),
+        ] {
+            assert_eq!(cause(&container(running, exit), told).reason, reason, "{exit} {told:?}");
+        }
+    }
+
+    #[test]
+    fn eviction_is_named_with_the_kubelets_words_and_a_remedy() {
+        for (words, remedy) in [
+            ("The node was low on resource: memory. Threshold quantity: 100Mi.", "requests.memory"),
+            ("The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi.", "free disk space on node-a"),
+            ("Pod ephemeral local storage usage exceeds the total limit of containers 16Mi.", "limits.ephemeral-storage"),
+            ("Usage of EmptyDir volume \"staging\" exceeds the limit \"1Gi\".", "limits.ephemeral-storage"),
+        ] {
+            let cause = cause(&format!("{{phase: Failed, reason: Evicted, message: '{words}'}}"), None);
+            assert_eq!(cause.reason, "Evicted");
+            assert!(cause.message.contains(words) && cause.message.contains(remedy), "{cause:?}");
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use blobferry_crds::{UploadSession, names};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, Node};
-use kube::{Api, ResourceExt, api::ListParams};
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, ResourceExt};
 use tracing::warn;
 
 use super::{
@@ -12,11 +12,12 @@ use super::{
     ending::{self, Ending},
     hearing::{Hearing, Report, hearing, patience},
     plan::NodeHealth,
-    pod_state::{Slot, Stage, UploaderPod},
+    pod_events,
+    pod_state::{Slot, UploaderPod},
 };
 use crate::{
     api::{self, CallError},
-    backoff::{self, Attempts},
+    backoff::Attempts,
     context::Context,
     memory::{Look, Run},
     rollout::Upgrade,
@@ -35,7 +36,7 @@ pub struct Observed {
     pub creations: Attempts,
     /// Health of the node of a pod that does not end.
     pub node: Option<NodeHealth>,
-    /// The last look at the events of a pod that does not start.
+    /// The last look at the events of a pod that does not start, or whose uploader was killed.
     pub look: Option<Box<Look>>,
     /// The last report of the session's uploaders.
     pub last_report: Option<Report>,
@@ -54,9 +55,6 @@ pub struct Observed {
     /// What the pod has to do with a new image.
     pub upgrade: Upgrade,
 }
-
-/// How long a pod may be made before its events are worth a look: pulling and mounting usually take less.
-pub const LOOK_AFTER: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// Looks at everything that concerns `session`. A look on demand that fails is logged and shows nothing: it must not keep the rest of
 /// the pass from being done.
@@ -105,7 +103,8 @@ async fn observe_pod(
         observed.run = Some(remember_run(uid, pod, context, now));
     }
     observed.upgrade = context.rollout.upgrade(pod, &context.settings.uploader_image, context.settings.update, now);
-    observed.look = look(uid, namespace, pod, context, now).await;
+    let subject = pod_events::worth_a_look(pod, hearing(pod, observed, now));
+    observed.look = pod_events::look(subject, (uid, namespace), pod, context, now).await;
     let late = pod.terminating.is_some_and(|deadline| deadline < now);
     let silent = !pod.ready && hearing(pod, observed, now) == Hearing::Silent;
     let doubtful = pod.terminating.is_none() && pod.runs() && (pod.forsaken || silent);
@@ -139,39 +138,6 @@ pub(crate) async fn node_health(pod: &UploaderPod, context: &Context) -> Option<
     Some(if ready { NodeHealth::Ready } else { NodeHealth::Lost })
 }
 
-fn seen<T>(result: Result<T, CallError>) -> Option<T> {
+pub(super) fn seen<T>(result: Result<T, CallError>) -> Option<T> {
     result.inspect_err(|error| warn!(error = error as &dyn std::error::Error, "a look on demand failed")).ok()
-}
-
-/// Lists the warnings of a pod whose container is not made for a while: only there is the text of a mount that fails.
-async fn look(uid: &str, namespace: &str, pod: &UploaderPod, context: &Context, now: Timestamp) -> Option<Box<Look>> {
-    let Stage::Creating { since: Some(since) } = pod.stage else {
-        context.memory.update(uid, |it| it.look = None);
-        return None;
-    };
-    let last = context.memory.recall(uid).look.filter(|look| look.pod_uid == pod.uid);
-    let due = last.as_ref().map_or(since + LOOK_AFTER, |look| look.due);
-    if now < due || pod.terminating.is_some() {
-        return last;
-    }
-    let count = last.as_ref().map_or(1, |look| look.count.saturating_add(1));
-    let wait = LOOK_AFTER.max(backoff::delay(count.saturating_add(4), 0.0));
-    let warning = seen(newest_warning(namespace, &pod.uid, context).await).flatten().or_else(|| last.and_then(|look| look.warning));
-    let look = Box::new(Look { pod_uid: pod.uid.clone(), count, due: now + wait, warning });
-    context.memory.update(uid, |it| it.look = Some(look.clone()));
-    Some(look)
-}
-
-/// What keeps a pod that has a node from running: the scheduler's words before are no cause any more.
-async fn newest_warning(namespace: &str, pod_uid: &str, context: &Context) -> Result<Option<(String, String)>, CallError> {
-    let fields = format!("involvedObject.uid={pod_uid},type=Warning,reason!=FailedScheduling");
-    let of_pod = ListParams::default().fields(&fields).limit(50);
-    let events: Api<Event> = api::namespaced(&context.client, namespace);
-    let events = api::call(format!("list the events of pod {pod_uid}"), events.list(&of_pod)).await?;
-    let when = |event: &Event| {
-        let series = event.series.as_ref().and_then(|series| Some(series.last_observed_time.as_ref()?.0));
-        series.max(event.last_timestamp.as_ref().map(|time| time.0)).max(event.event_time.as_ref().map(|time| time.0))
-    };
-    let newest = events.items.into_iter().max_by_key(when);
-    Ok(newest.map(|event| (event.reason.unwrap_or_default(), event.message.unwrap_or_default())))
 }

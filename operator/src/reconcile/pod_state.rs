@@ -128,6 +128,9 @@ pub enum Stage {
     Finished(String, String),
 }
 
+/// Exit code after SIGKILL.
+pub const KILLED: i32 = 137;
+
 /// How a container ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
@@ -137,6 +140,8 @@ pub struct Exit {
     pub reason: String,
     /// The termination message, or the end of the log.
     pub message: String,
+    /// When, by the node's clock.
+    pub finished: Option<Timestamp>,
 }
 
 impl UploaderPod {
@@ -223,6 +228,11 @@ impl Exit {
         serde_json::from_str::<TerminationMessage>(&self.message).ok().filter(|message| message.session_uid == uid)
     }
 
+    /// Whether it was killed without a word on why: by the kubelet, because it did not end when it was told to, or by somebody else.
+    pub fn is_unexplained_kill(&self) -> bool {
+        self.code == KILLED && self.reason != "OOMKilled"
+    }
+
     /// Whether the uploader gave up because its configuration cannot become right.
     pub fn is_final(&self, uid: &str) -> bool {
         self.account(uid).is_some_and(|account| account.result == TerminationResult::Failed)
@@ -272,7 +282,12 @@ fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
 fn last_exit(container: Option<&ContainerStatus>) -> Option<Exit> {
     let container = container?;
     let ended = |state: &Option<ContainerState>| state.as_ref().and_then(|state| state.terminated.clone());
-    let ContainerStateTerminated { exit_code, reason, message, .. } =
+    let ContainerStateTerminated { exit_code, reason, message, finished_at, .. } =
         ended(&container.state).or_else(|| ended(&container.last_state))?;
-    Some(Exit { code: exit_code, reason: reason.unwrap_or_default(), message: message.unwrap_or_default() })
+    Some(Exit {
+        code: exit_code,
+        reason: reason.unwrap_or_default(),
+        message: message.unwrap_or_default(),
+        finished: finished_at.map(|time| time.0),
+    })
 }

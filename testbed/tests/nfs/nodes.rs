@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::{UploadSession, conditions};
 use blobferry_testbed::{Delivery, Machine, figures, wait};
-use k8s_openapi::api::core::v1::Event;
-use kube::api::ListParams;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -103,7 +101,7 @@ async fn move_away(export: &Export<'_>, from: &str, delivered: &mut Vec<Delivery
     })
     .await?;
     figures::print(&format!("a session moved to {name} {:.0} s after its node was lost", lost.elapsed().as_secs_f64()));
-    let events = export.stage.api::<Event>().list(&ListParams::default()).await?;
+    let events = export.stage.events("s").await?;
     ensure!(events.iter().any(|event| event.reason.as_deref() == Some("UploaderForceDeleted")), "nobody was told of the removal");
     // Not before it shows itself on the share, since the status still has what the first one said.
     wait::until(PATIENCE, "the new uploader is on the share", async || {

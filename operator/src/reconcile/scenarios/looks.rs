@@ -60,6 +60,31 @@ async fn failing_mount_is_looked_for_after_twenty_seconds_and_once_per_step() {
 }
 
 #[tokio::test]
+async fn kill_is_explained_by_the_kubelets_event_of_that_time() {
+    let session = fixtures::session("");
+    let container = "{name: uploader, image: '', imageID: '', ready: false, restartCount: 1, state: {running: {startedAt: \
+                     '2026-11-21T08:29:58Z'}}, lastState: {terminated: {exitCode: 137, reason: Error, finishedAt: '2026-11-21T08:29:57Z'}}}";
+    let status =
+        format!("{{phase: Running, conditions: [{{type: PodScheduled, status: 'True'}}], containerStatuses: [{container}]}}");
+    for (told, reason) in [("2026-11-21T08:29:55Z", "UploaderUnhealthy"), ("2026-11-21T08:15:00Z", "UploaderExited")] {
+        let mut cluster = cluster(&session);
+        cluster.shows_pod(&fixtures::pod(&session, &status));
+        let words = "Container uploader failed liveness probe, will be restarted";
+        let event =
+            json!({"metadata": {}, "involvedObject": {}, "reason": "Killing", "message": words, "lastTimestamp": told, "count": 2});
+        let events = "GET /api/v1/namespaces/cameras/events";
+        cluster.answers(events, 200, json!({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": [event]}));
+        cluster.pass(&session).await;
+        let calls = cluster.calls();
+        assert_eq!(ready(&written(&calls)), ("False", reason), "told at {told}");
+        let asked: Vec<_> = calls.iter().filter(|call| call.line == events).collect();
+        assert!(asked.len() == 1 && asked[0].query.contains("reason%3DKilling"), "{asked:?}");
+        cluster.pass(&after(&session, &calls)).await;
+        assert!(!cluster.lines().iter().any(|line| line == events), "one look is enough");
+    }
+}
+
+#[tokio::test]
 async fn rights_of_a_silent_uploader_are_looked_at_once_in_a_while() {
     let session = fixtures::session("");
     let mut cluster = cluster(&session);

@@ -1,0 +1,107 @@
+//! (I/O in) What only the events of a pod tell, which are asked for when there may be something in them.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Event;
+use kube::{Api, api::ListParams};
+
+use super::{
+    hearing::Hearing,
+    observe::seen,
+    pod_state::{Stage, UploaderPod},
+};
+use crate::{
+    api::{self, CallError},
+    backoff,
+    context::Context,
+    memory::Look,
+};
+
+/// How long a pod may be made before its events are worth a look: pulling and mounting usually take less.
+pub const LOOK_AFTER: Duration = Duration::from_secs(20);
+/// Between the kubelet's word that it kills a container and the end of that: its grace, and a runtime that is busy.
+const LONGEST_KILL: Duration = Duration::from_mins(1);
+
+/// What only the events of a pod tell.
+#[derive(Clone, Copy, Debug)]
+pub enum Subject {
+    /// Why its container is not made for a while, like the text of a mount that fails.
+    Start,
+    /// That the kubelet killed its container, which had not ended when its health check failed.
+    Kill,
+}
+
+/// What the events of `pod` may tell, and since when.
+pub fn worth_a_look(pod: &UploaderPod, hearing: Hearing) -> Option<(Subject, Timestamp)> {
+    match (&pod.stage, &pod.last_exit) {
+        (Stage::Creating { since }, _) => since.map(|since| (Subject::Start, since + LOOK_AFTER)),
+        (Stage::Waiting(..) | Stage::Running { .. }, Some(exit)) if matches!(hearing, Hearing::Absent | Hearing::NotYet) => {
+            exit.finished.filter(|_| exit.is_unexplained_kill()).map(|finished| (Subject::Kill, finished))
+        }
+        _ => None,
+    }
+}
+
+/// Lists the events of `pod` that are worth it, now and then.
+pub async fn look(
+    subject: Option<(Subject, Timestamp)>,
+    (uid, namespace): (&str, &str),
+    pod: &UploaderPod,
+    context: &Context,
+    now: Timestamp,
+) -> Option<Box<Look>> {
+    let Some((subject, since)) = subject else {
+        context.memory.update(uid, |it| it.look = None);
+        return None;
+    };
+    let last = context.memory.recall(uid).look.filter(|look| look.pod_uid == pod.uid && look.due > since);
+    let due = last.as_ref().map_or(since, |look| look.due);
+    if now < due || pod.terminating.is_some() {
+        return last;
+    }
+    let count = last.as_ref().map_or(1, |look| look.count.saturating_add(1));
+    let wait = LOOK_AFTER.max(backoff::delay(count.saturating_add(4), 0.0));
+    let found = match subject {
+        Subject::Start => newest_warning(namespace, &pod.uid, context).await,
+        Subject::Kill => killing(namespace, &pod.uid, since, context).await,
+    };
+    let warning = seen(found).flatten().or_else(|| last.and_then(|look| look.warning));
+    let look = Box::new(Look { pod_uid: pod.uid.clone(), count, due: now + wait, warning });
+    context.memory.update(uid, |it| it.look = Some(look.clone()));
+    Some(look)
+}
+
+/// What keeps a pod that has a node from running: the scheduler's words before are no cause any more.
+async fn newest_warning(namespace: &str, pod_uid: &str, context: &Context) -> Result<Option<(String, String)>, CallError> {
+    let newest = events(namespace, pod_uid, "type=Warning,reason!=FailedScheduling", context).await?.into_iter().max_by_key(when);
+    Ok(newest.map(reason_and_message))
+}
+
+/// The kubelet's word, if it has one, on a kill after which the container ended at `finished`. It says so before it does it.
+async fn killing(
+    namespace: &str,
+    pod_uid: &str,
+    finished: Timestamp,
+    context: &Context,
+) -> Result<Option<(String, String)>, CallError> {
+    let newest = events(namespace, pod_uid, "reason=Killing", context).await?.into_iter().max_by_key(when);
+    let is_of_this_kill = |event: &Event| when(event).is_some_and(|told| told + LONGEST_KILL >= finished);
+    Ok(newest.filter(is_of_this_kill).map(reason_and_message))
+}
+
+async fn events(namespace: &str, pod_uid: &str, which: &str, context: &Context) -> Result<Vec<Event>, CallError> {
+    let of_pod = ListParams::default().fields(&format!("involvedObject.uid={pod_uid},{which}")).limit(50);
+    let events: Api<Event> = api::namespaced(&context.client, namespace);
+    Ok(api::call(format!("list the events of pod {pod_uid}"), events.list(&of_pod)).await?.items)
+}
+
+/// When `event` was seen last.
+fn when(event: &Event) -> Option<Timestamp> {
+    let series = event.series.as_ref().and_then(|series| Some(series.last_observed_time.as_ref()?.0));
+    series.max(event.last_timestamp.as_ref().map(|time| time.0)).max(event.event_time.as_ref().map(|time| time.0))
+}
+
+fn reason_and_message(event: Event) -> (String, String) {
+    (event.reason.unwrap_or_default(), event.message.unwrap_or_default())
+}
