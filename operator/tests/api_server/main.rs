@@ -6,13 +6,16 @@
 mod alone;
 mod around;
 mod attacks;
+mod calls;
 mod changes;
 mod chaos;
 mod children;
 mod conditions;
 mod conflicts;
 mod endings;
+mod first;
 mod life;
 mod matrix;
-mod restarts;
+mod props;
+mod situations;
 mod stage;
