@@ -1,12 +1,14 @@
 //! What the operators of this process asked of the API server.
 
 use std::{
+    fmt::{self, Display, Formatter},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
-use http::{HeaderMap, Method, Request, header::CONTENT_TYPE};
+use http::{HeaderMap, Method, Request, header::CONTENT_TYPE, request::Parts};
+use jiff::Timestamp;
 use kube::{Client, client::Body};
 use serde_json::Value;
 
@@ -25,6 +27,16 @@ pub(crate) struct Call {
     pub(crate) what: String,
     /// Name of the object that was to be made.
     made: Option<String>,
+    at: Timestamp,
+    /// The code of the answer, once it is there.
+    answer: Option<u16>,
+}
+
+impl Display for Call {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { by, line, what, at, answer, .. } = self;
+        write!(f, "{at:.3} {what}: {line} by {by}, {}", answer.map_or_else(|| "not answered".to_owned(), |code| code.to_string()))
+    }
 }
 
 impl Call {
@@ -76,20 +88,28 @@ impl Stage {
 
 /// `client`, whose calls are written down as those of the operator `by`.
 pub(crate) fn write_down(by: &'static str, client: Client) -> Client {
-    around(client, move |request, client| async move { client.send(note(by, request).await?).await })
+    around(client, move |request, client| async move {
+        let line = line(&request);
+        if line.contains("/leases") {
+            return client.send(request).await;
+        }
+        let (head, body) = request.into_parts();
+        let body = body.collect_bytes().await?;
+        let number = note(by, line, &head, &body);
+        let answer = client.send(Request::from_parts(head, Body::from(body))).await?;
+        written()[number].answer = Some(answer.status().as_u16());
+        Ok(answer)
+    })
 }
 
-async fn note(by: &'static str, request: Request<Body>) -> kube::Result<Request<Body>> {
-    let line = line(&request);
-    let (head, body) = request.into_parts();
-    let body = body.collect_bytes().await?;
-    if !line.contains("/leases") {
-        let sent: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let made = sent["metadata"]["name"].as_str().filter(|_| head.method == Method::POST).map(str::to_owned);
-        let what = in_words(&head.method, head.uri.path(), &head.headers, &sent);
-        written().push(Call { by, line, what, made });
-    }
-    Ok(Request::from_parts(head, Body::from(body)))
+/// Writes down a call, and returns its number.
+fn note(by: &'static str, line: String, head: &Parts, body: &[u8]) -> usize {
+    let sent: Value = serde_json::from_slice(body).unwrap_or_default();
+    let made = sent["metadata"]["name"].as_str().filter(|_| head.method == Method::POST).map(str::to_owned);
+    let what = in_words(&head.method, head.uri.path(), &head.headers, &sent);
+    let mut all = written();
+    all.push(Call { by, line, what, made, at: Timestamp::now(), answer: None });
+    all.len() - 1
 }
 
 fn in_words(method: &Method, path: &str, headers: &HeaderMap, sent: &Value) -> String {

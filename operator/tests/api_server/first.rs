@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use blobferry_operator::controller::Operator;
 
 use crate::{
-    calls::write_down,
+    calls::{has_made, write_down},
     stage::{Stage, client, operator_of},
 };
 
@@ -41,6 +41,8 @@ impl Stage {
         static OPERATOR: OnceLock<std::result::Result<(), String>> = OnceLock::new();
         let stage = Self::bare(name).await?;
         OPERATOR.get_or_init(|| start_operator().map_err(|error| format!("{error:#}"))).clone().map_err(|error| anyhow!(error))?;
+        // It looks at everything once when it begins; that is the last of it.
+        stage.until("the operator has swept", async || Ok(has_made(FIRST, "list persistentvolumes"))).await?;
         Ok(stage)
     }
 }

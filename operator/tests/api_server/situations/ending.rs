@@ -23,6 +23,7 @@ pub(super) const SEEN_OFF: &[&str] = &[
     "0-1 list uploadsessions (the pass has ended after the watch has shown it)",
     "0-1 get rolebindings (likewise)",
     "0-1 get serviceaccounts (likewise)",
+    "0-1 patch uploadsessions (in vain, if the watches show the end of the pod before that of the session)",
 ];
 
 pub(super) fn rows() -> Vec<Row> {

@@ -109,7 +109,11 @@ fn losses() -> Vec<Row> {
     vec![
         pod_again("evicted", vec![Pod(evicted), NextPod], vec![LOSES, &["tell Evicted"], AGAIN]),
         pod_again("failed", vec![Pod(shut_down), NextPod], vec![LOSES, &["tell Terminated"], AGAIN]),
-        pod_again("by-hand", vec![DeletePod, NextPod], vec![AGAIN]),
+        pod_again(
+            "by-hand",
+            vec![DeletePod, NextPod],
+            vec![AGAIN, &["0-1 apply uploadsessions/status (Stopping, if the pod is seen before it is gone)"]],
+        ),
         // What the uploader itself says is told, and believed no further.
         pod_again("other-result", vec![Ends(0, account("Drained", "watch")), NextPod], vec![LOSES, &["tell Drained"], AGAIN]),
         pod_again("other-mode", vec![Ends(0, account("Completed", "drain")), NextPod], vec![LOSES, &["tell Completed"], AGAIN]),

@@ -66,15 +66,25 @@ pub(super) enum Step {
     Ends(i32, Value),
     /// Another pod is there.
     NextPod,
-    /// The session is ready, or not, for this reason.
+    /// The session is ready, or not, for this reason, and the operators have nothing more to do for now.
     Until(&'static str, &'static str),
     /// What only an operator of its own is worth.
     Of(Cast),
 }
 
+impl Step {
+    /// Whether it changes what a pass that has begun may be at work on.
+    fn interferes(&self) -> bool {
+        use Step::{Change, Delete, DeleteInForeground, DeleteNamespace, DeletePod, Ends, Pod};
+        matches!(self, Change(_) | Delete | DeleteInForeground | DeleteNamespace | DeletePod | Ends(..) | Pod(_))
+    }
+}
+
 /// Where one row is played.
 pub(super) struct Scene {
     pub(super) stage: Stage,
+    /// The number of this attempt at it, from 1.
+    pub(super) attempt: usize,
     /// Another namespace, if the row has one.
     beyond: Option<Stage>,
     /// The operators whose calls count.
@@ -91,10 +101,19 @@ pub(super) struct Scene {
 impl Scene {
     pub(super) async fn new(stage: Stage, operators: Vec<&'static str>) -> Result<Self> {
         stage.share(&export(&stage)).await?;
-        Ok(Self { stage, beyond: None, operators, running: Vec::new(), uids: Vec::new(), pod: None, waits: "Scheduling" })
+        Ok(Self {
+            stage,
+            attempt: 1,
+            beyond: None,
+            operators,
+            running: Vec::new(),
+            uids: Vec::new(),
+            pod: None,
+            waits: "Scheduling",
+        })
     }
 
-    /// Plays `row` and compares what comes of it with what it says.
+    /// Plays `row`, until objects and conditions are as it says and the operators have nothing more to do.
     pub(super) async fn play(&mut self, row: &Row) -> Result<()> {
         for step in &row.play {
             Box::pin(self.take(step, row)).await.with_context(|| format!("{step:?}"))?;
@@ -106,13 +125,19 @@ impl Scene {
                 sleep(Duration::from_millis(100)).await;
             }
         };
-        // What else is wrong is said below.
-        let _ = timeout(Duration::from_secs(20), made).await;
+        // What else there may be wrong with them is said later.
+        let _ = timeout(Duration::from_secs(10), made).await;
+        self.rest().await?;
+        ensure!(self.conditions().await? == row.conditions, "{:#?}", self.conditions().await?);
+        Ok(())
+    }
+
+    /// Waits until the operators call nobody.
+    async fn rest(&self) -> Result<()> {
         for operator in &self.operators {
             self.stage.until_quiet(operator).await?;
         }
-        ensure!(self.conditions().await? == row.conditions, "{:#?}", self.conditions().await?);
-        self.has_made(&row.calls)
+        Ok(())
     }
 
     async fn until_equal<T: PartialEq<String> + Debug>(
@@ -155,6 +180,9 @@ impl Scene {
     }
 
     async fn take(&mut self, step: &Step, row: &Row) -> Result<()> {
+        if step.interferes() {
+            self.rest().await?;
+        }
         match step {
             Step::Made => self.make(row, json!({})).await,
             Step::Starts => self.start(row).await,
@@ -206,7 +234,10 @@ impl Scene {
                 self.pod = Some(self.stage.until_pod(NAME, last.as_deref()).await?);
                 Ok(())
             }
-            Step::Until(ready, reason) => self.stage.until_condition(NAME, "Ready", ready, reason).await.map(drop),
+            Step::Until(ready, reason) => {
+                self.stage.until_condition(NAME, "Ready", ready, reason).await?;
+                self.rest().await
+            }
             Step::Of(cast) => self.play_cast(cast).await,
         }
     }

@@ -114,9 +114,12 @@ fn rivals() -> Vec<Row> {
             calls: vec![
                 STARTS,
                 WAITS,
-                // For accounts that nobody names any more; then for the new pod, because what was known of the rights counts no more.
+                // For accounts that nobody names any more.
                 &["get rolebindings"],
-                &["get serviceaccounts", "get rolebindings"],
+                &[
+                    "0-1 get serviceaccounts (what was known of the rights counts no more, if that comes before the new pod)",
+                    "0-1 get rolebindings (likewise)",
+                ],
                 FOLLOWS,
             ],
             ..starts("holder-deleted")

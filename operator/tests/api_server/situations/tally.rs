@@ -24,7 +24,7 @@ pub(super) fn compare(allowed: &[&[&str]], made: &[Call]) -> Result<()> {
         (times < least || times > most).then(|| format!("{times} times {what:?} instead of {least} to {most}"))
     };
     let differences: Vec<_> = found.into_iter().filter_map(differs).collect();
-    let lines: Vec<_> = made.iter().map(|call| format!("{}: {}", call.what, call.line)).collect();
+    let lines: Vec<_> = made.iter().map(ToString::to_string).collect();
     ensure!(differences.is_empty(), "{differences:#?}; the calls are {lines:#?}");
     Ok(())
 }
