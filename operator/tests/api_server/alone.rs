@@ -4,7 +4,7 @@ mod deadlines;
 mod exports;
 mod faults;
 mod leaders;
-mod nodes;
+pub(crate) mod nodes;
 mod orphans;
 mod restart;
 mod rollout;
@@ -53,7 +53,12 @@ impl Running {
         Self::start_all(more, around, Timestamp::now)
     }
 
-    fn start_all(more: &[&str], around: impl FnOnce(Client) -> Client + Send + 'static, clock: fn() -> Timestamp) -> Self {
+    /// Starts an operator of which everything is another one.
+    pub(crate) fn start_all(
+        more: &[&str],
+        around: impl FnOnce(Client) -> Client + Send + 'static,
+        clock: fn() -> Timestamp,
+    ) -> Self {
         let (leadership, stop) = (Leadership::default(), CancellationToken::new());
         let (report, ended) = mpsc::channel();
         let args = arguments(more);

@@ -1,7 +1,6 @@
 //! Volumes of inline NFS sources.
 
 use anyhow::Result;
-use blobferry_crds::UploadSession;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -19,19 +18,6 @@ async fn volume(stage: &Stage, uid: &str) -> Result<Option<PersistentVolume>> {
 async fn claim_is_bound(stage: &Stage) -> Result<bool> {
     let claims = stage.list::<PersistentVolumeClaim>().await?;
     Ok(claims.iter().any(|claim| claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")))
-}
-
-#[tokio::test]
-#[ignore = "needs a control plane: testbed/api-tests"]
-async fn inline_export_gets_a_bound_volume_that_goes_with_the_session() -> Result<()> {
-    let stage = Stage::new("inline").await?;
-    let uid = stage.session("truck-7", nfs()).await?.uid().unwrap_or_default();
-    stage.until_pod("truck-7", None).await?;
-    stage.until("the claim is bound", async || claim_is_bound(&stage).await).await?;
-    assert!(volume(&stage, &uid).await?.is_some());
-    stage.delete::<UploadSession>("truck-7").await?;
-    stage.until("the volume is gone", async || Ok(volume(&stage, &uid).await?.is_none())).await?;
-    stage.end().await
 }
 
 #[tokio::test]

@@ -9,7 +9,10 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::stage::{FIRST, Stage, all_well, somebodys_pod};
+use crate::{
+    first::FIRST,
+    stage::{Stage, all_well, somebodys_pod},
+};
 
 #[tokio::test]
 #[ignore = "needs a control plane: testbed/api-tests"]
@@ -52,16 +55,7 @@ async fn missing_claim_is_named_in_the_words_of_the_scheduler_and_in_the_source_
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn quota_is_named_and_its_removal_heals() -> Result<()> {
     let stage = Stage::new("quota").await?;
-    stage.create::<ResourceQuota>(json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}})).await?;
-    stage
-        .until("the quota counts", async || {
-            Ok(stage
-                .list::<ResourceQuota>()
-                .await?
-                .iter()
-                .all(|quota| quota.status.as_ref().is_some_and(|status| status.hard.is_some())))
-        })
-        .await?;
+    stage.forbid_pods().await?;
     stage.session("truck-7", json!({})).await?;
     let message = stage.until_condition("truck-7", "Ready", "False", "PodRefused").await?;
     assert!(message.contains("quota"), "{message}");

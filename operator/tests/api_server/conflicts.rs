@@ -5,11 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use blobferry_crds::UploadSession;
 use futures::future::try_join;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use kube::{
-    Api, ResourceExt,
-    api::{DeleteParams, PostParams},
-};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use serde_json::json;
 
 use crate::stage::Stage;
@@ -20,38 +17,6 @@ const WITHIN_SECONDS: Duration = Duration::from_secs(20);
 /// An export that no other test has.
 fn export(stage: &Stage) -> String {
     format!("/srv/{}", stage.namespace)
-}
-
-/// A claim of `stage` that is bound to `path` of the one file server.
-async fn claim(stage: &Stage, path: &str) -> Result<()> {
-    let name = format!("{}-share", stage.namespace);
-    let capacity = json!({"storage": "1Gi"});
-    let volume: PersistentVolume = serde_json::from_value(json!({
-        "metadata": {"name": name},
-        "spec": {
-            "capacity": capacity, "accessModes": ["ReadWriteMany"], "storageClassName": "", "persistentVolumeReclaimPolicy": "Retain",
-            "nfs": {"server": "NAS.example.com", "path": path},
-            "claimRef": {"namespace": stage.namespace, "name": "share"},
-        },
-    }))?;
-    Api::all(stage.client.clone()).create(&PostParams::default(), &volume).await?;
-    let spec =
-        json!({"accessModes": ["ReadWriteMany"], "storageClassName": "", "resources": {"requests": capacity}, "volumeName": name});
-    stage.create::<PersistentVolumeClaim>(json!({"metadata": {"name": "share"}, "spec": spec})).await?;
-    stage
-        .until("the claim is bound", async || {
-            let claim = stage.api::<PersistentVolumeClaim>().get("share").await?;
-            Ok(claim.status.and_then(|status| status.phase).as_deref() == Some("Bound"))
-        })
-        .await
-}
-
-async fn end(stage: Stage) -> Result<()> {
-    let volumes: Api<PersistentVolume> = Api::all(stage.client.clone());
-    if volumes.get_opt(&format!("{}-share", stage.namespace)).await?.is_some() {
-        volumes.delete(&format!("{}-share", stage.namespace), &DeleteParams::background()).await?;
-    }
-    stage.end().await
 }
 
 async fn two_stages(name: &str) -> Result<(Stage, Stage)> {
@@ -70,7 +35,7 @@ async fn waits(stage: &Stage, session: &str, foreign: &Stage) -> Result<()> {
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn sessions_of_two_namespaces_on_one_export_take_turns_and_nothing_foreign_is_named() -> Result<()> {
     let (first, second) = two_stages("export").await?;
-    try_join(claim(&first, &export(&first)), claim(&second, &export(&first))).await?;
+    try_join(first.share(&export(&first)), second.share(&export(&first))).await?;
     first.session("holder", json!({"sessionName": "truck"})).await?;
     first.until_pod("holder", None).await?;
     second.session("truck-8", json!({"sessionName": "truck"})).await?;
@@ -83,8 +48,8 @@ async fn sessions_of_two_namespaces_on_one_export_take_turns_and_nothing_foreign
     let gone = Instant::now();
     second.until_pod("truck-8", None).await?;
     ensure!(gone.elapsed() < WITHIN_SECONDS, "it started {:?} after the folders were free", gone.elapsed());
-    end(first).await?;
-    end(second).await
+    first.end().await?;
+    second.end().await
 }
 
 #[tokio::test]
@@ -93,7 +58,7 @@ async fn export_inside_another_meets_it_and_so_does_an_inline_source() -> Result
     let (outer, inner) = two_stages("nested").await?;
     // Both allowed for inline sources and the same server, in other letters.
     let path = format!("/srv/drop/{}", outer.namespace);
-    try_join(claim(&outer, &path), claim(&inner, &format!("{path}/site"))).await?;
+    try_join(outer.share(&path), inner.share(&format!("{path}/site"))).await?;
     outer
         .session(
             "holder",
@@ -115,8 +80,8 @@ async fn export_inside_another_meets_it_and_so_does_an_inline_source() -> Result
     outer.change("holder", json!({"suspend": true})).await?;
     // The older of the two, or either if they were made in the same second.
     inner.until("one of them starts", async || Ok(!inner.list::<Pod>().await?.is_empty())).await?;
-    end(outer).await?;
-    end(inner).await
+    outer.end().await?;
+    inner.end().await
 }
 
 #[tokio::test]
@@ -125,18 +90,18 @@ async fn session_whose_claim_is_not_bound_holds_nothing_and_waits_once_it_is() -
     let (early, late) = two_stages("unbound").await?;
     early.session("holder", json!({"sessionName": "truck"})).await?;
     let pending = early.until_pod("holder", None).await?;
-    claim(&late, &export(&early)).await?;
+    late.share(&export(&early)).await?;
     late.session("truck-8", json!({"sessionName": "truck"})).await?;
     late.until_pod("truck-8", None).await?;
-    claim(&early, &export(&early)).await?;
+    early.share(&export(&early)).await?;
     // The scheduler would say so by now.
     early.set_pod_status(&pending, json!({"conditions": [{"type": "PodScheduled", "status": "True"}]})).await?;
     early.until_condition("holder", "Reconciling", "True", "SessionNameInUse").await?;
     ensure!(early.list::<Pod>().await?.is_empty());
     late.delete::<UploadSession>("truck-8").await?;
     early.until_pod("holder", None).await?;
-    end(early).await?;
-    end(late).await
+    early.end().await?;
+    late.end().await
 }
 
 #[tokio::test]
@@ -163,7 +128,7 @@ async fn of_sessions_made_in_the_same_second_one_wins_and_stays() -> Result<()> 
     for name in names {
         stage.change(name, json!({"transfer": {"workers": 5}})).await?;
     }
-    stage.until_quiet(crate::stage::FIRST).await?;
+    stage.until_quiet(crate::first::FIRST).await?;
     let pods = stage.list::<Pod>().await?;
     ensure!(pods.len() == 1 && pods[0].uid() == winner, "{pods:#?}");
     stage.end().await

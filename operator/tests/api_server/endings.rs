@@ -2,17 +2,17 @@
 
 use anyhow::Result;
 use blobferry_crds::{Phase, UploadSession, names};
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
-    runtime::{conditions::is_deleted, wait::await_condition},
 };
 use serde_json::{Value, json};
 
 use crate::{
+    first::FIRST,
     matrix::follows_kstatus,
-    stage::{FIRST, Stage, running},
+    stage::{Stage, running},
 };
 
 /// Plays the kubelet and the uploader: it ended by itself with this account.
@@ -28,7 +28,8 @@ async fn end(stage: &Stage, pod: &Pod, result: &str, mode: &str, token: Option<&
     stage.set_pod_status(pod, ended(0, &account)).await
 }
 
-fn ended(code: i32, account: &Value) -> Value {
+/// The status of a pod whose uploader ended with this code and this account.
+pub(crate) fn ended(code: i32, account: &Value) -> Value {
     let state = json!({"terminated": {"exitCode": code, "reason": "Completed", "message": account.to_string()}});
     let mut status = running(&state);
     status["phase"] = "Succeeded".into();
@@ -66,37 +67,6 @@ async fn session_that_ended_by_itself_is_complete_keeps_its_pod_and_runs_again_w
     stage.until("the status names no pod", async || Ok(stage.status("truck-7").await?.pod_uid.is_none())).await?;
     stage.until_condition("truck-7", "Ready", "True", "CompletedWithLeftovers").await?;
     assert!(stage.list::<Pod>().await?.is_empty());
-    stage.end().await
-}
-
-#[tokio::test]
-#[ignore = "needs a control plane: testbed/api-tests"]
-async fn end_without_the_right_account_is_none_and_a_new_pod_follows() -> Result<()> {
-    let stage = Stage::new("no-account").await?;
-    let mut pod = stage.running_session("truck-7", json!({"completion": {"idleTimeout": "10m"}})).await?;
-    for (code, result, mode) in [(0, "Drained", "watch"), (0, "Completed", "drain"), (143, "Completed", "watch")] {
-        let session: UploadSession = stage.api().get("truck-7").await?;
-        let account = json!({"result": result, "sessionUID": session.uid(), "mode": mode, "reason": "R", "message": "m"});
-        stage.set_pod_status(&pod, ended(code, &account)).await?;
-        pod = stage.until_pod("truck-7", pod.uid().as_deref()).await?;
-    }
-    stage.set_pod_status(&pod, ended(0, &json!("no account"))).await?;
-    stage.until_pod("truck-7", pod.uid().as_deref()).await?;
-    assert!(stage.status("truck-7").await?.completion_time.is_none());
-    stage.end().await
-}
-
-#[tokio::test]
-#[ignore = "needs a control plane: testbed/api-tests"]
-async fn completed_session_is_deleted_when_its_time_is_over() -> Result<()> {
-    let stage = Stage::new("ttl").await?;
-    let pod = stage.running_session("truck-7", json!({"ttlSecondsAfterFinished": 3})).await?;
-    let uid = stage.api::<UploadSession>().get("truck-7").await?.uid().unwrap_or_default();
-    end(&stage, &pod, "Completed", "watch", None).await?;
-    let sessions: Api<UploadSession> = stage.api();
-    await_condition(sessions, "truck-7", is_deleted(&uid)).await?;
-    stage.until("its pod is gone", async || Ok(stage.list::<Pod>().await?.is_empty())).await?;
-    stage.until("people are told", async || Ok(stage.event_reasons("truck-7").await?.contains(&"Expired".into()))).await?;
     stage.end().await
 }
 
@@ -143,32 +113,6 @@ async fn until_gone(stage: &Stage, name: &str) -> Result<()> {
 
 fn mode(pod: &Pod) -> Option<&str> {
     pod.annotations().get(names::MODE_ANNOTATION).map(String::as_str)
-}
-
-#[tokio::test]
-#[ignore = "needs a control plane: testbed/api-tests"]
-async fn deleted_session_stays_until_its_claimed_files_are_uploaded_or_given_back() -> Result<()> {
-    let stage = Stage::new("drain").await?;
-    for (policy, in_mode, result) in [("Drain", "drain", "Drained"), ("Release", "release", "Released")] {
-        let name = format!("truck-{in_mode}");
-        let pod = stage.running_session(&name, json!({"deletionPolicy": policy})).await?;
-        assert!(pod.owner_references().is_empty() && mode(&pod).is_none());
-        // What a person does who wants to be sure that everything is gone.
-        let foreground = DeleteParams::foreground();
-        stage.api::<UploadSession>().delete(&name, &foreground).await?;
-        let last = stage.until_pod(&name, pod.uid().as_deref()).await?;
-        assert_eq!(mode(&last), Some(in_mode));
-        stage.run_pod(&last).await?;
-        stage.report(&name, &crate::stage::all_well()).await?;
-        stage.until_condition(&name, "Ready", "False", if policy == "Drain" { "Draining" } else { "Releasing" }).await?;
-        let session: UploadSession = stage.api().get(&name).await?;
-        follows_kstatus(&session)?;
-        assert_eq!(session.status.unwrap_or_default().phase, Some(Phase::Draining));
-        end(&stage, &last, result, in_mode, None).await?;
-        until_gone(&stage, &name).await?;
-        stage.until("people are told", async || Ok(stage.event_reasons(&name).await?.contains(&result.into()))).await?;
-    }
-    stage.end().await
 }
 
 #[tokio::test]
@@ -220,27 +164,6 @@ async fn deletion_always_ends() -> Result<()> {
     stage.until_pod("never", None).await?;
     delete(&stage, "never").await?;
     until_gone(&stage, "never").await?;
-    stage.end().await
-}
-
-#[tokio::test]
-#[ignore = "needs a control plane: testbed/api-tests"]
-async fn last_pod_that_is_refused_for_a_minute_lets_the_session_go() -> Result<()> {
-    let stage = Stage::new("drain-quota").await?;
-    stage.running_session("truck-7", json!({"deletionPolicy": "Drain"})).await?;
-    stage.change("truck-7", json!({"suspend": true})).await?;
-    stage.until_condition("truck-7", "Ready", "True", "Suspended").await?;
-    stage.create::<ResourceQuota>(json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}})).await?;
-    stage
-        .until("the quota counts", async || {
-            let quotas = stage.list::<ResourceQuota>().await?;
-            Ok(quotas.iter().all(|quota| quota.status.as_ref().is_some_and(|status| status.hard.is_some())))
-        })
-        .await?;
-    delete(&stage, "truck-7").await?;
-    stage.until_condition("truck-7", "Ready", "False", "PodRefused").await?;
-    until_gone(&stage, "truck-7").await?;
-    stage.until("people are told", async || Ok(stage.event_reasons("truck-7").await?.contains(&"DrainGivenUp".into()))).await?;
     stage.end().await
 }
 

@@ -1,7 +1,7 @@
 //! The life of a session: start, run, change, suspend, lose the pod, end.
 
 use anyhow::Result;
-use blobferry_crds::{UploadSession, names};
+use blobferry_crds::UploadSession;
 use k8s_openapi::api::{
     core::v1::{Pod, ServiceAccount},
     rbac::v1::RoleBinding,
@@ -10,27 +10,10 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use crate::{
+    first::FIRST,
     matrix::follows_kstatus,
-    stage::{FIRST, Stage, running},
+    stage::{Stage, running},
 };
-
-#[tokio::test]
-#[ignore = "needs a control plane: testbed/api-tests"]
-async fn session_gets_one_restricted_pod_with_rights_annotations_and_a_status() -> Result<()> {
-    let stage = Stage::new("start").await?;
-    stage.session("truck-7", json!({})).await?;
-    let pod = stage.until_pod("truck-7", None).await?;
-    stage.until_condition("truck-7", "Ready", "False", "Scheduling").await?;
-    let session: UploadSession = stage.api().get("truck-7").await?;
-    let status = session.status.clone().unwrap_or_default();
-    assert_eq!(status.pod_uid, pod.uid());
-    assert_eq!(status.observed_generation, Some(1));
-    assert_eq!(session.annotations().get(names::SESSION_NAME_ANNOTATION), status.session_name.as_ref());
-    assert_eq!(session.annotations().get(names::DATE_PREFIX_ANNOTATION), status.date_prefix.as_ref());
-    assert_eq!(stage.list::<RoleBinding>().await?.len(), 1);
-    assert_eq!(stage.list::<ServiceAccount>().await?.len(), 2);
-    stage.end().await
-}
 
 #[tokio::test]
 #[ignore = "needs a control plane: testbed/api-tests"]
@@ -59,18 +42,6 @@ async fn pod_that_is_deleted_by_hand_is_made_again() -> Result<()> {
     let second = stage.until_pod("truck-7", pod.uid().as_deref()).await?;
     stage.until("the status names the new pod", async || Ok(stage.status("truck-7").await?.pod_uid == second.uid())).await?;
     assert!(stage.status("truck-7").await?.progress.is_some(), "counters survive");
-    stage.end().await
-}
-
-#[tokio::test]
-#[ignore = "needs a control plane: testbed/api-tests"]
-async fn evicted_pod_is_replaced_and_the_event_names_the_cause() -> Result<()> {
-    let stage = Stage::new("evicted").await?;
-    let pod = stage.running_session("truck-7", json!({})).await?;
-    let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: ephemeral-storage."});
-    stage.set_pod_status(&pod, evicted).await?;
-    stage.until_pod("truck-7", pod.uid().as_deref()).await?;
-    stage.until("people are told", async || Ok(stage.event_reasons("truck-7").await?.contains(&"UploaderLost".into()))).await?;
     stage.end().await
 }
 

@@ -6,6 +6,7 @@
 mod alone;
 mod around;
 mod attacks;
+mod calls;
 mod changes;
 mod chaos;
 mod chart;
@@ -13,7 +14,9 @@ mod children;
 mod conditions;
 mod conflicts;
 mod endings;
+mod first;
 mod life;
 mod matrix;
-mod restarts;
+mod props;
+mod situations;
 mod stage;

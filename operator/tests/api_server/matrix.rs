@@ -15,7 +15,10 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::stage::{FIRST, Stage, all_well, running};
+use crate::{
+    first::FIRST,
+    stage::{Stage, all_well, running},
+};
 
 /// What is wrong.
 enum Play {
@@ -51,12 +54,17 @@ fn unscheduled(message: &str) -> Play {
 
 /// The node has been making the container for a while, and says why it is not done.
 fn creating(reason: &'static str, words: &'static str) -> Play {
-    let since = "2026-01-01T00:00:00Z";
-    let scheduled = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": since});
-    Play::Pod(json!({"phase": "Pending", "conditions": [scheduled]}), Some((reason, words)))
+    Play::Pod(scheduled(), Some((reason, words)))
 }
 
-fn waiting(reason: &str, message: &str) -> Value {
+/// The status of a pod whose container has been made for a while.
+pub(crate) fn scheduled() -> Value {
+    let since = "2026-01-01T00:00:00Z";
+    json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": since}]})
+}
+
+/// The status of a pod with whose container the kubelet waits.
+pub(crate) fn waiting(reason: &str, message: &str) -> Value {
     let mut status = running(&json!({"waiting": {"reason": reason, "message": message}}));
     status["containerStatuses"][0]["ready"] = json!(false);
     status["conditions"][1]["status"] = json!("False");
@@ -64,9 +72,14 @@ fn waiting(reason: &str, message: &str) -> Value {
 }
 
 fn crashed(exit: &Value) -> Play {
+    Play::Pod(crashing(exit), None)
+}
+
+/// The status of a pod whose container ended like this again and again.
+pub(crate) fn crashing(exit: &Value) -> Value {
     let mut status = waiting("CrashLoopBackOff", "back-off 10s restarting failed container");
     status["containerStatuses"][0]["lastState"] = json!({"terminated": exit});
-    Play::Pod(status, None)
+    status
 }
 
 fn table() -> Vec<Row> {
@@ -152,7 +165,7 @@ async fn play(stage: &Stage, row: &Row) -> Result<()> {
 }
 
 /// The kubelet's warning about a pod.
-async fn warn(stage: &Stage, pod: &Pod, reason: &str, words: &str) -> Result<()> {
+pub(crate) async fn warn(stage: &Stage, pod: &Pod, reason: &str, words: &str) -> Result<()> {
     let about = json!({"kind": "Pod", "namespace": stage.namespace, "name": pod.name_any(), "uid": pod.uid()});
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     stage

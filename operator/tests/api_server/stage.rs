@@ -3,17 +3,16 @@
 use std::{
     env,
     fmt::Debug,
-    sync::{Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use blobferry_crds::{Progress, UploadSession, UploadSessionStatus, names};
 use blobferry_operator::{args::Args, controller::Operator};
 use clap::Parser;
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::core::v1::{Event, Namespace, Pod},
+    api::core::v1::{Event, Namespace, PersistentVolume, Pod},
     apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{
@@ -24,10 +23,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::{
-    around::{around, line},
-    chart::{ensure_nothing_was_refused, operator_client, operator_config},
-};
+use crate::chart::{ensure_nothing_was_refused, operator_config};
 
 /// The variable with the way to the bed's API server.
 pub(crate) const KUBECONFIG: &str = "BLOBFERRY_BED_KUBECONFIG";
@@ -47,42 +43,6 @@ pub(crate) async fn config() -> Result<Config> {
     let path = env::var(KUBECONFIG)
         .context("BLOBFERRY_BED_KUBECONFIG is not set: run `make e2e`, or eval \"$(testbed/bed env)\" first")?;
     Ok(Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &KubeConfigOptions::default()).await?)
-}
-
-/// Methods and paths of the calls that the operators of this process made, each with the operator's name.
-static CALLS: Mutex<Vec<(&str, String)>> = Mutex::new(Vec::new());
-
-fn written() -> std::sync::MutexGuard<'static, Vec<(&'static str, String)>> {
-    CALLS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The operator that works for all tests.
-pub(crate) const FIRST: &str = "operator-0";
-
-/// Starts an operator with a client whose calls are written down; it works until the process ends.
-pub(crate) fn start_operator(name: &'static str) -> Result<()> {
-    let (report, outcome) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let Ok(runtime) = runtime else { return };
-        runtime.block_on(async {
-            let operator = operator(name).await;
-            let operator = operator.map_err(|error| report.send(Err(error))).ok();
-            if let Some(operator) = operator {
-                let _ = report.send(Ok(()));
-                operator.run(std::future::pending()).await;
-            }
-        });
-    });
-    outcome.recv()?
-}
-
-async fn operator(name: &'static str) -> Result<Operator> {
-    let client = around(operator_client().await?, move |request, client| {
-        written().push((name, line(&request)));
-        async move { client.send(request).await }
-    });
-    operator_of(name, client)
 }
 
 /// An operator on `client`.
@@ -110,17 +70,6 @@ pub(crate) async fn client() -> Result<Client> {
 }
 
 impl Stage {
-    /// A new namespace, and an operator that works.
-    pub(crate) async fn new(name: &str) -> Result<Self> {
-        static OPERATOR: OnceLock<std::result::Result<(), String>> = OnceLock::new();
-        let stage = Self::bare(name).await?;
-        OPERATOR
-            .get_or_init(|| start_operator(FIRST).map_err(|error| format!("{error:#}")))
-            .clone()
-            .map_err(|error| anyhow!(error))?;
-        Ok(stage)
-    }
-
     /// A new namespace, which enforces the restricted Pod Security Standard, and no operator but those that the test starts.
     pub(crate) async fn bare(name: &str) -> Result<Self> {
         let client = client().await?;
@@ -338,32 +287,24 @@ impl Stage {
         Ok(of_session.filter_map(|event| event.reason).collect())
     }
 
-    /// Calls of the operator `name` that named this namespace so far.
-    pub(crate) fn calls(&self, name: &str) -> Vec<String> {
-        let within = format!("/namespaces/{}/", self.namespace);
-        written().iter().filter(|(by, line)| *by == name && line.contains(&within)).map(|(_, line)| line.clone()).collect()
+    /// Name of the volume behind the claim "share".
+    pub(crate) fn share_volume(&self) -> String {
+        format!("{}-share", self.namespace)
     }
 
-    /// Waits until the operator `name` makes no more calls for this namespace, and returns how many it made.
-    pub(crate) async fn until_quiet(&self, name: &str) -> Result<usize> {
-        let mut last = (0, Instant::now());
-        self.until("the operator is quiet", async || {
-            let count = self.calls(name).len();
-            if count != last.0 {
-                last = (count, Instant::now());
-            }
-            Ok(last.1.elapsed() > Duration::from_secs(2))
-        })
-        .await?;
-        Ok(last.0)
-    }
-
-    /// Removes the namespace in the background; a failed test leaves it for a look.
+    /// Removes the namespace, and the volume behind its claim, in the background; a failed test leaves them for a look.
     pub(crate) async fn end(self) -> Result<()> {
         ensure_nothing_was_refused()?;
-        let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        namespaces.delete(&self.namespace, &DeleteParams::background()).await?;
-        Ok(())
+        let gone = DeleteParams::background();
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        if volumes.get_opt(&self.share_volume()).await?.is_some() {
+            volumes.delete(&self.share_volume(), &gone).await?;
+        }
+        match Api::<Namespace>::all(self.client.clone()).delete(&self.namespace, &gone).await {
+            // It is on its way already.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            other => Ok(other.map(drop)?),
+        }
     }
 }
 

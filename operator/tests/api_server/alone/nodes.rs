@@ -6,7 +6,7 @@ use jiff::{Timestamp, ToSpan};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
@@ -23,22 +23,29 @@ fn operator() -> Running {
 
 /// A session that runs on a node of its own, which is ready.
 async fn on_a_node(stage: &Stage, spec: Value) -> Result<(Pod, String)> {
-    let node = format!("node-of-{}", stage.namespace);
-    let nodes: Api<Node> = Api::all(stage.client.clone());
-    nodes.create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": node}}))?).await?;
-    set_ready(stage, &node, "True").await?;
     stage.session("truck-7", spec).await?;
     let pod = stage.until_pod("truck-7", None).await?;
-    let binding = json!({"metadata": {"name": pod.name_any()}, "target": {"kind": "Node", "name": node}});
-    let path = format!("/api/v1/namespaces/{}/pods/{}/binding", stage.namespace, pod.name_any());
-    let _: serde_json::Value = stage.client.request(http::Request::post(path).body(serde_json::to_vec(&binding)?)?).await?;
+    let node = bind(stage, &pod).await?;
     stage.run_pod(&pod).await?;
     stage.report("truck-7", &all_well()).await?;
     stage.until_condition("truck-7", "Ready", "True", "Running").await?;
     Ok((pod, node))
 }
 
-async fn set_ready(stage: &Stage, node: &str, ready: &str) -> Result<()> {
+/// Plays the scheduler: `pod` gets a node of its own, which is ready.
+pub(crate) async fn bind(stage: &Stage, pod: &Pod) -> Result<String> {
+    let node = stage.node();
+    let nodes: Api<Node> = Api::all(stage.client.clone());
+    nodes.create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": node}}))?).await?;
+    set_ready(stage, &node, "True").await?;
+    let binding = json!({"metadata": {"name": pod.name_any()}, "target": {"kind": "Node", "name": node}});
+    let path = format!("/api/v1/namespaces/{}/pods/{}/binding", stage.namespace, pod.name_any());
+    let _: serde_json::Value = stage.client.request(http::Request::post(path).body(serde_json::to_vec(&binding)?)?).await?;
+    Ok(node)
+}
+
+/// Plays the node's kubelet, or the node controller when it does not answer any more.
+pub(crate) async fn set_ready(stage: &Stage, node: &str, ready: &str) -> Result<()> {
     let nodes: Api<Node> = Api::all(stage.client.clone());
     let condition = json!({"type": "Ready", "status": ready, "reason": "Test", "message": "", "lastHeartbeatTime": Timestamp::now(),
         "lastTransitionTime": Timestamp::now()});
@@ -47,16 +54,21 @@ async fn set_ready(stage: &Stage, node: &str, ready: &str) -> Result<()> {
     Ok(())
 }
 
-async fn end(stage: Stage, operator: Running, node: &str) -> Result<()> {
+async fn end(stage: Stage, operator: Running) -> Result<()> {
     operator.end()?;
-    // The pod has no kubelet that would end it.
-    stage.api::<Pod>().delete("truck-7-uploader", &DeleteParams::default().grace_period(0)).await?;
-    leave(stage, node).await
+    remove_node(&stage).await?;
+    stage.end().await
 }
 
-async fn leave(stage: Stage, node: &str) -> Result<()> {
-    Api::<Node>::all(stage.client.clone()).delete(node, &DeleteParams::default()).await?;
-    stage.end().await
+/// Removes the stage's node, if it has one, and its pods, which have no kubelet that would end them.
+pub(crate) async fn remove_node(stage: &Stage) -> Result<()> {
+    let nodes: Api<Node> = Api::all(stage.client.clone());
+    if nodes.get_opt(&stage.node()).await?.is_some() {
+        let now = DeleteParams::default().grace_period(0);
+        stage.api::<Pod>().delete_collection(&now, &ListParams::default()).await?;
+        nodes.delete(&stage.node(), &DeleteParams::default()).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]
@@ -122,7 +134,7 @@ async fn node_that_does_not_answer_is_named_and_forgotten_when_it_does() -> Resu
     set_ready(&stage, &node, "True").await?;
     pods.patch_status(&pod.name_any(), &PatchParams::default(), &ready("True")).await?;
     stage.until_condition("truck-7", "Ready", "True", "Running").await?;
-    end(stage, operator, &node).await
+    end(stage, operator).await
 }
 
 #[tokio::test]
@@ -142,7 +154,7 @@ async fn pod_that_does_not_end_is_left_alone_on_a_ready_node_and_removed_from_a_
     stage
         .until("people are told", async || Ok(stage.event_reasons("truck-7").await?.contains(&"UploaderForceDeleted".into())))
         .await?;
-    end(stage, operator, &node).await
+    end(stage, operator).await
 }
 
 /// Deletes truck-7, whose pod then ends for ever, because nobody plays its kubelet.
@@ -175,8 +187,7 @@ async fn pod_of_a_session_that_is_gone_leaves_its_name_and_its_folders_when_its_
             Ok(pods.len() == 1 && pods[0].uid() != pod.uid())
         })
         .await?;
-    operator.end()?;
-    leave(stage, &node).await
+    end(stage, operator).await
 }
 
 #[tokio::test]
@@ -189,6 +200,5 @@ async fn session_that_goes_after_its_pod_goes_although_the_node_of_the_pod_is_lo
     ensure!(stage.api::<UploadSession>().get_opt("truck-7").await?.is_some(), "its pod is there");
     set_ready(&stage, &node, "Unknown").await?;
     stage.until("it is gone", async || Ok(stage.api::<UploadSession>().get_opt("truck-7").await?.is_none())).await?;
-    operator.end()?;
-    leave(stage, &node).await
+    end(stage, operator).await
 }

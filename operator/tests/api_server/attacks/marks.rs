@@ -12,7 +12,10 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::stage::{FIRST, Stage, all_well};
+use crate::{
+    first::FIRST,
+    stage::{Stage, all_well},
+};
 
 /// Session names and dates that are paths, or look like something that they are not.
 fn forged() -> Vec<(&'static str, String)> {

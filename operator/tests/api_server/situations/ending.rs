@@ -1,0 +1,114 @@
+//! Sessions that are deleted, by a person or when their time is over.
+
+use serde_json::json;
+
+use super::{
+    ACCOUNT, BINDING, HOLDS, LEAVES, RUNS, Row, STARTS,
+    running::{COMPLETES, account},
+    scene::Step::{Delete, DeleteInForeground, DeleteNamespace, Ends, NextPod, Runs, RunsAgain, Starts},
+    told::draining,
+};
+
+/// A pod that sees to claimed files follows.
+pub(super) const DRAINS: &[&str] = &[
+    "delete pods",
+    "2 tell Draining",
+    "create pods",
+    // Draining, Starting, Scheduling.
+    "3 apply uploadsessions/status",
+    "patch uploadsessions/status",
+];
+/// The pass that lets a session go may end when the watch has shown that it is gone, and has the namespace swept once more.
+pub(super) const SEEN_OFF: &[&str] = &[
+    "0-1 list uploadsessions (the pass has ended after the watch has shown it)",
+    "0-1 get rolebindings (likewise)",
+    "0-1 get serviceaccounts (likewise)",
+    "0-1 patch uploadsessions (in vain, if the watches show the end of the pod before that of the session)",
+];
+
+pub(super) fn rows() -> Vec<Row> {
+    let gone = |name, spec, play, calls| Row { name, spec, play, objects: Vec::new(), conditions: Vec::new(), calls };
+    let nfs = json!({"source": {"nfs": {"server": "nas.example.com", "path": "/srv/drop/NAMESPACE"}}});
+    let at_work = |name, policy: &str, reason: &str, pod| Row {
+        name,
+        spec: json!({"deletionPolicy": policy}),
+        play: vec![Runs, Delete, NextPod, RunsAgain],
+        objects: vec!["session truck-7 held, leaving", pod, ACCOUNT, BINDING],
+        conditions: vec![draining(reason)],
+        calls: vec![HOLDS, STARTS, RUNS, DRAINS, RUNS],
+    };
+    let done = |result: &str, mode: &str| vec![Runs, Delete, NextPod, RunsAgain, Ends(0, account(result, mode))];
+    vec![
+        gone("stop", json!({}), vec![Runs, Delete], vec![STARTS, RUNS, LEAVES]),
+        gone("stop-foreground", json!({}), vec![Runs, DeleteInForeground], vec![STARTS, RUNS, LEAVES]),
+        at_work("draining", "Drain", "Draining", "pod truck-7-uploader of truck-7 to drain"),
+        at_work("releasing", "Release", "Releasing", "pod truck-7-uploader of truck-7 to release"),
+        gone(
+            "drained",
+            json!({"deletionPolicy": "Drain"}),
+            done("Drained", "drain"),
+            vec![HOLDS, STARTS, RUNS, DRAINS, RUNS, &["delete pods", "tell Drained"], HOLDS, LEAVES, SEEN_OFF],
+        ),
+        gone(
+            "released",
+            json!({"deletionPolicy": "Release"}),
+            done("Released", "release"),
+            vec![HOLDS, STARTS, RUNS, DRAINS, RUNS, &["delete pods", "tell Released"], HOLDS, LEAVES, SEEN_OFF],
+        ),
+        gone(
+            "drained-foreground",
+            json!({"deletionPolicy": "Drain"}),
+            vec![Runs, DeleteInForeground, NextPod, RunsAgain, Ends(0, account("Drained", "drain"))],
+            vec![HOLDS, STARTS, RUNS, DRAINS, RUNS, &["delete pods", "tell Drained"], HOLDS, LEAVES, SEEN_OFF],
+        ),
+        // No uploader has run, so nothing is to be drained.
+        gone(
+            "drain-unstarted",
+            json!({"deletionPolicy": "Drain"}),
+            vec![Starts, Delete],
+            vec![HOLDS, STARTS, &["delete pods"], HOLDS, LEAVES, SEEN_OFF],
+        ),
+        gone(
+            "namespace",
+            json!({"deletionPolicy": "Drain"}),
+            vec![Runs, DeleteNamespace],
+            vec![HOLDS, STARTS, RUNS, HOLDS, &["tell DrainGivenUp"], NAMESPACE],
+        ),
+        gone(
+            "expired",
+            json!({"ttlSecondsAfterFinished": 3}),
+            vec![Runs, Ends(0, account("Completed", "watch"))],
+            vec![STARTS, RUNS, COMPLETES, &["delete uploadsessions", "tell Expired"], LEAVES, SEEN_OFF],
+        ),
+        gone(
+            "inline-nfs-gone",
+            nfs,
+            vec![Starts, Delete],
+            vec![
+                STARTS,
+                &["create persistentvolumes", "create persistentvolumeclaims"],
+                LEAVES,
+                // The session of the volume, which is gone.
+                &["get uploadsessions", "get persistentvolumeclaims", "delete persistentvolumes"],
+                &["0-1 delete persistentvolumeclaims (the garbage collector may have been first)"],
+            ],
+        ),
+    ]
+}
+
+/// The namespace's controller deletes the session, its pod and its rights in any order, while the operator works.
+const NAMESPACE: &[&str] = &[
+    "0-1 delete pods (its controller may be first)",
+    "0-1 tell Draining (likewise)",
+    "1-2 create pods (refused; before the session is deleted, and after it)",
+    "1-3 apply uploadsessions/status (as far as it came, and in vain if the session was deleted since it was read)",
+    "0-1 tell NamespaceEnding (not if that was written in vain)",
+    "0-1 patch uploadsessions/status (likewise)",
+    "0-1 get serviceaccounts (they are asked for again when a pod is refused)",
+    "0-1 create serviceaccounts (refused)",
+    "1-2 list uploadsessions (the pass may end after the watch has shown it)",
+    "1-2 get rolebindings (likewise)",
+    "0-1 delete rolebindings (its controller may be first)",
+    "1-2 get serviceaccounts (likewise)",
+    "0-1 delete serviceaccounts (its controller may be first)",
+];
