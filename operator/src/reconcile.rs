@@ -81,8 +81,10 @@ pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestam
     if let Some(wait) = start::hold(&case, &status) {
         return Ok(Some(wait));
     }
-    publish::publish(&case, &status, context).await?;
+    let version = publish::publish(&case, &status, context).await?;
+    // Nothing that fails after it may keep it from being told: the next pass finds nothing new.
     tell(notices::of_change(&case, &status), &case, context).await;
+    publish::remove_stale_activity(&case, version, context).await?;
     Ok(assessment.next_look)
 }
 

@@ -1,4 +1,5 @@
-//! (I/O out) Writes what differs: the annotations, the operator's part of the status, and the removal of stale activity.
+//! (I/O out) Writes what differs: the annotations, the operator's part of the status, and the removal of stale activity. Every write
+//! carries the version that was read, so a late write of a former operator changes nothing.
 
 use blobferry_crds::{UploadSession, UploadSessionStatus, names};
 use kube::{
@@ -20,15 +21,10 @@ use crate::{
     sessions::Sessions,
 };
 
-/// Writes what differs from what is there. Every write carries the version that was read, so a late write of a former operator
-/// changes nothing.
-pub async fn publish(case: &Case<'_>, status: &UploadSessionStatus, context: &Context) -> Result<(), CallError> {
+/// Writes the annotations and the status, if they differ from what is there; the version of the session then.
+pub async fn publish(case: &Case<'_>, status: &UploadSessionStatus, context: &Context) -> Result<Version, CallError> {
     let session = case.session;
-    let writer = Writer {
-        api: api::namespaced(&context.client, session.metadata.namespace.as_deref().unwrap_or_default()),
-        name: session.metadata.name.clone().unwrap_or_default(),
-        sessions: &context.sessions,
-    };
+    let writer = Writer::of(session, context);
     let mut version = session.metadata.resource_version.clone();
     if let Some(identity) = Identity::of(session).ok().filter(|identity| !identity.is_annotated(session)) {
         version = writer.annotate(&identity, version).await?;
@@ -38,8 +34,13 @@ pub async fn publish(case: &Case<'_>, status: &UploadSessionStatus, context: &Co
         let uid = session.metadata.uid.as_deref().unwrap_or_default();
         context.memory.update(uid, |it| it.step_written = is_step(status).then_some(case.now));
     }
+    Ok(version)
+}
+
+/// Removes the activity of a session, which is at `version`, if no uploader runs.
+pub async fn remove_stale_activity(case: &Case<'_>, version: Version, context: &Context) -> Result<(), CallError> {
     if is_stale(case) {
-        writer.remove_activity(version).await?;
+        Writer::of(case.session, context).remove_activity(version).await?;
     }
     Ok(())
 }
@@ -57,9 +58,18 @@ struct Writer<'a> {
     sessions: &'a Sessions,
 }
 
-type Version = Option<String>;
+/// Version of an object.
+pub type Version = Option<String>;
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    fn of(session: &UploadSession, context: &'a Context) -> Self {
+        Self {
+            api: api::namespaced(&context.client, session.metadata.namespace.as_deref().unwrap_or_default()),
+            name: session.metadata.name.clone().unwrap_or_default(),
+            sessions: &context.sessions,
+        }
+    }
+
     async fn annotate(&self, identity: &Identity, version: Version) -> Result<Version, CallError> {
         let change = json!({"metadata": {
             "resourceVersion": version,

@@ -21,10 +21,15 @@ use crate::{
 pub async fn finalize<'a>(session: &'a UploadSession, slot: &Slot, context: &Context) -> Result<Cow<'a, UploadSession>, CallError> {
     let Some(finalizers) = ending::finalizers(session, slot) else { return Ok(Cow::Borrowed(session)) };
     let version = set_finalizers(&session.metadata, &finalizers, &context.client).await?;
+    Ok(Cow::Owned(note(session, finalizers, version, context)))
+}
+
+/// That `session` has these finalizers since `version`, as it is then; that the watch has not shown it yet keeps no pass from knowing it.
+fn note(session: &UploadSession, finalizers: Vec<String>, version: Option<String>, context: &Context) -> UploadSession {
     let mut changed = session.clone();
     (changed.metadata.finalizers, changed.metadata.resource_version) = (Some(finalizers), version);
     context.sessions.wrote(&changed);
-    Ok(Cow::Owned(changed))
+    changed
 }
 
 /// Removes what a deleted session has left, and then what holds its object; readable or not, it needs no more than its metadata.
@@ -35,17 +40,23 @@ pub(super) async fn let_go(session: &UploadSession, slot: &Slot, context: &Conte
     if session.spec.source.nfs.is_some() {
         volumes::remove_claim(&session.namespace().unwrap_or_default(), &session.uid().unwrap_or_default(), context).await?;
     }
-    release_object(&session.metadata, &context.client).await?;
+    let version = release_object(&session.metadata, &context.client).await?;
+    note(session, others(&session.metadata), version, context);
     Ok(Outcome::Gone)
 }
 
-/// Removes our finalizer from the object with this metadata; the sweep removes what it leaves.
-pub async fn release_object(meta: &ObjectMeta, client: &Client) -> Result<(), CallError> {
-    let finalizers = ending::without_ours(meta.finalizers.as_deref().unwrap_or_default());
-    match set_finalizers(meta, &finalizers, client).await {
-        Err(error) if !error.is_not_found() => Err(error),
-        _ => Ok(()),
+/// Removes our finalizer from the object with this metadata; the sweep removes what it leaves. The version since then, unless the object
+/// was gone.
+pub async fn release_object(meta: &ObjectMeta, client: &Client) -> Result<Option<String>, CallError> {
+    match set_finalizers(meta, &others(meta), client).await {
+        Err(error) if error.is_not_found() => Ok(None),
+        released => released,
     }
+}
+
+/// Finalizers that are not ours.
+fn others(meta: &ObjectMeta) -> Vec<String> {
+    ending::without_ours(meta.finalizers.as_deref().unwrap_or_default())
 }
 
 async fn set_finalizers(meta: &ObjectMeta, finalizers: &[String], client: &Client) -> Result<Option<String>, CallError> {

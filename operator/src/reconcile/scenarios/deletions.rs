@@ -101,6 +101,9 @@ async fn deletion_ends_after_its_time_whatever_the_pod_does() {
     let calls = cluster.calls_and_events();
     assert_eq!((calls[0].line.clone(), finalizers(&calls)), (format!("DELETE {POD}"), Some(json!([]))));
     assert!(calls.iter().any(|call| call.body["reason"] == "DrainGivenUp"));
+    cluster.loses_pods();
+    cluster.pass_over_what_is_known_of(&session).await;
+    assert_eq!(cluster.lines(), [""; 0], "it is let go, although the watch has not shown that yet");
 }
 
 #[tokio::test]

@@ -35,6 +35,19 @@ async fn people_are_told_of_the_completion_once() {
 }
 
 #[tokio::test]
+async fn people_are_told_before_what_the_uploader_was_busy_with_is_removed_which_may_meet_a_conflict() {
+    let mut session = fixtures::session("");
+    session.status.get_or_insert_default().activity = Some(blobferry_crds::Activity::default());
+    let mut cluster = cluster(&session);
+    cluster.shows_pod(&fixtures::pod(&session, &fixtures::succeeded(fixtures::COMPLETED)));
+    cluster.pass(&session).await;
+    let calls = cluster.calls_and_events();
+    let [.., told, removal] = &calls[..] else { panic!("{calls:?}") };
+    assert_eq!(told.body["reason"], "CompletedWithLeftovers");
+    assert_eq!(removal.body["status"], json!({"activity": null}));
+}
+
+#[tokio::test]
 async fn another_run_token_removes_the_pod_and_then_makes_one() {
     let mut cluster = cluster(&fixtures::session(""));
     let mut session = completed(&mut cluster, &fixtures::session("")).await;
