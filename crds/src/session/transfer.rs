@@ -104,7 +104,8 @@ pub struct Staging {
     #[serde(default)]
     pub mode: StagingMode,
 
-    /// Limit of the pod's local disk for staged files, 1Gi to 100Ti. A file that does not fit is streamed.
+    /// Limit of the pod's local disk for staged files, 1Gi to 100Ti, and no more than nine tenths of a lower limit of ephemeral-storage in
+    /// pod.resources. A file that does not fit is streamed.
     #[serde(default = "size_limit")]
     #[x_kube(validation = Rule::new(r"string(self).matches('^[0-9]+([.][0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$') && quantity(string(self)).compareTo(quantity('1Gi')) >= 0 && quantity(string(self)).compareTo(quantity('100Ti')) <= 0").message("sizeLimit is a size from 1Gi to 100Ti, like 100Gi; mode None uses no local disk"))]
     pub size_limit: Quantity,

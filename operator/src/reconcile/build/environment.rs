@@ -8,7 +8,7 @@ use blobferry_crds::{
 };
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector};
 
-use super::{federation, network};
+use super::{federation, network, resources};
 use crate::{reconcile::validate::ValidSession, settings::Settings};
 
 /// Every field of the session that reaches the pod: durations in seconds, sizes in bytes, lists with commas.
@@ -43,7 +43,7 @@ fn folders(session: &ValidSession) -> Vec<EnvVar> {
     ];
     if let Some(limit) = session.stage {
         all.push(plain(var::LOCAL_STAGING_ROOT, names::STAGING_MOUNT));
-        all.push(plain(var::STAGING_SIZE_LIMIT, &limit.to_string()));
+        all.push(plain(var::STAGING_SIZE_LIMIT, &resources::stage(session, limit).to_string()));
     }
     all
 }

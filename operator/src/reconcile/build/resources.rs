@@ -22,6 +22,13 @@ pub(super) fn resources(session: &ValidSession) -> ResourceRequirements {
     ResourceRequirements { requests: Some(requests), limits: Some(limits), claims: None }
 }
 
+/// Bytes that the uploader may stage: `wished`, or what a lower limit of local disk in the session bears beside logs, because the node
+/// removes a pod that is beyond its limit.
+pub(super) fn stage(session: &ValidSession, wished: u64) -> u64 {
+    let limit = session.template.resources.limits.get("ephemeral-storage").and_then(|limit| limit.bytes().ok());
+    limit.map_or(wished, |limit| wished.min(limit - limit / 10))
+}
+
 type Wishes = BTreeMap<String, blobferry_crds::Quantity>;
 
 fn defaulted(
@@ -99,6 +106,18 @@ mod tests {
         let (requests, limits) = built("pod: {resources: {requests: {cpu: 1}, limits: {memory: 4Gi}}}");
         assert_eq!((requests["cpu"].as_str(), requests["memory"].as_str()), ("1", "256Mi"));
         assert_eq!((limits["cpu"].as_str(), limits["memory"].as_str()), ("2", "4Gi"));
+    }
+
+    #[test]
+    fn no_more_is_staged_than_the_limit_of_local_disk_bears() {
+        let staged = |limits: &str| {
+            let spec = format!("{{staging: {{sizeLimit: 20Gi}}, pod: {{resources: {{limits: {limits}}}}}}}");
+            let session = validate(&fixtures::session(&spec), &fixtures::settings()).unwrap();
+            stage(&session, session.stage.unwrap())
+        };
+        assert_eq!(staged("{memory: 4Gi}"), 20 << 30);
+        assert_eq!(staged("{ephemeral-storage: 30Gi}"), 20 << 30);
+        assert_eq!(staged("{ephemeral-storage: 10Gi}"), 9 << 30);
     }
 
     #[test]
