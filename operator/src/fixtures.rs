@@ -13,7 +13,7 @@ use crate::{
     memory::Run,
     reconcile::{
         Observed,
-        area::{Area, Claimant, ShareKey},
+        area::{Area, Claimant, ShareKey, Standing},
         build::uploader_pod,
         completion::completed,
         ending,
@@ -182,5 +182,6 @@ pub(crate) fn observed(session: &UploadSession, pod: Option<&Pod>) -> Observed {
 pub(crate) fn claimant() -> Claimant {
     let share = ShareKey::Claim("n".into(), "share".into());
     let area = Area::new(share, "", "incoming", ".processing", "s");
-    Claimant { created: Timestamp::UNIX_EPOCH, uid: "session".into(), namespace: "n".into(), name: "truck-7".into(), area }
+    let (namespace, name) = ("n".into(), "truck-7".into());
+    Claimant { standing: Standing::Comes, created: Timestamp::UNIX_EPOCH, uid: "session".into(), namespace, name, area }
 }

@@ -22,7 +22,7 @@ pub struct Recollection {
     pub creations: Attempts,
     /// Passes that failed in a row.
     pub failures: u32,
-    /// The last look at the events of a pod that does not start.
+    /// The last look at the events of a pod that does not start, or whose uploader was killed.
     pub look: Option<Box<Look>>,
     /// Since when the last pod of a deleted session cannot be made.
     pub blocked_since: Option<Timestamp>,
@@ -67,6 +67,8 @@ impl Run {
 pub struct Look {
     /// The pod.
     pub pod_uid: String,
+    /// Since when there may be something to see; later, it is about something else.
+    pub since: Timestamp,
     /// Looks so far.
     pub count: u32,
     /// When the next look is worth its call.

@@ -30,8 +30,10 @@ pub struct Sessions {
 #[derive(Default)]
 struct Seen {
     all: HashMap<Place, Entry>,
-    /// Sessions that a new listing has shown so far, and whether they are news.
-    listing: HashMap<Place, bool>,
+    /// Sessions that a new listing has shown so far.
+    listing: HashSet<Place>,
+    /// What listings have shown newly that were not complete yet.
+    news: HashSet<Place>,
 }
 
 impl std::fmt::Debug for Sessions {
@@ -78,8 +80,10 @@ impl Sessions {
     pub fn listing_shows(&self, session: KeptSession) {
         let seen = &mut *self.lock();
         let place = session.place().clone();
-        let is_news = seen.show(session);
-        seen.listing.insert(place, is_news);
+        seen.listing.insert(place.clone());
+        if seen.show(session) {
+            seen.news.insert(place);
+        }
     }
 
     /// The listing is complete: sessions that it did not show are gone. The places of those that are news: not before this is it known
@@ -87,9 +91,9 @@ impl Sessions {
     pub fn listing_ends(&self) -> Vec<Place> {
         let seen = &mut *self.lock();
         let listed = std::mem::take(&mut seen.listing);
-        seen.all.retain(|place, _| listed.contains_key(place));
+        seen.all.retain(|place, _| listed.contains(place));
         seen.all.values_mut().for_each(Entry::listing_ends);
-        listed.into_iter().filter_map(|(place, is_news)| is_news.then_some(place)).collect()
+        std::mem::take(&mut seen.news).into_iter().filter(|place| listed.contains(place)).collect()
     }
 
     /// A write to the session at `place` met a conflict, so that what was written before is not the newest state.

@@ -196,6 +196,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn news_of_a_listing_that_was_interrupted_is_not_lost() {
+        let cluster = Cluster::new(fixtures::settings());
+        for event in [Event::Init, Event::InitApply(session("one", 1)), Event::Init] {
+            assert_eq!(brings(&cluster, event), [""; 0]);
+        }
+        assert_eq!(woken_by(&cluster, &[session("one", 1)]), ["one"]);
+        assert_eq!(woken_by(&cluster, &[session("one", 1)]), [""; 0]);
+    }
+
+    #[tokio::test]
     async fn sessions_that_a_listing_does_not_show_are_gone_when_it_is_complete() {
         let cluster = Cluster::new(fixtures::settings());
         let (one, two) = (session("one", 1), session("two", 1));

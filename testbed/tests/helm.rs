@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use blobferry_crds::UploadSession;
+use blobferry_crds::{UploadSession, conditions};
 use blobferry_testbed::{
     Stage, figures,
     release::{self, CHART, RELEASE, helm},
@@ -19,6 +19,8 @@ use blobferry_testbed::{
 use serde_json::{Value, json};
 
 const MIB: u64 = 1 << 20;
+/// While one of the tests here upgrades the operator, it looks after no session of another for a while.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 const SOON: Duration = Duration::from_mins(3);
 const LATER: Duration = Duration::from_mins(10);
 
@@ -29,6 +31,7 @@ fn limited(bandwidth: &str) -> Value {
 #[tokio::test]
 #[ignore = "needs a bed: make e2e"]
 async fn upgrade_of_operator_and_definition_and_the_way_back_leave_a_running_uploader_alone() -> Result<()> {
+    let _alone = ALONE.lock().await;
     scenario("upgrade", async |stage| {
         stage.apply_session("s", limited("1Mi")).await?;
         let delivery = stage.deliver("s", "large.dat", 256 * MIB)?;
@@ -103,6 +106,7 @@ fn say_otherwise(schema: &mut Value) {
 #[tokio::test]
 #[ignore = "needs a bed: make e2e"]
 async fn helm_kubectl_and_argo_see_when_a_session_is_ready_and_why_it_is_not() -> Result<()> {
+    let _alone = ALONE.lock().await;
     scenario("waits", async |stage| {
         let folder = tempfile::tempdir()?;
         fs::create_dir(folder.path().join("templates"))?;
@@ -128,6 +132,9 @@ async fn helm_kubectl_and_argo_see_when_a_session_is_ready_and_why_it_is_not() -
         ensure!(words.starts_with("Healthy"), "Argo CD says {words}");
 
         let without_secret = json!({"destination": {"azureBlob": {"credentialsSecretRef": {"name": "absent"}}}});
+        // Its pod is made anew first.
+        failed(&run("upgrade", &[("s", without_secret.clone())], "1s")?)?;
+        stage.await_session("s", SOON, "names the credential", |session| names(session, "credential is absent")).await?;
         let words = failed(&run("upgrade", &[("s", without_secret)], "15s")?)?;
         ensure!(words.contains("InProgress") && words.contains("credential is absent"), "Helm says {words}");
         ensure!(stage.kubectl(&["wait", "uploadsession/s", "--for=condition=Ready", "--timeout=1s"]).is_err());
@@ -150,6 +157,12 @@ async fn helm_kubectl_and_argo_see_when_a_session_is_ready_and_why_it_is_not() -
         stage.compare("s", &[delivery]).await
     })
     .await
+}
+
+/// Whether the session's readiness says so.
+fn names(session: &UploadSession, words: &str) -> bool {
+    let mut conditions = session.status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|condition| condition.type_ == conditions::READY && condition.message.contains(words))
 }
 
 fn succeeded(output: &Output) -> Result<()> {

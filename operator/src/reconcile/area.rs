@@ -1,5 +1,6 @@
 //! (pure) The folders that a session works in, and which of several sessions may work in the same ones.
 
+use blobferry_crds::UploadSession;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -110,9 +111,34 @@ fn nested<'a>(one: impl Iterator<Item = &'a str>, two: impl Iterator<Item = &'a 
     one.zip(two).all(|(one, two)| one == two)
 }
 
+/// How much a session has to do with its folders by now. Who came into them keeps them when its pod is lost, or two sessions of one
+/// second would take turns with every pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// It has a pod, or had one until a moment ago.
+    Holds,
+    /// Its uploader has run before.
+    Returns,
+    /// It is new.
+    Comes,
+}
+
+impl Standing {
+    /// Where `session` stands, as its status says.
+    pub fn of(session: &UploadSession) -> Self {
+        match &session.status {
+            Some(status) if status.pod_uid.is_some() => Self::Holds,
+            Some(status) if status.start_time.is_some() => Self::Returns,
+            _ => Self::Comes,
+        }
+    }
+}
+
 /// A session that wants folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimant {
+    /// How much it has to do with them by now.
+    pub standing: Standing,
     /// When its object was made.
     pub created: Timestamp,
     /// UID of its object.
@@ -123,6 +149,13 @@ pub struct Claimant {
     pub name: String,
     /// The folders.
     pub area: Area,
+}
+
+impl Claimant {
+    /// Of several that want the same folders, the least goes first.
+    fn order(&self) -> (Standing, Timestamp, &str) {
+        (self.standing, self.created, &self.uid)
+    }
 }
 
 /// Who works in a session's folders instead of it.
@@ -155,7 +188,7 @@ pub struct Occupant<'a> {
     pub gone_by: Option<Timestamp>,
 }
 
-/// The one that `me`, which has no pod, has to wait for: whoever has a pod, else the oldest that wants to run.
+/// The one that `me`, which has no pod, has to wait for: whoever has a pod, else whoever had it, else the oldest that wants to run.
 pub fn rival<'a>(
     me: &Claimant,
     occupants: impl IntoIterator<Item = Occupant<'a>>,
@@ -167,7 +200,7 @@ pub fn rival<'a>(
     claimants
         .into_iter()
         .filter(|other| other.uid != me.uid && other.area.overlaps(&me.area))
-        .find(|other| (other.created, &other.uid) < (me.created, &me.uid))
+        .find(|other| other.order() < me.order())
         .map(|other| Rival::seen_by(me, &other.namespace, &other.name))
 }
 
@@ -185,6 +218,7 @@ mod tests {
 
     fn claimant(second: i64, uid: &str, namespace: &str) -> Claimant {
         Claimant {
+            standing: Standing::Comes,
             created: Timestamp::from_second(second).unwrap(),
             uid: uid.into(),
             namespace: namespace.into(),
@@ -246,6 +280,18 @@ mod tests {
         assert_eq!(rival(&old, [], all()), None);
         assert_eq!(rival(&twin, [], all()), Some(Rival { name: Some("name-b".into()), gone_by: None }));
         assert!(rival(&new, [], all()).is_some());
+    }
+
+    #[test]
+    fn whoever_had_the_folders_keeps_them_when_its_pod_is_lost() {
+        let old = claimant(1, "old", "cameras");
+        let standing = |standing| Claimant { standing, ..claimant(2, "new", "cameras") };
+        let (holds, returns) = (standing(Standing::Holds), standing(Standing::Returns));
+        for new in [&holds, &returns] {
+            assert!(rival(&old, [], [new.clone()]).is_some() && rival(new, [], [old.clone()]).is_none(), "{new:?}");
+        }
+        let returning = Claimant { standing: Standing::Returns, ..old };
+        assert!(rival(&returning, [], [holds]).is_some() && rival(&returning, [], [returns]).is_none());
     }
 
     #[test]

@@ -103,9 +103,12 @@ fn finished(reason: &str, words: &str, pod: &UploaderPod, observed: &Observed) -
 /// The kubelet says which limit was passed, or what its node was short of.
 fn evicted(words: &str, pod: &UploaderPod) -> Cause {
     let node = pod.node.as_deref().unwrap_or("its node");
-    let remedy = if words.contains("low on resource: memory") {
+    let says = |some: &[&str]| some.iter().any(|some| words.contains(some));
+    let remedy = if says(&["low on resource: memory", "MemoryPressure"]) {
         format!("free memory on {node}, or raise spec.pod.resources.requests.memory")
-    } else if words.contains("low on resource") {
+    } else if says(&["low on resource: pids", "PIDPressure"]) {
+        format!("end processes on {node}")
+    } else if says(&["low on resource", "DiskPressure"]) {
         format!("free disk space on {node}, or lower spec.staging.sizeLimit")
     } else {
         "raise spec.pod.resources.limits.ephemeral-storage, or lower spec.staging.sizeLimit".into()
@@ -167,7 +170,8 @@ mod tests {
     fn cause_of(pod: &Pod, warning: Option<(&str, &str)>) -> Cause {
         let mut observed = fixtures::observed(&fixtures::session(""), Some(pod));
         observed.look = warning.map(|(reason, words)| {
-            Box::new(Look { pod_uid: "pod-1".into(), count: 1, due: fixtures::now(), warning: Some((reason.into(), words.into())) })
+            let (now, warning) = (fixtures::now(), Some((reason.into(), words.into())));
+            Box::new(Look { pod_uid: "pod-1".into(), since: now, count: 1, due: now, warning })
         });
         let Slot::Ours(pod) = observed.slot.clone() else { panic!("the pod is ours") };
         diagnose(&pod, &observed)
@@ -287,6 +291,8 @@ mod tests {
         for (words, remedy) in [
             ("The node was low on resource: memory. Threshold quantity: 100Mi.", "requests.memory"),
             ("The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi.", "free disk space on node-a"),
+            ("The node was low on resource: pids. Threshold quantity: 1k.", "end processes on node-a"),
+            ("Pod was rejected: The node had condition: [DiskPressure]. ", "free disk space on node-a"),
             ("Pod ephemeral local storage usage exceeds the total limit of containers 16Mi.", "limits.ephemeral-storage"),
             ("Usage of EmptyDir volume \"staging\" exceeds the limit \"1Gi\".", "limits.ephemeral-storage"),
         ] {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::rollout::Upgrade;
 
-/// How long after its grace a pod may stay before its node is looked at.
+/// How long after its grace a pod may stay before it is removed without its node, or called stuck.
 pub const STUCK_AFTER: Duration = Duration::from_mins(5);
 
 /// What to do with the pod of a session; one step, the next event leads to the next.
@@ -141,7 +141,7 @@ fn ending(deadline: Timestamp, node: Option<NodeHealth>, now: Timestamp) -> Plan
     }
 }
 
-/// Whether a pod that should have been gone at `deadline` is worth a look at its node.
+/// Whether a pod that should have been gone at `deadline` is there for too long.
 pub fn is_overdue(deadline: Timestamp, now: Timestamp) -> bool {
     now >= deadline + STUCK_AFTER
 }

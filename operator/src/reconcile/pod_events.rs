@@ -20,8 +20,9 @@ use crate::{
 
 /// How long a pod may be made before its events are worth a look: pulling and mounting usually take less.
 pub const LOOK_AFTER: Duration = Duration::from_secs(20);
-/// Between the kubelet's word that it kills a container and the end of that: its grace, and a runtime that is busy.
-const LONGEST_KILL: Duration = Duration::from_mins(1);
+/// Between the kubelet's word that it kills a container and the end of that: its grace, and a runtime that is busy, or a process that
+/// the kernel does not let go.
+const LONGEST_KILL: Duration = Duration::from_mins(5);
 
 /// What only the events of a pod tell.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +56,7 @@ pub async fn look(
         context.memory.update(uid, |it| it.look = None);
         return None;
     };
-    let last = context.memory.recall(uid).look.filter(|look| look.pod_uid == pod.uid && look.due > since);
+    let last = context.memory.recall(uid).look.filter(|look| look.pod_uid == pod.uid && look.since == since);
     let due = last.as_ref().map_or(since, |look| look.due);
     if now < due || pod.terminating.is_some() {
         return last;
@@ -67,7 +68,7 @@ pub async fn look(
         Subject::Kill => killing(namespace, &pod.uid, since, context).await,
     };
     let warning = seen(found).flatten().or_else(|| last.and_then(|look| look.warning));
-    let look = Box::new(Look { pod_uid: pod.uid.clone(), count, due: now + wait, warning });
+    let look = Box::new(Look { pod_uid: pod.uid.clone(), since, count, due: now + wait, warning });
     context.memory.update(uid, |it| it.look = Some(look.clone()));
     Some(look)
 }

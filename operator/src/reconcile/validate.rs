@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{
     Refusal,
-    area::{Area, Claimant, ShareKey},
+    area::{Area, Claimant, ShareKey, Standing},
     ending::Mode,
     federation::Federation,
     identity::Identity,
@@ -30,6 +30,8 @@ pub struct ValidSession {
     pub uid: String,
     /// When the object was made.
     pub created: Timestamp,
+    /// How much it has to do with its folders by now.
+    pub standing: Standing,
     /// What folders and blobs are named after.
     pub identity: Identity,
     /// True if no uploader may run.
@@ -137,6 +139,7 @@ impl ValidSession {
     /// The session as one of several that may want the same folders.
     pub fn claimant(&self) -> Claimant {
         Claimant {
+            standing: self.standing,
             created: self.created,
             uid: self.uid.clone(),
             namespace: self.namespace.clone(),
@@ -161,6 +164,7 @@ pub fn validate(session: &UploadSession, settings: &Settings) -> Result<ValidSes
         name: session.name_any(),
         uid: super::uid(session)?.to_owned(),
         created: super::created(session)?,
+        standing: Standing::of(session),
         identity: Identity::of(session)?,
         // A session that is deleted must not wait for somebody to resume it.
         suspend: spec.suspend && mode == Mode::Watch,

@@ -15,7 +15,7 @@ use crate::{
     place::Place,
     predicates,
     reconcile::{
-        area::{Area, Claimant, ShareKey},
+        area::{Area, Claimant, ShareKey, Standing},
         ending::{is_let_go, may_hold_folders},
         validate::validate,
     },
@@ -50,6 +50,7 @@ enum Content {
 #[derive(Clone, Debug)]
 struct Readable {
     created: Option<Timestamp>,
+    standing: Standing,
     phase: Option<Phase>,
     is_idle: bool,
     is_let_go: bool,
@@ -136,6 +137,7 @@ impl KeptSession {
         };
         let root = export.as_ref().map_or("", |export| &export.path);
         (is_there && area.meets_from(root, wanted)).then_some(Claimant {
+            standing: session.standing,
             created: session.created?,
             uid: self.uid.to_string(),
             namespace: self.place.namespace().to_owned(),
@@ -172,6 +174,7 @@ impl Readable {
         let wanted = may_hold_folders(&session).then(|| validate(&session, settings).ok()).flatten();
         Self {
             created: session.creation_timestamp().map(|time| time.0),
+            standing: Standing::of(&session),
             phase: status.and_then(|status| status.phase),
             is_idle: progress.is_some_and(|progress| progress.files_active + progress.files_waiting + progress.files_retrying == 0),
             is_let_go: is_let_go(&session),

@@ -60,7 +60,17 @@ pub(crate) fn calls_about(by: &[&str], names: &[String]) -> Vec<Call> {
 
 /// Whether the operator `by` has made such a call about anything.
 pub(crate) fn has_made(by: &str, what: &str) -> bool {
-    written().iter().any(|call| call.by == by && call.what == what)
+    times(by, what) > 0
+}
+
+/// How often the operator `by` has made such a call.
+pub(crate) fn times(by: &str, what: &str) -> usize {
+    written().iter().filter(|call| call.by == by && call.what == what).count()
+}
+
+/// Whether an operator has made the call `line`.
+pub(crate) fn was_asked(line: &str) -> bool {
+    written().iter().any(|call| call.line == line)
 }
 
 impl Stage {

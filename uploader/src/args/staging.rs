@@ -10,8 +10,8 @@ pub(super) struct StagingArguments {
     #[arg(long, env = "APP_STAGING_MODE", value_name = "MODE", default_value = "Disk", value_parser = mode)]
     staging_mode: StagingMode,
 
-    /// Most bytes of all copies together
-    #[arg(long, env = "APP_STAGING_SIZE_LIMIT", value_name = "SIZE", default_value = "100Gi", value_parser = |text: &str| value::size(text, "1Gi", "100Ti"))]
+    /// Most bytes of all copies together; a file that does not fit is not copied
+    #[arg(long, env = "APP_STAGING_SIZE_LIMIT", value_name = "SIZE", default_value = "100Gi", value_parser = |text: &str| value::size(text, "0", "100Ti"))]
     staging_size_limit: u64,
 }
 

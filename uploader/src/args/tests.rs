@@ -145,7 +145,7 @@ fn bad_input_is_refused_with_what_to_write_instead() {
         ("--memory-limit=1Mi", "from 16Mi to 64Gi"),
         ("--azure-max-block-size=32Mi", "at most half of --memory-limit"),
         ("--azure-max-single-put-size=65Mi", "at most a quarter of --memory-limit"),
-        ("--staging-size-limit=1", "from 1Gi to 100Ti"),
+        ("--staging-size-limit=200Ti", "from 0 to 100Ti"),
         ("--staging-mode=Memory", "write Disk or None"),
         ("--gc-interval-s=0", "from 1 to 3600"),
         ("--pod-uid=../x", "letters, digits and hyphens"),

@@ -105,7 +105,7 @@ impl Pace {
             Change::State if self.tokens(now) >= 1.0 => LEAST,
             Change::State | Change::Counters => self.interval.mul_f64(self.jitter).max(LEAST),
             // Only earlier, because the operator calls an uploader silent that is late.
-            Change::Nothing => IDLE.mul_f64(1.0 - (self.jitter - 1.0).abs()).max(self.interval.mul_f64(self.jitter)),
+            Change::Nothing => IDLE.mul_f64(1.0 - (self.jitter - 1.0).abs()).max(self.interval.mul_f64(self.jitter.min(1.0))),
         };
         last + wait
     }

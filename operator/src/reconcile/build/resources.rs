@@ -118,6 +118,7 @@ mod tests {
         assert_eq!(staged("{memory: 4Gi}"), 20 << 30);
         assert_eq!(staged("{ephemeral-storage: 30Gi}"), 20 << 30);
         assert_eq!(staged("{ephemeral-storage: 10Gi}"), 9 << 30);
+        assert_eq!(staged("{ephemeral-storage: 100}"), 90);
     }
 
     #[test]
