@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Objects in one answer of a first listing. While it is read, a pod takes 80 kB, of which 1 kB is kept, and a session 50 kB.
-const PAGE: u32 = 10;
+const PAGE: u32 = 25;
 
 /// A session that has to be looked at, or why a watch was interrupted.
 pub type Woken = Result<Place, watcher::Error>;

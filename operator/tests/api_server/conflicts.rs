@@ -131,6 +131,12 @@ async fn of_sessions_made_in_the_same_second_one_wins_and_stays() -> Result<()> 
     stage.until_quiet(crate::first::FIRST).await?;
     let pods = stage.list::<Pod>().await?;
     ensure!(pods.len() == 1 && pods[0].uid() == winner, "{pods:#?}");
+    // Nor does the loss of its pod.
+    let pod = pods[0].name_any();
+    let session = pod.trim_end_matches("-uploader");
+    stage.delete::<Pod>(&pod).await?;
+    stage.until_pod(session, winner.as_deref()).await?;
+    ensure!(stage.list::<Pod>().await?.len() == 1);
     stage.end().await
 }
 

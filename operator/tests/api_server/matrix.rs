@@ -121,6 +121,19 @@ fn table() -> Vec<Row> {
     ]
 }
 
+#[test]
+fn every_reason_is_in_the_document_with_what_to_do() {
+    let document = include_str!("../../../docs/troubleshooting.md");
+    // The uploader's own words are whatever it says.
+    for row in table().iter().filter(|row| row.name != "words") {
+        assert!(
+            document.lines().any(|line| line.starts_with('|') && line.contains(&format!("`{}`", row.reason))),
+            "{}",
+            row.reason
+        );
+    }
+}
+
 #[tokio::test]
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn whatever_is_wrong_is_said_with_its_remedy_and_gone_when_it_is_mended() -> Result<()> {
