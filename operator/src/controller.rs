@@ -38,6 +38,8 @@ use crate::{
 
 /// Passes at a time; a pass waits for the API server most of its time.
 const CONCURRENCY: usize = 16;
+/// A conflict is over as soon as the watch has shown what somebody else wrote, so the wait after many grows to eight seconds only.
+const CONFLICTS_COUNTED: u32 = 4;
 
 /// The operator before its watches have started.
 pub struct Operator {
@@ -170,11 +172,15 @@ pub(crate) async fn pass(place: Place, context: &Context) -> (Place, Option<Dura
         see_off(&session, result.is_err(), context);
         return (place, None);
     }
-    if result.as_ref().is_err_and(CallError::is_conflict) {
-        context.sessions.conflicted(&place);
-    }
     let failures = context.memory.count_failure(session.uid(), result.is_err());
-    (place, result.unwrap_or_else(|_| Some(backoff::delay(failures, rand::random()))))
+    let next_look = result.unwrap_or_else(|error| {
+        if error.is_conflict() {
+            context.sessions.conflicted(&place);
+        }
+        let attempt = if error.is_conflict() { failures.min(CONFLICTS_COUNTED) } else { failures };
+        Some(backoff::delay(attempt, rand::random()))
+    });
+    (place, next_look)
 }
 
 /// One pass over `session`, which is counted.

@@ -169,7 +169,13 @@ async fn play(stage: &Stage, chaos: &[Chaos]) -> Result<()> {
     }
     chaos.iter().for_each(Chaos::calm);
     settles(stage, chaos).await?;
-    exactly(stage).await
+    // A sweep that failed is tried again after a while in which nothing is heard of it.
+    let mut wrong = None;
+    let there = stage.until("there is exactly what should be", async || {
+        wrong = exactly(stage).await.err();
+        Ok(wrong.is_none())
+    });
+    there.await.with_context(|| format!("{wrong:?}"))
 }
 
 /// Once the connection is good, nobody calls any more: only what looks after watches and leases remains.
