@@ -6,7 +6,7 @@
 
 mod alone;
 mod ending;
-mod objects;
+pub(crate) mod objects;
 mod running;
 mod scene;
 mod starting;
