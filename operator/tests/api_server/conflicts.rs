@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use blobferry_crds::UploadSession;
-use futures::future::try_join;
+use futures::future::{try_join, try_join_all};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::json;
@@ -154,4 +154,26 @@ async fn session_that_is_not_allowed_cannot_squat_a_name() -> Result<()> {
     ensure!(message.contains("truck-7"), "{message}");
     ensure!(stage.until_pod("truck-7", None).await?.uid() == pod.uid());
     stage.end().await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: testbed/api-tests"]
+async fn waiting_session_starts_soon_after_the_other_has_ended_in_whichever_way() -> Result<()> {
+    try_join_all(["deleted", "suspended", "completed"].map(async |how| {
+        let stage = Stage::new(&format!("after-{how}")).await?;
+        let pod = stage.running_session("holder", json!({"sessionName": "truck"})).await?;
+        stage.session("truck-8", json!({"sessionName": "truck"})).await?;
+        stage.until_condition("truck-8", "Reconciling", "True", "SessionNameInUse").await?;
+        let ended = Instant::now();
+        match how {
+            "deleted" => stage.delete::<UploadSession>("holder").await?,
+            "suspended" => stage.change("holder", json!({"suspend": true})).await.map(drop)?,
+            _ => stage.ends(&pod, "Completed", "watch").await?,
+        }
+        stage.until_pod("truck-8", None).await?;
+        ensure!(ended.elapsed() < WITHIN_SECONDS, "{how}: it started {:?} later", ended.elapsed());
+        stage.end().await
+    }))
+    .await?;
+    Ok(())
 }

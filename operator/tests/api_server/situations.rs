@@ -6,7 +6,8 @@
 
 mod alone;
 mod ending;
-mod objects;
+pub(crate) mod objects;
+mod rights;
 mod running;
 mod scene;
 mod starting;
@@ -74,10 +75,20 @@ const AT_A_TIME: usize = 12;
 /// less; a call that it always makes is there each time.
 const ATTEMPTS: usize = 3;
 
+/// The rows of the operator that works for all.
+fn rows() -> Vec<Row> {
+    [starting::rows(), running::rows(), ending::rows()].into_iter().flatten().collect()
+}
+
+/// The whole table.
+fn all_rows() -> Vec<Row> {
+    rows().into_iter().chain(alone::rows()).collect()
+}
+
 #[tokio::test]
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn every_situation_leads_to_exactly_these_objects_conditions_and_calls() -> Result<()> {
-    let rows: Vec<_> = [starting::rows(), running::rows(), ending::rows()].into_iter().flatten().collect();
+    let rows = rows();
     let open = async |row: &Row| Scene::new(Stage::new(row.name).await?, vec![FIRST]).await;
     let played = stream::iter(rows.iter().map(|row| play(row, open))).buffered(AT_A_TIME).collect().await;
     let mut again = 0;

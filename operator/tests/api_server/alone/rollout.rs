@@ -7,19 +7,22 @@ use serde_json::json;
 
 use super::Running;
 use crate::{
+    calls::write_down,
     chart::NAMESPACE,
     stage::{Stage, all_well},
 };
 
 const OLD: &str = "localhost/blobferry-uploader:1";
 const NEW: &str = "localhost/blobferry-uploader:2";
+/// The operator that brings the new image.
+const UPGRADER: &str = "operator-upgrader";
 const SESSIONS: [&str; 3] = ["a-busy", "b-idle", "c-idle"];
 
 fn operator(image: &str, more: &[&str]) -> Running {
     let image = format!("--uploader-image={image}");
     let mut arguments = vec!["--namespace", NAMESPACE, &image];
     arguments.extend(more);
-    Running::start_with(&arguments, |client| client)
+    Running::start_with(&arguments, |client| write_down(UPGRADER, client))
 }
 
 /// Three sessions, the only ones, that run the old image, the first of which has files to upload; their operator has ended.
@@ -68,6 +71,24 @@ async fn new_image_comes_to_one_session_at_a_time_and_to_idle_ones_first() -> Re
         stage.report(next, &all_well()).await?;
         stage.until_condition(next, "Ready", "True", "Running").await?;
     }
+    operator.end()?;
+    stage.end().await
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: testbed/api-tests"]
+async fn new_image_comes_to_as_many_sessions_at_a_time_as_may_be_unavailable() -> Result<()> {
+    let stage = Stage::bare("rollout-of-two").await?;
+    old_sessions(&stage).await?;
+    let operator = operator(NEW, &["--uploader-max-unavailable=2"]);
+    stage.until("two have the new image", async || Ok(upgraded(&stage).await?.len() == 2)).await?;
+    stage.until_quiet(UPGRADER).await?;
+    ensure!(upgraded(&stage).await? == ["b-idle", "c-idle"], "{:?}", upgraded(&stage).await?);
+    stage.until_condition("a-busy", "Ready", "True", "UpgradePending").await?;
+    // One of the two works, and the next may follow.
+    stage.run_pod(&stage.until_pod("c-idle", None).await?).await?;
+    stage.report("c-idle", &all_well()).await?;
+    stage.until("the third has the new image", async || Ok(upgraded(&stage).await? == SESSIONS)).await?;
     operator.end()?;
     stage.end().await
 }

@@ -146,7 +146,7 @@ fn whole(name: &'static str, play: Vec<Step>, conditions: String, calls: Vec<&'s
     Row { name, spec: json!({}), play, objects, conditions: vec![conditions], calls }
 }
 
-fn rows() -> Vec<Row> {
+pub(super) fn rows() -> Vec<Row> {
     images().into_iter().chain(nodes()).chain(refusals()).chain(drains()).chain(operators()).collect()
 }
 

@@ -13,7 +13,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 
 use crate::stage::Stage;
 
-pub(super) async fn objects(stage: &Stage) -> Result<Vec<String>> {
+pub(crate) async fn objects(stage: &Stage) -> Result<Vec<String>> {
     let sessions = stage.list::<UploadSession>().await?;
     let mut all: Vec<_> = sessions.iter().map(session).collect();
     all.extend(stage.list::<Pod>().await?.iter().map(|it| pod(it, &sessions)));

@@ -52,6 +52,14 @@ fn changes() -> Vec<Row> {
         whole("immutable", vec![Refused(json!({"sessionName": "other"}), "cannot be")], vec![]),
         pod_again("replaced", vec![Change(json!({"transfer": {"queueSize": 8}})), NextPod], vec![REPLACES, AGAIN]),
         Row {
+            objects: vec![SESSION, POD, ACCOUNT, "binding blobferry-uploader for blobferry-uploader and default"],
+            ..pod_again(
+                "account",
+                vec![Change(json!({"pod": {"serviceAccountName": "default"}})), NextPod],
+                vec![REPLACES, &["get serviceaccounts", "get rolebindings", "patch rolebindings"], AGAIN],
+            )
+        },
+        Row {
             objects: vec![SESSION, ACCOUNT, BINDING],
             conditions: vec![stalled("ImageNotAllowed")],
             ..whole(

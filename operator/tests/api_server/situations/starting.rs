@@ -4,14 +4,23 @@ use serde_json::json;
 
 use super::{
     ACCOUNT, BINDING, HELD, HOLDS, LEAVES, POD, RUNS, Row, SESSION, STARTS, UNOWNED_POD,
-    scene::Step::{Beyond, Change, Delete, Other, Restored, Runs, Starts},
-    told::{of, pending, running, stalled, suspended},
+    ending::{DRAINS, SEEN_OFF},
+    running::account,
+    scene::Step::{Beyond, Change, Delete, Ends, NextPod, Other, Restored, Runs, RunsAgain, Starts},
+    told::{draining, of, pending, running, stalled, suspended},
 };
 
 /// A session waits for one that holds its folders.
 const WAITS: &[&str] = &["patch uploadsessions", "apply uploadsessions/status", "tell SessionNameInUse"];
 /// It gets its pod in a namespace that has had one.
 const FOLLOWS: &[&str] = &["create pods", "tell UploaderCreated", "2 apply uploadsessions/status"];
+/// One of the sessions of a namespace is gone, and another gets its pod.
+const FREES: &[&str] = &[
+    // For accounts that nobody names any more.
+    "get rolebindings",
+    "0-1 get serviceaccounts (what was known of the rights counts no more, if that comes before the new pod)",
+    "0-1 get rolebindings (likewise)",
+];
 /// Its claim is another one.
 const LOCATES: &[&str] = &["get persistentvolumeclaims", "get persistentvolumes"];
 
@@ -28,7 +37,7 @@ fn starts(name: &'static str) -> Row {
 }
 
 pub(super) fn rows() -> Vec<Row> {
-    new().into_iter().chain(restored()).chain(rivals()).chain(foreign_rivals()).collect()
+    new().into_iter().chain(restored()).chain(rivals()).chain(leaving_rivals()).chain(foreign_rivals()).collect()
 }
 
 fn new() -> Vec<Row> {
@@ -111,18 +120,49 @@ fn rivals() -> Vec<Row> {
             play: vec![Starts, second(), Delete],
             objects: vec!["session second", "pod second-uploader of second, owned", ACCOUNT, BINDING],
             conditions: vec![of("second", &pending("Scheduling"))],
-            calls: vec![
-                STARTS,
-                WAITS,
-                // For accounts that nobody names any more.
-                &["get rolebindings"],
-                &[
-                    "0-1 get serviceaccounts (what was known of the rights counts no more, if that comes before the new pod)",
-                    "0-1 get rolebindings (likewise)",
-                ],
-                FOLLOWS,
-            ],
+            calls: vec![STARTS, WAITS, FREES, FOLLOWS],
             ..starts("holder-deleted")
+        },
+    ]
+}
+
+/// Who drains holds its folders until its last pod has ended.
+fn leaving_rivals() -> Vec<Row> {
+    let drains = || vec![Runs, Other("second", json!({})), Delete, NextPod, RunsAgain];
+    vec![
+        Row {
+            spec: json!({"deletionPolicy": "Drain"}),
+            play: drains(),
+            objects: vec![
+                "session second",
+                "session truck-7 held, leaving",
+                "pod truck-7-uploader of truck-7 to drain",
+                ACCOUNT,
+                BINDING,
+            ],
+            conditions: vec![of("second", &pending("SessionNameInUse")), draining("Draining")],
+            calls: vec![HOLDS, STARTS, RUNS, WAITS, DRAINS, RUNS],
+            ..starts("holder-draining")
+        },
+        Row {
+            spec: json!({"deletionPolicy": "Drain"}),
+            play: drains().into_iter().chain([Ends(0, account("Drained", "drain"))]).collect(),
+            objects: vec!["session second", "pod second-uploader of second, owned", ACCOUNT, BINDING],
+            conditions: vec![of("second", &pending("Scheduling"))],
+            calls: vec![
+                HOLDS,
+                STARTS,
+                RUNS,
+                WAITS,
+                DRAINS,
+                RUNS,
+                &["delete pods", "tell Drained"],
+                HOLDS,
+                FREES,
+                FOLLOWS,
+                SEEN_OFF,
+            ],
+            ..starts("holder-drained")
         },
     ]
 }

@@ -29,7 +29,8 @@ pub(super) fn compare(allowed: &[&[&str]], made: &[Call]) -> Result<()> {
     Ok(())
 }
 
-fn read(line: &str) -> Result<(&str, usize, usize)> {
+/// The call that a line allows, how often at least, and at most.
+pub(super) fn read(line: &str) -> Result<(&str, usize, usize)> {
     let call = line.split_once(" (").map_or(line, |(call, _)| call);
     let Some((times, what)) = call.split_once(' ').filter(|_| call.starts_with(|first: char| first.is_ascii_digit())) else {
         return Ok((call, 1, 1));
