@@ -83,13 +83,18 @@ impl Stage {
 
     /// Waits until the operator `name` makes no more calls for this namespace, and returns how many it made.
     pub(crate) async fn until_quiet(&self, name: &str) -> Result<usize> {
+        self.until_quiet_for(name, Duration::from_secs(2)).await
+    }
+
+    /// The same, quiet for so long.
+    pub(crate) async fn until_quiet_for(&self, name: &str, time: Duration) -> Result<usize> {
         let mut last = (0, Instant::now());
         self.until("the operator is quiet", async || {
             let count = self.calls(name).len();
             if count != last.0 {
                 last = (count, Instant::now());
             }
-            Ok(last.1.elapsed() > Duration::from_secs(2))
+            Ok(last.1.elapsed() > time)
         })
         .await?;
         Ok(last.0)

@@ -2,11 +2,14 @@
 //! is exactly what should be, and nothing else.
 //!
 //! Each life of a session is played once to count the writes of an operator that lives, and then twice for every write. `make kill-operator`
-//! does all of it, which takes ten minutes; `testbed/api-tests` one moment of each life.
+//! does all of it, which takes some twenty minutes; `testbed/api-tests` one moment of each life.
 
 #[path = "../api_server/around.rs"]
 #[allow(dead_code, reason = "the other tests use the rest of it")]
 mod around;
+#[path = "../api_server/calls.rs"]
+#[allow(dead_code, reason = "the other tests use the rest of it")]
+mod calls;
 #[path = "../api_server/chart.rs"]
 #[allow(dead_code, reason = "the other tests use the rest of it")]
 mod chart;
@@ -15,7 +18,10 @@ mod mortal;
 #[allow(dead_code, reason = "the other tests use the rest of it")]
 mod stage;
 
-use std::{env, time::Instant};
+use std::{
+    env,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::{UploadSession, names};
@@ -29,11 +35,13 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use mortal::{Moment, Mortal};
+use mortal::{MORTAL, Moment, Mortal};
 use stage::{Stage, all_well};
 
 /// Moments of each life that are tried unless all are asked for: one in the middle.
 const SAMPLE: usize = 1;
+/// Longer than the operator lets pass between two looks at what settles.
+const MOMENT: Duration = Duration::from_millis(1200);
 
 /// What happens to a session after its uploader runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,6 +264,9 @@ async fn until_as_expected(life: &Life, stage: &Stage) -> Result<()> {
         })
         .await;
     ensure!(waited.is_ok(), "expected {expected:#?}, found {found:#?}");
+    stage.until_quiet_for(MORTAL, MOMENT).await?;
+    let found = objects(stage).await?;
+    ensure!(found == expected, "it did not stay so: expected {expected:#?}, found {found:#?}");
     if matches!(life.fate, Fate::Deleted | Fate::Completes) {
         return Ok(());
     }

@@ -15,7 +15,10 @@ use kube::{Client, client::Body};
 use tokio::{sync::Notify, task::JoinHandle};
 use tower::{Layer, Service, service_fn};
 
-use crate::{chart::operator_client, stage};
+use crate::{calls::write_down, chart::operator_client, stage};
+
+/// The name of every operator here.
+pub(crate) const MORTAL: &str = "operator-mortal";
 
 /// When an operator dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +51,13 @@ impl Mortal {
     /// Starts an operator that dies at `moment` of its work for `namespace`.
     pub(crate) async fn start(namespace: &str, moment: Moment) -> Result<Self> {
         let life = Life { namespace: namespace.into(), moment, writes: Arc::default(), over: Arc::default(), end: Arc::default() };
-        let client = operator_client().await?;
+        let client = write_down(MORTAL, operator_client().await?);
         let way = service_fn(move |request| {
             let client = client.clone();
             async move { client.send(request).await }
         });
         let client = Client::new(life.layer(way), "default");
-        let operator = stage::operator_of("operator-mortal", client)?;
+        let operator = stage::operator_of(MORTAL, client)?;
         Ok(Self { life, task: tokio::spawn(operator.run(std::future::pending())) })
     }
 
