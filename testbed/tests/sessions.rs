@@ -59,6 +59,24 @@ async fn three_sessions_of_mixed_sizes_arrive_byte_for_byte_whatever_is_killed()
     .await
 }
 
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn session_without_a_name_drains_the_folder_and_fills_the_one_that_its_status_names() -> Result<()> {
+    scenario("generated", async |stage| {
+        let quick = json!({"pollInterval": "200ms", "minFileAge": "1s"});
+        stage.apply_session("s", json!({"sessionName": null, "watch": quick})).await?;
+        let name_of = |session: &UploadSession| session.status.as_ref().and_then(|status| status.session_name.clone());
+        let session = stage.await_session("s", SOON, "has a name", |session| name_of(session).is_some()).await?;
+        let name = name_of(&session).context("the session has no name")?;
+        ensure!(name.starts_with("00-session-"), "the name is {name}");
+        let delivery = stage.deliver(&name, "a.dat", 4096)?;
+        let session = stage.await_uploaded("s", 1, SOON).await?;
+        ensure!(name_of(&session).as_ref() == Some(&name), "the name was {name} and is {:?}", name_of(&session));
+        stage.compare("s", &[delivery]).await
+    })
+    .await
+}
+
 fn deliver(stage: &Stage, session: &str, sizes: &[u64]) -> Result<Vec<Delivery>> {
     sizes.iter().enumerate().map(|(number, size)| stage.deliver(session, &format!("{number}-{size}.dat"), *size)).collect()
 }

@@ -4,7 +4,11 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::{Phase, UploadSession, conditions};
-use blobferry_testbed::{Delivery, Fingerprint, Stage, figures, scenario, stage::blob_folder, wait};
+use blobferry_testbed::{
+    Delivery, Fingerprint, Stage, figures, scenario,
+    stage::{blob_folder, is_sending},
+    wait,
+};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{
     Api,
@@ -176,4 +180,42 @@ async fn takes_turns(stage: &Stage) -> Result<()> {
         freed.elapsed().as_secs_f64()
     ));
     stage.compare("other", &[first, last]).await
+}
+
+/// A start takes two seconds on a machine that has time.
+const TAKEN_OVER: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn session_that_waits_for_one_deleted_in_the_middle_of_a_file_starts_at_once_and_goes_on_with_the_file() -> Result<()> {
+    scenario("heir", async |stage| {
+        let limited = |bandwidth: &str| {
+            let transfer = json!({"singlePutSize": "1Mi", "blockSize": "1Mi", "bandwidthLimit": bandwidth});
+            quick(json!({"sessionName": "s", "deletionPolicy": "Stop", "transfer": transfer}))
+        };
+        stage.apply_session("s", limited("1Mi")).await?;
+        let delivered = [stage.deliver("s", "small.dat", 4096)?, stage.deliver("s", "large.dat", 64 * MIB)?];
+        let begun = |session: &UploadSession| {
+            let progress = session.status.as_ref().and_then(|status| status.progress.as_ref());
+            is_sending(session) && progress.is_some_and(|progress| progress.files_uploaded == 1)
+        };
+        stage.await_session("s", SOON, "has uploaded the small file and sends the large one", begun).await?;
+        stage.apply_session("other", limited("64Mi")).await?;
+        says(stage, "other", conditions::READY, "False", "SessionNameInUse").await?;
+        ensure!(stage.uploader_pod("other").await?.is_none(), "a pod was made to find that out");
+
+        let deleted = Instant::now();
+        stage.sessions().delete("s", &DeleteParams::default()).await?;
+        wait::until(SOON, "the other uploader runs", async || stage.run("other").await.map(Some)).await?;
+        let took = deleted.elapsed();
+        figures::print(&format!("the waiting session's uploader ran {:.0} s after the other was deleted", took.as_secs_f64()));
+        ensure!(took < TAKEN_OVER, "it ran only {took:?} after the other was deleted");
+        let session = stage.await_uploaded("other", 1, SOON).await?;
+        stage.compare("other", &delivered).await?;
+        stage.ensure_each_committed_once("other", &delivered).await?;
+        let progress = session.status.and_then(|status| status.progress).context("no progress")?;
+        ensure!(progress.bytes_resumed >= MIB, "what was sent before was sent again: {progress:#?}");
+        Ok(())
+    })
+    .await
 }
