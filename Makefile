@@ -73,12 +73,12 @@ mutants-operator: ## breaks the operator on purpose, and expects its kills to se
 
 long: ## lists the searches that take longer than a test may
 	@echo "make kill ROUNDS=3000    20 min"
-	@echo "make kill-operator       10 min"
+	@echo "make kill-operator       20 min"
 	@echo "make chaos               12 min"
 	@echo "make faults              40 min"
 	@echo "make resume              5 min"
 	@echo "make bench               10 min"
-	@echo "make scale               5 min, SIZE=10000 1 h"
+	@echo "make scale               5 min, SIZE=10000 25 min"
 	@echo "make sim HISTORIES=1000000  30 min"
 	@echo "make pairs               5 min"
 	@echo "make mutants             40 min"

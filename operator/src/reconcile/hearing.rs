@@ -75,11 +75,12 @@ pub fn hearing(pod: &UploaderPod, observed: &Observed, now: Timestamp) -> Hearin
     }
 }
 
-/// How old the last report of an uploader may be: a few intervals while it works on files, more than its slow beat while it is idle.
+/// How old the last report of an uploader may be: a few intervals while it works on files, and while it is idle more than its slow beat
+/// as well.
 pub fn patience(session: &UploadSession) -> Duration {
     let status = session.status.as_ref();
     let active = status.and_then(|status| status.progress.as_ref()).is_some_and(|progress| progress.files_active > 0);
-    if active { active_patience(session) } else { IDLE_SILENCE }
+    if active { active_patience(session) } else { active_patience(session).max(IDLE_SILENCE) }
 }
 
 /// The same for one that works on files.
@@ -91,6 +92,15 @@ pub fn active_patience(session: &UploadSession) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn idle_uploader_of_very_many_has_as_much_time_as_an_active_one() {
+        let mut session = crate::fixtures::session("");
+        for (interval, silent) in [(5, IDLE_SILENCE), (656, Duration::from_secs(3 * 656 + 30))] {
+            session.status.get_or_insert_default().report_interval = Some(interval);
+            assert_eq!(patience(&session), silent);
+        }
+    }
 
     fn at(minute: i64) -> Timestamp {
         Timestamp::from_second(60 * minute).unwrap()

@@ -104,8 +104,9 @@ impl Pace {
         let wait = match change {
             Change::State if self.tokens(now) >= 1.0 => LEAST,
             Change::State | Change::Counters => self.interval.mul_f64(self.jitter).max(LEAST),
-            // Only earlier, because the operator calls an uploader silent that is late.
-            Change::Nothing => IDLE.mul_f64(1.0 - (self.jitter - 1.0).abs()).max(self.interval.mul_f64(self.jitter.min(1.0))),
+            // Only earlier than five minutes, because the operator calls an uploader silent that is late; with a longer interval it waits
+            // longer.
+            Change::Nothing => IDLE.mul_f64(1.0 - (self.jitter - 1.0).abs()).max(self.interval.mul_f64(self.jitter)),
         };
         last + wait
     }
