@@ -364,6 +364,11 @@ fn is_taken(path: &Path) -> bool {
     !name.starts_with(b".") && ![&b".tmp"[..], b".part", b".partial", b"~"].iter().any(|end| name.ends_with(end))
 }
 
+/// The change of a session that is quick to see a file and sends so much of it in a second.
+pub fn limited(bandwidth: &str) -> Value {
+    json!({"watch": {"pollInterval": "200ms", "minFileAge": "1s"}, "transfer": {"bandwidthLimit": bandwidth}})
+}
+
 /// Whether bytes of a file that is not uploaded yet are with Azure, as far as the uploader has reported.
 pub fn is_sending(session: &UploadSession) -> bool {
     let activity = session.status.as_ref().and_then(|status| status.activity.as_ref());

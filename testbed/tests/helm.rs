@@ -14,7 +14,7 @@ use blobferry_testbed::{
     Stage, figures,
     release::{self, CHART, RELEASE, helm},
     scenario,
-    stage::is_sending,
+    stage::{is_sending, limited},
 };
 use serde_json::{Value, json};
 
@@ -23,10 +23,6 @@ const MIB: u64 = 1 << 20;
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 const SOON: Duration = Duration::from_mins(3);
 const LATER: Duration = Duration::from_mins(10);
-
-fn limited(bandwidth: &str) -> Value {
-    json!({"watch": {"pollInterval": "200ms", "minFileAge": "1s"}, "transfer": {"bandwidthLimit": bandwidth}})
-}
 
 #[tokio::test]
 #[ignore = "needs a bed: make e2e"]

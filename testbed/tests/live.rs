@@ -4,18 +4,16 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use blobferry_crds::UploadSession;
-use blobferry_testbed::{scenario, stage::is_sending};
-use serde_json::{Value, json};
+use blobferry_testbed::{
+    scenario,
+    stage::{is_sending, limited},
+};
 
 const MIB: u64 = 1 << 20;
 const SIZE: u64 = 300 * MIB;
 const SOON: Duration = Duration::from_mins(3);
 /// The whole file takes half a minute at the new speed, and five at the old one.
 const AT_THE_NEW_SPEED: Duration = Duration::from_mins(3);
-
-fn limited(bandwidth: &str) -> Value {
-    json!({"watch": {"pollInterval": "200ms", "minFileAge": "1s"}, "transfer": {"bandwidthLimit": bandwidth}})
-}
 
 fn applied(session: &UploadSession) -> Option<i64> {
     session.status.as_ref()?.activity.as_ref()?.applied_generation

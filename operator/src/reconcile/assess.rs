@@ -13,11 +13,10 @@ use super::{
     apply::{NAME_TAKEN, Outcome},
     area::Rival,
     completion::Completed,
-    diagnose::{Cause, diagnose},
+    diagnose::{Cause, LOOK_AFTER, diagnose},
     ending::{Ending, Mode},
     hearing::{Hearing, active_patience, hearing},
     plan::{NodeHealth, Plan, STUCK_AFTER, StopReason, Wait, is_overdue},
-    pod_events::LOOK_AFTER,
     pod_state::{Slot, Stage, UploaderPod},
     validate::ValidSession,
 };

@@ -1,9 +1,37 @@
 //! (pure) Why a pod does not run its uploader, in words that a person can act on.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
 use super::{
+    hearing::Hearing,
     observe::Observed,
     pod_state::{Exit, KILLED, Stage, UploaderPod},
 };
+
+/// How long a pod may be made before its events are worth a look: pulling and mounting usually take less.
+pub const LOOK_AFTER: Duration = Duration::from_secs(20);
+
+/// What only the events of a pod tell.
+#[derive(Clone, Copy, Debug)]
+pub enum Subject {
+    /// Why its container is not made for a while, like the text of a mount that fails.
+    Start,
+    /// That the kubelet killed its container, which had not ended when its health check failed.
+    Kill,
+}
+
+/// What the events of `pod` may tell, and since when.
+pub fn worth_a_look(pod: &UploaderPod, hearing: Hearing) -> Option<(Subject, Timestamp)> {
+    match (&pod.stage, &pod.last_exit) {
+        (Stage::Creating { since }, _) => since.map(|since| (Subject::Start, since + LOOK_AFTER)),
+        (Stage::Waiting(..) | Stage::Running { .. }, Some(exit)) if matches!(hearing, Hearing::Absent | Hearing::NotYet) => {
+            exit.finished.filter(|_| exit.is_unexplained_kill()).map(|finished| (Subject::Kill, finished))
+        }
+        _ => None,
+    }
+}
 
 /// Why no uploader is at work.
 #[derive(Clone, Debug, PartialEq, Eq)]

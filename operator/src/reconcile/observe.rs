@@ -9,6 +9,7 @@ use tracing::warn;
 use super::{
     build::pod_name,
     completion::{Completed, completed},
+    diagnose::worth_a_look,
     ending::{self, Ending},
     hearing::{Hearing, Report, hearing, patience},
     plan::NodeHealth,
@@ -103,7 +104,7 @@ async fn observe_pod(
         observed.run = Some(remember_run(uid, pod, context, now));
     }
     observed.upgrade = context.rollout.upgrade(pod, &context.settings.uploader_image, context.settings.update, now);
-    let subject = pod_events::worth_a_look(pod, hearing(pod, observed, now));
+    let subject = worth_a_look(pod, hearing(pod, observed, now));
     observed.look = pod_events::look(subject, (uid, namespace), pod, context, now).await;
     let late = pod.terminating.is_some_and(|deadline| deadline < now);
     let silent = !pod.ready && hearing(pod, observed, now) == Hearing::Silent;

@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::Event;
 use kube::{Api, api::ListParams};
 
 use super::{
-    hearing::Hearing,
+    diagnose::{LOOK_AFTER, Subject},
     observe::seen,
-    pod_state::{Stage, UploaderPod},
+    pod_state::UploaderPod,
 };
 use crate::{
     api::{self, CallError},
@@ -18,31 +18,9 @@ use crate::{
     memory::Look,
 };
 
-/// How long a pod may be made before its events are worth a look: pulling and mounting usually take less.
-pub const LOOK_AFTER: Duration = Duration::from_secs(20);
 /// Between the kubelet's word that it kills a container and the end of that: its grace, and a runtime that is busy, or a process that
 /// the kernel does not let go.
 const LONGEST_KILL: Duration = Duration::from_mins(5);
-
-/// What only the events of a pod tell.
-#[derive(Clone, Copy, Debug)]
-pub enum Subject {
-    /// Why its container is not made for a while, like the text of a mount that fails.
-    Start,
-    /// That the kubelet killed its container, which had not ended when its health check failed.
-    Kill,
-}
-
-/// What the events of `pod` may tell, and since when.
-pub fn worth_a_look(pod: &UploaderPod, hearing: Hearing) -> Option<(Subject, Timestamp)> {
-    match (&pod.stage, &pod.last_exit) {
-        (Stage::Creating { since }, _) => since.map(|since| (Subject::Start, since + LOOK_AFTER)),
-        (Stage::Waiting(..) | Stage::Running { .. }, Some(exit)) if matches!(hearing, Hearing::Absent | Hearing::NotYet) => {
-            exit.finished.filter(|_| exit.is_unexplained_kill()).map(|finished| (Subject::Kill, finished))
-        }
-        _ => None,
-    }
-}
 
 /// Lists the events of `pod` that are worth it, now and then.
 pub async fn look(

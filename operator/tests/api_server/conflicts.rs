@@ -14,11 +14,6 @@ use crate::stage::Stage;
 /// Many times what it takes, and less than a person would wait for.
 const WITHIN_SECONDS: Duration = Duration::from_secs(20);
 
-/// An export that no other test has.
-fn export(stage: &Stage) -> String {
-    format!("/srv/{}", stage.namespace)
-}
-
 async fn two_stages(name: &str) -> Result<(Stage, Stage)> {
     try_join(Stage::new(&format!("{name}-a")), Stage::new(&format!("{name}-b"))).await
 }
@@ -35,7 +30,7 @@ async fn waits(stage: &Stage, session: &str, foreign: &Stage) -> Result<()> {
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn sessions_of_two_namespaces_on_one_export_take_turns_and_nothing_foreign_is_named() -> Result<()> {
     let (first, second) = two_stages("export").await?;
-    try_join(first.share(&export(&first)), second.share(&export(&first))).await?;
+    try_join(first.share(&first.export()), second.share(&first.export())).await?;
     first.session("holder", json!({"sessionName": "truck"})).await?;
     first.until_pod("holder", None).await?;
     second.session("truck-8", json!({"sessionName": "truck"})).await?;
@@ -90,10 +85,10 @@ async fn session_whose_claim_is_not_bound_holds_nothing_and_waits_once_it_is() -
     let (early, late) = two_stages("unbound").await?;
     early.session("holder", json!({"sessionName": "truck"})).await?;
     let pending = early.until_pod("holder", None).await?;
-    late.share(&export(&early)).await?;
+    late.share(&early.export()).await?;
     late.session("truck-8", json!({"sessionName": "truck"})).await?;
     late.until_pod("truck-8", None).await?;
-    early.share(&export(&early)).await?;
+    early.share(&early.export()).await?;
     // The scheduler would say so by now.
     early.set_pod_status(&pending, json!({"conditions": [{"type": "PodScheduled", "status": "True"}]})).await?;
     early.until_condition("holder", "Reconciling", "True", "SessionNameInUse").await?;

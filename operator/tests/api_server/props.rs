@@ -8,6 +8,11 @@ use serde_json::json;
 use crate::stage::Stage;
 
 impl Stage {
+    /// An export that no other stage has.
+    pub(crate) fn export(&self) -> String {
+        format!("/srv/{}", self.namespace)
+    }
+
     /// A claim "share" that is bound to `path` of the one file server.
     pub(crate) async fn share(&self, path: &str) -> Result<()> {
         let name = self.share_volume();

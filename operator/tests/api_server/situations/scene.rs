@@ -100,7 +100,7 @@ pub(super) struct Scene {
 
 impl Scene {
     pub(super) async fn new(stage: Stage, operators: Vec<&'static str>) -> Result<Self> {
-        stage.share(&export(&stage)).await?;
+        stage.share(&stage.export()).await?;
         Ok(Self {
             stage,
             attempt: 1,
@@ -206,7 +206,7 @@ impl Scene {
             }
             Step::Beyond(name) => {
                 let beyond = Stage::new(&format!("{}-too", row.name)).await?;
-                beyond.share(&export(&self.stage)).await?;
+                beyond.share(&self.stage.export()).await?;
                 self.beyond = Some(beyond.clone());
                 self.wait_in(&beyond, name, &json!({})).await
             }
@@ -312,9 +312,4 @@ impl Scene {
         }
         Ok(all)
     }
-}
-
-/// An export that no other scene has.
-fn export(stage: &Stage) -> String {
-    format!("/srv/{}", stage.namespace)
 }
