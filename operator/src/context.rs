@@ -89,7 +89,7 @@ impl Context {
     /// Tells people of `session`, if there is something to tell.
     pub async fn tell(&self, session: &UploadSession, event: Option<Event>) {
         if let Some(event) = event {
-            self.events.tell(&session.object_ref(&()), event).await;
+            self.events.tell(&session.object_ref(&()), event, (self.clock)()).await;
         }
     }
 }

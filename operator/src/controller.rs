@@ -246,7 +246,7 @@ async fn tell_unreadable(session: &InvalidObject, context: &Context) {
         uid: session.metadata.uid.clone(),
         ..Default::default()
     };
-    context.events.tell(&regarding, event).await;
+    context.events.tell(&regarding, event, (context.clock)()).await;
 }
 
 #[cfg(test)]

@@ -199,7 +199,8 @@ async fn sweep_lost_pods(context: &Context) -> Result<(), CallError> {
         .pods
         .shown()
         .iter()
-        .filter(|pod| pod.origin != Origin::Foreign && pod.terminating.is_some_and(|due| is_overdue(due, now)))
+        .filter(|pod| pod.origin != Origin::Foreign && pod.held_by.is_none())
+        .filter(|pod| pod.terminating.is_some_and(|due| is_overdue(due, now)))
     {
         if context.sessions.see_to_pod(&Place::new(&pod.namespace, &pod.session), &pod.session_uid)
             || node_health(pod, context).await != Some(NodeHealth::Lost)

@@ -29,11 +29,18 @@ load_and_install_these() {
   loaded=$BED_DIR/loaded-images
   # shellcheck disable=SC2086 # one word for each archive
   [[ -e $loaded && $(<"$loaded") == "$archives" ]] || "$TESTBED/bed" load $archives "$bed"
+  forget_killed_helm
   # Tests run servers of their own on this machine; a namespace has their authority in a ConfigMap, or has not.
   step "install the chart" install_blobferry localhost/blobferry-operator:dev localhost/blobferry-uploader:dev \
     "$BED_ADDRESS,$BED_HOST_ADDRESS" --set uploaders.authoritiesConfigMap=authorities "${@:3}"
   if [[ -e $loaded && $(<"$loaded") != "$archives" ]]; then step "restart with the new images" restart_everything; fi
   printf '%s\n' "$archives" >"$loaded"
+}
+
+# forget_killed_helm: an upgrade that was killed with its run would keep every later one from starting.
+forget_killed_helm() {
+  kubectl --namespace "$RELEASE_NAMESPACE" delete secrets --ignore-not-found \
+    --selector "owner=helm,name=$RELEASE,status in (pending-install, pending-upgrade, pending-rollback)"
 }
 
 restart_everything() {

@@ -1,11 +1,13 @@
 //! A namespace for each test, with a share, a claim, a credential and a container of its own.
 
+mod oracle;
+mod setting;
+
 use std::{
     any::Any,
-    env, fs, io,
-    os::unix::fs::MetadataExt,
+    env,
     panic::AssertUnwindSafe,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
     time::{Duration, SystemTime},
 };
@@ -14,15 +16,15 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use blobferry_crds::UploadSession;
 use futures::FutureExt as _;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, Namespace, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    api::{ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::{Bed, Blobs, Contents, Delivery, commits::commits, evidence, figures, files, wait};
+use crate::{Bed, Blobs, Contents, Delivery, evidence, figures, files, wait};
 
 /// Name of the claim and of the Secret in each stage's namespace.
 const CLAIM: &str = "share";
@@ -31,7 +33,6 @@ const FIELD_MANAGER: &str = "blobferry-testbed";
 
 /// A test that takes longer has hung.
 const LONGEST_SCENARIO: Duration = Duration::from_mins(40);
-const LONGEST_CLEANUP: Duration = Duration::from_mins(5);
 
 /// A run of an uploader: the same as long as nobody has started it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,51 +98,6 @@ impl Stage {
         files::make_folder(&stage.share.join("incoming"))?;
         stage.create_objects().await?;
         Ok(stage)
-    }
-
-    async fn create_objects(&self) -> Result<()> {
-        let namespace: Namespace = manifest(json!({
-            "metadata": {"name": self.namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
-        }))?;
-        create(&Api::all(self.client()), &namespace).await?;
-        let volume: PersistentVolume = manifest(json!({
-            "metadata": {"name": self.namespace},
-            "spec": {
-                "accessModes": ["ReadWriteMany"],
-                "capacity": {"storage": "1Gi"},
-                "claimRef": {"namespace": self.namespace, "name": CLAIM},
-                "hostPath": {"path": self.share, "type": "Directory"},
-                "persistentVolumeReclaimPolicy": "Retain",
-                "storageClassName": "",
-            },
-        }))?;
-        create(&Api::all(self.client()), &volume).await?;
-        let claim: PersistentVolumeClaim = manifest(json!({
-            "metadata": {"name": CLAIM},
-            "spec": {
-                "accessModes": ["ReadWriteMany"],
-                "resources": {"requests": {"storage": "1Gi"}},
-                "storageClassName": "",
-                "volumeName": self.namespace,
-            },
-        }))?;
-        create(&self.api(), &claim).await?;
-        self.put_secret(&self.bed.account.secret()).await
-    }
-
-    async fn clean_up(&self) -> Result<()> {
-        let namespaces: Api<Namespace> = Api::all(self.client());
-        namespaces.delete(&self.namespace, &DeleteParams::background()).await?;
-        wait::until(LONGEST_CLEANUP, "the namespace is gone", async || {
-            Ok(namespaces.get_opt(&self.namespace).await?.is_none().then_some(()))
-        })
-        .await?;
-        Api::<PersistentVolume>::all(self.client()).delete(&self.namespace, &DeleteParams::background()).await?;
-        self.blobs.delete_container().await?;
-        match fs::remove_dir_all(&self.share) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
-        }
     }
 
     /// A client of the cluster's administrator.
@@ -227,26 +183,6 @@ impl Stage {
         .await
     }
 
-    /// Files that are still with their producers although the status says that they are uploaded.
-    fn called_safe(&self, session: &UploadSession) -> Result<Vec<String>> {
-        let status = session.status.as_ref();
-        let safe = status.and_then(|status| status.progress.as_ref()?.safe_through.as_ref()).map(|time| time.0);
-        let folder = status.and_then(|status| status.session_name.as_ref()).map(|name| self.share.join("incoming").join(name));
-        let (Some(safe), Some(Ok(entries))) = (safe, folder.map(fs::read_dir)) else { return Ok(Vec::new()) };
-        let mut lies = Vec::new();
-        for entry in entries {
-            let path = entry?.path();
-            // One that is claimed meanwhile is not with its producer any more.
-            let Ok(metadata) = path.symlink_metadata() else { continue };
-            let ctime = Timestamp::new(metadata.ctime(), i32::try_from(metadata.ctime_nsec())?)?;
-            // The status has microseconds.
-            if metadata.is_file() && is_taken(&path) && ctime + Duration::from_micros(1) < safe {
-                lies.push(format!("{} came at {ctime}, before {safe}", path.display()));
-            }
-        }
-        Ok(lies)
-    }
-
     /// Waits until the session has uploaded that many files and waits for none.
     ///
     /// # Errors
@@ -327,41 +263,6 @@ impl Stage {
         let seed = name.bytes().fold(session.len() as u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
         files::deliver(&self.incoming(session)?, name, Contents { seed, size })
     }
-
-    /// Compares what a session put into the container with what was delivered to it: the same names, the same bytes, nothing else.
-    ///
-    /// # Errors
-    ///
-    /// When they differ; the error names each difference.
-    pub async fn compare(&self, session: &str, deliveries: &[Delivery]) -> Result<()> {
-        let folder = blob_folder(&self.sessions().get(session).await?)?;
-        let differences = self.blobs.differences(&folder, deliveries).await?;
-        ensure!(differences.is_empty(), "blobs of session {session} differ from its files:\n{}", differences.join("\n"));
-        Ok(())
-    }
-
-    /// Holds the log of the storage emulator against what was delivered to a session: each blob was committed once, whoever tried. The
-    /// one commit may be of an uploader that was gone before the answer.
-    ///
-    /// # Errors
-    ///
-    /// When one was not.
-    pub async fn ensure_each_committed_once(&self, session: &str, deliveries: &[Delivery]) -> Result<()> {
-        let folder = blob_folder(&self.sessions().get(session).await?)?;
-        let log = fs::read_to_string(self.bed.folder.join("log/azurite.log")).context("the emulator has no log")?;
-        let commits = commits(&log, self.blobs.container());
-        for Delivery { name, .. } in deliveries {
-            let found = commits.get(&format!("{folder}{name}")).copied().unwrap_or_default();
-            ensure!(found.succeeded <= 1 && found.succeeded + found.unanswered >= 1, "{name} was committed otherwise: {found:?}");
-        }
-        Ok(())
-    }
-}
-
-/// Whether sessions take files of this name by default.
-fn is_taken(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-    !name.starts_with(b".") && ![&b".tmp"[..], b".part", b".partial", b"~"].iter().any(|end| name.ends_with(end))
 }
 
 /// The change of a session that is quick to see a file and sends so much of it in a second.
@@ -386,20 +287,6 @@ pub fn blob_folder(session: &UploadSession) -> Result<String> {
     let date = status.date_prefix.as_ref().context("status.datePrefix is empty")?;
     let prefix = &session.spec.destination.azure_blob.prefix;
     Ok(if prefix.is_empty() { format!("{date}/{name}/") } else { format!("{prefix}/{date}/{name}/") })
-}
-
-async fn create<K>(api: &Api<K>, object: &K) -> Result<()>
-where
-    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + std::fmt::Debug,
-{
-    let meta: &ObjectMeta = object.meta();
-    let what = format!("cannot create {} {}", K::kind(&()), meta.name.as_deref().unwrap_or_default());
-    api.create(&PostParams::default(), object).await.context(what)?;
-    Ok(())
-}
-
-fn manifest<K: DeserializeOwned>(value: Value) -> Result<K> {
-    serde_json::from_value(value).context("the test's own manifest is wrong")
 }
 
 /// JSON merge patch, RFC 7386.

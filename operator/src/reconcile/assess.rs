@@ -99,9 +99,9 @@ pub fn assess(case: &Case<'_>) -> Assessment {
 }
 
 fn by_plan(case: &Case<'_>) -> Assessment {
-    let observed = case.observed;
+    let (observed, suspended) = (case.observed, case.session.spec.suspend);
     if let Some(completed) = &observed.completed {
-        return finished(completed, case.now);
+        return finished(completed, case);
     }
     match (case.plan, &observed.slot) {
         (Plan::Rest, _) => Assessment {
@@ -134,21 +134,25 @@ fn by_plan(case: &Case<'_>) -> Assessment {
         }
         (Plan::Stop(_), Slot::Ours(pod)) => caused(&diagnose(pod, observed)),
         (Plan::ForceDelete, _) => {
-            passing("NodeLost", "The pod's node is gone or does not answer: the pod is removed, a new one follows.")
+            let next = if suspended { "." } else { ", a new one follows." };
+            passing("NodeLost", &format!("The pod's node is gone or does not answer: the pod is removed{next}"))
         }
         (Plan::Wait(wait), slot) => waiting(case, wait, slot),
         _ => passing("Starting", "The uploader's pod was created."),
     }
 }
 
-fn finished(completed: &Completed, now: Timestamp) -> Assessment {
+fn finished(completed: &Completed, case: &Case<'_>) -> Assessment {
+    // Before it is written down, its time begins now.
+    let ttl = case.session.spec.ttl_seconds_after_finished.filter(|_| completed.since.is_none());
+    let expires = completed.expires.or_else(|| ttl.map(|seconds| case.now + Duration::from_secs(seconds.into())));
     Assessment {
         phase: Phase::Completed,
         ready: Verdict::True,
         trouble: Trouble::None,
         ..passing(&completed.reason, &completed.message)
     }
-    .maybe_after(completed.expires.map(|expires| until(expires, now)))
+    .maybe_after(expires.map(|expires| until(expires, case.now)))
 }
 
 fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
@@ -165,6 +169,15 @@ fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
             let node = pod.node.as_deref().unwrap_or_default();
             let message = format!(
                 "The pod {} does not end although its node {node} is well: look at that node (a mount that hangs?).",
+                pod.name
+            );
+            passing("PodStuck", &message).after(STUCK_LOOK)
+        }
+        (Wait::Held, Slot::Ours(pod)) => {
+            let finalizer = pod.held_by.as_deref().unwrap_or_default();
+            let message = format!(
+                "The pod {} has ended, and its finalizer {finalizer} holds its object: whoever set that has to take it away. Everything \
+                 goes on by itself then.",
                 pod.name
             );
             passing("PodStuck", &message).after(STUCK_LOOK)
@@ -347,11 +360,16 @@ impl Assessment {
         let due = until(ending.next_change(), now);
         let next_look = self.next_look.map(|look| look.min(due));
         let phase = if self.trouble == Trouble::Lasting { Phase::Failed } else { Phase::Draining };
-        if self.ready != Verdict::True {
-            return Self { phase, next_look, ..self };
-        }
         let (reason, done) = fate(mode);
         let deadline = ending.deadline.strftime("%Y-%m-%d %H:%M:%S");
+        if self.ready != Verdict::True {
+            let message = format!(
+                "{} If its claimed files cannot be {done} until {deadline} UTC, they stay on the share and the session goes; at once if \
+                 spec.deletionPolicy is set to Stop.",
+                self.message
+            );
+            return Self { phase, message, next_look, ..self };
+        }
         let message = format!("The session is deleted: claimed files are {done} first, until {deadline} UTC at the latest.");
         Self { phase, next_look, hearing: self.hearing, ready: Verdict::False, ..passing(reason, &message) }
     }
@@ -542,6 +560,28 @@ mod tests {
         assert!(starts_anew(&session));
         session.spec.suspend = true;
         assert!(!starts_anew(&session));
+    }
+
+    #[test]
+    fn deleted_session_that_cannot_be_drained_says_until_when_it_stays_and_how_to_end_that() {
+        let mut session = fixtures::session("deletionPolicy: Drain\ndrainTimeout: 2h");
+        session.metadata.finalizers = Some(vec![blobferry_crds::names::FINALIZER.into()]);
+        session.metadata.deletion_timestamp = Some(serde_norway::from_str("2026-11-21T08:29:00Z").unwrap());
+        session.status.get_or_insert_default().start_time = Some(serde_norway::from_str("2026-11-21T08:10:00Z").unwrap());
+        let mut pod = fixtures::pod(&session, "conditions: [{type: PodScheduled, status: 'False', message: 'too few nodes'}]");
+        pod.metadata.owner_references = None;
+        let assessment = assessed_as(&session, "{}", "2026-11-21T08:30:00Z", |it| *it = fixtures::observed(&session, Some(&pod)));
+        assert_eq!((assessment.reason.as_str(), assessment.phase), ("Unschedulable", Phase::Draining));
+        for words in ["too few nodes", "until 2026-11-21 10:29:00 UTC", "spec.deletionPolicy is set to Stop"] {
+            assert!(assessment.message.contains(words), "{}", assessment.message);
+        }
+    }
+
+    #[test]
+    fn session_that_is_over_is_looked_at_when_its_object_is_to_go_also_before_its_end_is_written_down() {
+        let session = fixtures::session("ttlSecondsAfterFinished: 90");
+        let assessment = assessed(&session, &fixtures::succeeded(fixtures::COMPLETED), "2026-11-21T08:30:00Z");
+        assert_eq!((assessment.phase, assessment.next_look), (Phase::Completed, Some(Duration::from_secs(91))));
     }
 
     #[test]

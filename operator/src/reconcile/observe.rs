@@ -106,7 +106,7 @@ async fn observe_pod(
     observed.upgrade = context.rollout.upgrade(pod, &context.settings.uploader_image, context.settings.update, now);
     let subject = worth_a_look(pod, hearing(pod, observed, now));
     observed.look = pod_events::look(subject, (uid, namespace), pod, context, now).await;
-    let late = pod.terminating.is_some_and(|deadline| deadline < now);
+    let late = pod.held_by.is_none() && pod.terminating.is_some_and(|deadline| deadline < now);
     let silent = !pod.ready && hearing(pod, observed, now) == Hearing::Silent;
     let doubtful = pod.terminating.is_none() && pod.runs() && (pod.forsaken || silent);
     if late || doubtful {

@@ -68,6 +68,8 @@ pub enum Wait {
     Terminating,
     /// The deleted pod does not end, and its node says that it is well.
     Stuck,
+    /// The deleted pod has ended, and somebody's finalizer holds its object.
+    Held,
     /// Time has to pass since the last attempt.
     Backoff,
     /// Another session has to leave the folders.
@@ -101,7 +103,7 @@ pub fn plan(session: &Result<ValidSession, Refusal>, observed: &Observed, now: T
         Slot::Empty | Slot::Previous(_) | Slot::Foreign => return without_pod(session, observed, now),
     };
     if let Some(deadline) = pod.terminating {
-        return ending(deadline, observed.node, now);
+        return if pod.held_by.is_some() { Plan::Wait(Wait::Held) } else { ending(deadline, observed.node, now) };
     }
     match session {
         Err(_) => Plan::Stop(StopReason::Refused),
@@ -172,6 +174,17 @@ mod tests {
         let mut pod = running(session);
         pod.metadata.deletion_timestamp = Some(Time(deadline.parse().unwrap()));
         pod
+    }
+
+    #[test]
+    fn pod_whose_object_somebody_holds_is_not_deleted_again() {
+        let session = fixtures::session("");
+        let mut held = ending(&session, "2026-11-21T08:00:00Z");
+        held.metadata.finalizers = Some(vec!["example.com/audit".into()]);
+        let lost = |it: &mut Observed| it.node = Some(NodeHealth::Lost);
+        assert_eq!(planned(&session, Some(&held), lost), Plan::ForceDelete);
+        held.metadata.deletion_grace_period_seconds = Some(0);
+        assert_eq!(planned(&session, Some(&held), lost), Plan::Wait(Wait::Held));
     }
 
     fn planned(session: &UploadSession, pod: Option<&Pod>, change: impl FnOnce(&mut Observed)) -> Plan {

@@ -95,6 +95,8 @@ pub struct UploaderPod {
     pub created: Option<Timestamp>,
     /// When it should be gone: the time of its deletion and its grace period.
     pub terminating: Option<Timestamp>,
+    /// The finalizer that holds its object although nothing of it runs any more: its node has said so, or was not waited for.
+    pub held_by: Option<String>,
     /// How far it is.
     pub stage: Stage,
     /// How often its container was started again.
@@ -166,6 +168,7 @@ impl UploaderPod {
             image: pod.annotations().get(names::IMAGE_ANNOTATION).cloned(),
             created: pod.creation_timestamp().map(|time| time.0),
             terminating: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+            held_by: pod.finalizers().first().filter(|_| pod.metadata.deletion_grace_period_seconds == Some(0)).cloned(),
             restarts: container.map_or(0, |container| container.restart_count),
             stage: stage(pod, container),
             ready: condition(pod, "Ready").is_some_and(|condition| condition.status == "True"),

@@ -20,9 +20,10 @@ pub fn hold(case: &Case<'_>, status: &UploadSessionStatus) -> Option<Duration> {
     Duration::try_from(due.duration_since(case.now)).ok().filter(|wait| !wait.is_zero())
 }
 
-/// Whether `status` tells of a step of a start that goes well so far.
+/// Whether `status` tells of a step of a start that goes well so far. A claim that was made together with its session is bound within
+/// seconds.
 pub fn is_step(status: &UploadSessionStatus) -> bool {
-    const STEPS: [&str; 4] = ["Starting", "Scheduling", "ContainerCreating", "UploaderNotReady"];
+    const STEPS: [&str; 5] = ["Starting", "Scheduling", "PersistentVolumeClaimPending", "ContainerCreating", "UploaderNotReady"];
     let ready = status.conditions.iter().find(|condition| condition.type_ == READY);
     ready.is_some_and(|ready| ready.status == "False" && STEPS.contains(&ready.reason.as_str()))
 }

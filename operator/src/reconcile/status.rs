@@ -175,7 +175,8 @@ fn caught_up(case: &Case<'_>, assessment: &Assessment) -> Finding {
         return unheard(type_, assessment);
     };
     let known = progress.files_waiting + progress.files_active + progress.files_retrying + progress.files_failed;
-    if let Some(check) = progress.checks.iter().find(|check| !check.ok && known == 0 && !progress.caught_up) {
+    let hides_files = |check: &Check| check.type_ == "source" || !progress.caught_up;
+    if let Some(check) = progress.checks.iter().find(|check| !check.ok && known == 0 && hides_files(check)) {
         let message = format!("Nobody knows what is on the share while the {} does not work.", check.type_);
         return Finding { type_, verdict: Verdict::Unknown, reason: check.reason.clone(), message };
     }
@@ -254,6 +255,21 @@ mod tests {
         assert_eq!(told("DestinationReachable"), ("False".into(), "Denied".into(), "no key (Secret azurit)".into()));
         let (verdict, reason, _) = told("CaughtUp");
         assert_eq!((verdict.as_str(), reason.as_str()), ("Unknown", "Denied"));
+    }
+
+    #[test]
+    fn nobody_knows_whether_files_wait_on_a_share_that_fails_although_everything_was_uploaded_before() {
+        let mut session = reporting();
+        let caught_up = |session: &UploadSession| {
+            let status = computed(session, Some(&fixtures::running("2026-11-21T08:10:00Z")));
+            let condition = status.conditions.into_iter().find(|it| it.type_ == conditions::CAUGHT_UP).unwrap();
+            (condition.status, condition.reason)
+        };
+        for (type_, seen) in [("destination", ("True", "NothingWaits")), ("source", ("Unknown", "Broken"))] {
+            let broken = Check { type_: type_.into(), ok: false, reason: "Broken".into(), message: "it fails".into() };
+            session.status.as_mut().unwrap().progress.as_mut().unwrap().checks = vec![broken];
+            assert_eq!(caught_up(&session), (seen.0.to_owned(), seen.1.to_owned()));
+        }
     }
 
     #[test]

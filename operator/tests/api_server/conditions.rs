@@ -1,6 +1,8 @@
 //! What a person reads when something is wrong, and that it disappears with its cause.
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::{Check, UploadSession, names};
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kube::{
@@ -11,6 +13,7 @@ use serde_json::json;
 
 use crate::{
     first::FIRST,
+    matrix::{follows_kstatus, waiting},
     stage::{Stage, all_well, somebodys_pod},
 };
 
@@ -33,6 +36,36 @@ async fn what_the_uploader_finds_is_in_the_conditions() -> Result<()> {
     stage.until_condition("truck-7", "CaughtUp", "False", "FilesWait").await?;
     stage.report("truck-7", &all_well()).await?;
     stage.until_condition("truck-7", "Ready", "True", "Running").await?;
+    stage.end().await
+}
+
+/// A reason may change meanwhile, and so may the generation.
+#[tokio::test]
+#[ignore = "needs a control plane: testbed/api-tests"]
+async fn time_of_a_condition_is_when_its_status_changed() -> Result<()> {
+    let stage = Stage::new("times").await?;
+    stage.session("truck-7", json!({})).await?;
+    let pod = stage.until_pod("truck-7", None).await?;
+    let seen = async |status: &str, reason: &str| {
+        // Times have whole seconds.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        stage.until_condition("truck-7", "Ready", status, reason).await?;
+        let session: UploadSession = stage.api().get("truck-7").await?;
+        follows_kstatus(&session)?;
+        let ready = session.status.iter().flat_map(|status| &status.conditions).find(|condition| condition.type_ == "Ready");
+        ready.map(|ready| (ready.last_transition_time.0, ready.observed_generation)).context("Ready is there")
+    };
+    stage.set_pod_status(&pod, waiting("ErrImagePull", "not found")).await?;
+    let first = seen("False", "ImagePullFailed").await?;
+    stage.set_pod_status(&pod, waiting("CreateContainerConfigError", "no user")).await?;
+    ensure!(seen("False", "CreateContainerConfigError").await? == first, "only the reason has changed");
+    stage.run_pod(&pod).await?;
+    stage.report("truck-7", &all_well()).await?;
+    let well = seen("True", "Running").await?;
+    ensure!(well.0 > first.0 && well.1 == first.1, "{first:?} {well:?}");
+    stage.change("truck-7", json!({"transfer": {"bandwidthLimit": "1Mi"}})).await?;
+    stage.until("the change is seen", async || Ok(seen("True", "Running").await?.1 > well.1)).await?;
+    ensure!(seen("True", "Running").await?.0 == well.0, "only the generation has changed");
     stage.end().await
 }
 

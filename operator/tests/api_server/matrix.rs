@@ -198,6 +198,7 @@ async fn is_told(stage: &Stage, row: &Row) -> Result<()> {
     stage.until_condition(row.name, abnormal, "True", row.reason).await?;
     if row.source {
         stage.until_condition(row.name, "SourceReachable", "False", row.reason).await?;
+        stage.until_condition(row.name, "CaughtUp", "Unknown", row.reason).await?;
     }
     let session: UploadSession = stage.api().get(row.name).await?;
     let failed = session.status.as_ref().is_some_and(|status| status.phase == Some(Phase::Failed));
@@ -250,6 +251,8 @@ pub(crate) fn follows_kstatus(session: &UploadSession) -> Result<()> {
     let status = session.status.as_ref().context("there is a status")?;
     let is_true = |type_: &str| status.conditions.iter().any(|it| it.type_ == type_ && it.status == "True");
     ensure!(status.observed_generation == session.metadata.generation, "{:?} is not current", status.observed_generation);
+    let old = status.conditions.iter().find(|condition| condition.observed_generation != session.metadata.generation);
+    ensure!(old.is_none(), "{old:?} is not current");
     match (is_true("Ready"), is_true("Reconciling"), is_true("Stalled")) {
         (true, false, false) | (false, true, false) | (false, false, true) => Ok(()),
         other => bail!("Ready, Reconciling, Stalled are {other:?}"),

@@ -10,6 +10,8 @@ use super::{Ledger, failures::NAME};
 use crate::{scan::Counts, schedule::Claimed};
 
 const ACTIVE_SHOWN: usize = 3;
+/// The check of the share.
+const SOURCE: &str = "source";
 
 /// Counts that come from elsewhere, as of now.
 #[derive(Clone, Debug, Default)]
@@ -63,7 +65,9 @@ impl Ledger {
                 && self.last_scan.is_some()
                 && waiting + active + retrying + failed == 0
                 && now.incoming.unsure_since.is_none()
-                && !self.doubts.wait_for_scan(),
+                && !self.doubts.wait_for_scan()
+                // A share that fails may hold files that nobody sees.
+                && now.checks.iter().all(|check| check.ok || check.type_ != SOURCE),
             safe_through: self.safe_through(now, [oldest, now.oldest_aside].into_iter().flatten().min()).and_then(time),
             files_counted_beyond: self.counted.beyond().files,
             bytes_counted_beyond: self.counted.beyond().bytes,

@@ -53,6 +53,10 @@ fn safe_through_is_the_last_scan_or_the_oldest_file_and_nothing_before_all_is_kn
     ledger.pass_ends();
     assert_eq!(ledger.progress(&now()).safe_through, time(40));
     assert_eq!(ledger.progress(&Now::default()).safe_through, time(100));
+    for (type_, hides_files) in [("source", true), ("destination", false)] {
+        let failing = Check { type_: type_.into(), ok: false, reason: "Broken".into(), message: String::new() };
+        assert_eq!(ledger.progress(&Now { checks: vec![failing], ..Now::default() }).caught_up, !hides_files);
+    }
     assert!(ledger.progress(&Now::default()).caught_up);
     ledger.doubts.add(70);
     assert_eq!(ledger.progress(&Now::default()).safe_through, time(70));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use blobferry_crds::{UploadSession, conditions};
+use blobferry_crds::conditions;
 use blobferry_testbed::{
     Stage,
     authority::Authority,
@@ -19,9 +19,9 @@ use k8s_openapi::api::{
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+use crate::causes::is_named;
+
 const MIB: u64 = 1 << 20;
-/// A start that failed is tried again every ten seconds.
-const NAMED: Duration = Duration::from_mins(3);
 const ARRIVED: Duration = Duration::from_mins(5);
 /// What the chart's `uploaders.authoritiesConfigMap` names on a bed.
 const AUTHORITIES: &str = "authorities";
@@ -96,13 +96,7 @@ async fn assert_no_secret(stage: &Stage) -> Result<()> {
 
 /// Waits until the destination is said to be out of reach, with all of `words`.
 async fn named(stage: &Stage, session: &str, words: &[&str]) -> Result<()> {
-    let says = |session: &UploadSession| {
-        let conditions = session.status.iter().flat_map(|status| &status.conditions);
-        conditions
-            .filter(|condition| condition.type_ == conditions::DESTINATION_REACHABLE && condition.status == "False")
-            .any(|condition| words.iter().all(|word| format!("{} {}", condition.reason, condition.message).contains(word)))
-    };
-    stage.await_session(session, NAMED, &format!("has DestinationReachable=False naming {words:?}"), says).await.map(drop)
+    is_named(stage, session, conditions::DESTINATION_REACHABLE, words).await.map(drop)
 }
 
 /// A token of a service account of the stage, as the kubelet asks for one.

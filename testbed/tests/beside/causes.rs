@@ -34,7 +34,8 @@ async fn named(stage: &Stage, session: &str, type_: &str, words: &[&str]) -> Res
     Ok(())
 }
 
-async fn is_named(stage: &Stage, session: &str, type_: &str, words: &[&str]) -> Result<UploadSession> {
+/// Waits until the condition is false with all of `words` in its reason and message.
+pub(super) async fn is_named(stage: &Stage, session: &str, type_: &str, words: &[&str]) -> Result<UploadSession> {
     let says = |session: &UploadSession| {
         let conditions = session.status.iter().flat_map(|status| &status.conditions);
         conditions.filter(|condition| condition.type_ == type_ && condition.status == "False").any(|condition| {
@@ -330,7 +331,7 @@ async fn description_of_a_session_tells_its_story_and_stays_short_when_its_folde
         }
         figures::print(&format!("a folder came and went {FLAPS} times within {:.0} s", began.elapsed().as_secs_f64()));
         let told = told_reasons(stage)?;
-        // The operator counts what it has told already, until it has told a hundred things of all sessions.
+        // What the operator has told already it counts, until it has told a hundred other things of all sessions.
         let few = ["UploaderCreated", "SourceMissing", "Running", "ShareFailed", "Running", "ShareFailed"];
         ensure!(told.len() >= 4 && few.starts_with(&told.iter().map(String::as_str).collect::<Vec<_>>()), "people read {told:?}");
         recovers(stage, "s").await

@@ -1,0 +1,67 @@
+//! Whether what a session says and does is true: its files, its blobs and the log of the storage emulator are held against each other.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use blobferry_crds::UploadSession;
+use jiff::Timestamp;
+
+use super::{Stage, blob_folder};
+use crate::{Delivery, commits::commits};
+
+impl Stage {
+    /// Files that are still with their producers although the status says that they are uploaded.
+    pub(super) fn called_safe(&self, session: &UploadSession) -> Result<Vec<String>> {
+        let status = session.status.as_ref();
+        let safe = status.and_then(|status| status.progress.as_ref()?.safe_through.as_ref()).map(|time| time.0);
+        let folder = status.and_then(|status| status.session_name.as_ref()).map(|name| self.share.join("incoming").join(name));
+        let (Some(safe), Some(Ok(entries))) = (safe, folder.map(fs::read_dir)) else { return Ok(Vec::new()) };
+        let mut lies = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            // One that is claimed meanwhile is not with its producer any more.
+            let Ok(metadata) = path.symlink_metadata() else { continue };
+            let ctime = Timestamp::new(metadata.ctime(), i32::try_from(metadata.ctime_nsec())?)?;
+            // The status has microseconds.
+            if metadata.is_file() && is_taken(&path) && ctime + Duration::from_micros(1) < safe {
+                lies.push(format!("{} came at {ctime}, before {safe}", path.display()));
+            }
+        }
+        Ok(lies)
+    }
+
+    /// Compares what a session put into the container with what was delivered to it: the same names, the same bytes, nothing else.
+    ///
+    /// # Errors
+    ///
+    /// When they differ; the error names each difference.
+    pub async fn compare(&self, session: &str, deliveries: &[Delivery]) -> Result<()> {
+        let folder = blob_folder(&self.sessions().get(session).await?)?;
+        let differences = self.blobs.differences(&folder, deliveries).await?;
+        ensure!(differences.is_empty(), "blobs of session {session} differ from its files:\n{}", differences.join("\n"));
+        Ok(())
+    }
+
+    /// Holds the log of the storage emulator against what was delivered to a session: each blob was committed once, whoever tried. The
+    /// one commit may be of an uploader that was gone before the answer.
+    ///
+    /// # Errors
+    ///
+    /// When one was not.
+    pub async fn ensure_each_committed_once(&self, session: &str, deliveries: &[Delivery]) -> Result<()> {
+        let folder = blob_folder(&self.sessions().get(session).await?)?;
+        let log = fs::read_to_string(self.bed.folder.join("log/azurite.log")).context("the emulator has no log")?;
+        let commits = commits(&log, self.blobs.container());
+        for Delivery { name, .. } in deliveries {
+            let found = commits.get(&format!("{folder}{name}")).copied().unwrap_or_default();
+            ensure!(found.succeeded <= 1 && found.succeeded + found.unanswered >= 1, "{name} was committed otherwise: {found:?}");
+        }
+        Ok(())
+    }
+}
+
+/// Whether sessions take files of this name by default.
+fn is_taken(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    !name.starts_with(b".") && ![&b".tmp"[..], b".part", b".partial", b"~"].iter().any(|end| name.ends_with(end))
+}
