@@ -59,17 +59,26 @@ impl Refusal {
     }
 }
 
+/// Passes in a row that fail before people are told why: for a quarter of a minute, it may pass by itself.
+const TOLD_AFTER: u32 = 5;
+
 /// Brings the cluster one step nearer to what `session` means; how long until the next look, if nothing happens before.
 pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestamp) -> Result<Option<Duration>, CallError> {
     if ending::is_let_go(session) {
         return Ok(None);
     }
     let observed = observe::observe(session, context, now).await;
-    let session = &*apply::finalize(session, &observed.slot, context).await?;
+    let session = &*match apply::finalize(session, &observed.slot, context).await {
+        Ok(session) => session,
+        Err(error) => return tell_failure(error, session, &observed, context, now).await,
+    };
     let mut valid = validate::validate(session, &context.settings);
     locate::locate(&mut valid, &observed, context, now).await;
     let plan = apply::reserve(plan::plan(&valid, &observed, now), &valid, context, now);
-    let outcome = apply::apply(&plan, session, &valid, &observed, context, now).await?;
+    let outcome = match apply::apply(&plan, session, &valid, &observed, context, now).await {
+        Ok(outcome) => outcome,
+        Err(error) => return tell_failure(error, session, &observed, context, now).await,
+    };
     let case = assess::Case { session, valid: &valid, observed: &observed, plan: &plan, outcome: &outcome, now };
     tell(notices::of_action(&case), &case, context).await;
     if outcome == apply::Outcome::Gone {
@@ -86,6 +95,27 @@ pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestam
     tell(notices::of_change(&case, &status), &case, context).await;
     publish::remove_stale_activity(&case, version, context).await?;
     Ok(assessment.next_look)
+}
+
+/// Nothing could be done for `session` because of `error`, which the pass ends with. Once passes have failed for a while, the status says so.
+async fn tell_failure(
+    error: CallError,
+    session: &UploadSession,
+    observed: &Observed,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Option<Duration>, CallError> {
+    let failures = context.memory.recall(&session.uid().unwrap_or_default()).failures;
+    if error.is_conflict() || failures + 1 < TOLD_AFTER {
+        return Err(error);
+    }
+    let valid = validate::validate(session, &context.settings);
+    let outcome = apply::Outcome::Failed(apply::call_failed(&error), Duration::ZERO);
+    let case = assess::Case { session, valid: &valid, observed, plan: &plan::Plan::Rest, outcome: &outcome, now };
+    let status = status::compute(&case, &assess::assess(&case));
+    publish::write_status(&case, &status, session.metadata.resource_version.clone(), context).await?;
+    tell(notices::of_change(&case, &status), &case, context).await;
+    Err(error)
 }
 
 /// Tells people of `event`, and remembers whether they wait to hear that all is well again.

@@ -79,6 +79,8 @@ impl Halt {
 
 /// Reason of everything that was found under one of our names and is not ours.
 pub const NAME_TAKEN: &str = "NameTaken";
+/// Reason of everything that the API server answers with an error which is no refusal, or not at all, again and again.
+const CALL_FAILED: &str = "CallFailed";
 /// Reason of what is on its way.
 pub const STARTING: &str = "Starting";
 /// Reason of everything that cannot be made because its namespace is being deleted.
@@ -108,6 +110,14 @@ pub fn reserve(plan: Plan, session: &Result<ValidSession, Refusal>, context: &Co
         }
         Err(rival) => Plan::Wait(Wait::Rival(rival)),
     }
+}
+
+/// What people are told when a call fails again and again.
+pub fn call_failed(error: &CallError) -> Failure {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let words = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    let message = format!("The operator {words}. It tries again; if it stays so, look at the API server and its webhooks.");
+    Failure { reason: CALL_FAILED, message }
 }
 
 /// Does what `plan` says, one step.

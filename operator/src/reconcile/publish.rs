@@ -24,16 +24,27 @@ use crate::{
 /// Writes the annotations and the status, if they differ from what is there; the version of the session then.
 pub async fn publish(case: &Case<'_>, status: &UploadSessionStatus, context: &Context) -> Result<Version, CallError> {
     let session = case.session;
-    let writer = Writer::of(session, context);
     let mut version = session.metadata.resource_version.clone();
     if let Some(identity) = Identity::of(session).ok().filter(|identity| !identity.is_annotated(session)) {
-        version = writer.annotate(&identity, version).await?;
+        version = Writer::of(session, context).annotate(&identity, version).await?;
     }
-    if !is_same(&current(session), status) {
-        version = writer.apply(status, version).await?;
-        let uid = session.metadata.uid.as_deref().unwrap_or_default();
-        context.memory.update(uid, |it| it.step_written = is_step(status).then_some(case.now));
+    write_status(case, status, version, context).await
+}
+
+/// Writes the status of a session, which is at `version`, if it differs from what is there; the version then.
+pub async fn write_status(
+    case: &Case<'_>,
+    status: &UploadSessionStatus,
+    version: Version,
+    context: &Context,
+) -> Result<Version, CallError> {
+    let session = case.session;
+    if is_same(&current(session), status) {
+        return Ok(version);
     }
+    let version = Writer::of(session, context).apply(status, version).await?;
+    let uid = session.metadata.uid.as_deref().unwrap_or_default();
+    context.memory.update(uid, |it| it.step_written = is_step(status).then_some(case.now));
     Ok(version)
 }
 

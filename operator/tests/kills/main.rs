@@ -24,7 +24,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use blobferry_crds::{UploadSession, names};
+use blobferry_crds::{Phase, UploadSession, names};
 use k8s_openapi::api::{
     core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount},
     rbac::v1::RoleBinding,
@@ -54,10 +54,23 @@ enum Fate {
     Suspended,
     /// Its deletion policy changes, and with it the owner of everything.
     Handed,
+    /// It may not run for a while.
+    Refused,
+    /// It ends by itself, and is to run again.
+    RunsAgain,
     /// It ends by itself, and its object after it.
     Completes,
     /// It is deleted.
     Deleted,
+    /// It is deleted, and its last uploader does not come to an end.
+    TimesOut,
+}
+
+impl Fate {
+    /// Whether nothing is left in the end.
+    fn is_gone(self) -> bool {
+        matches!(self, Self::Completes | Self::Deleted | Self::TimesOut)
+    }
 }
 
 /// A life of a session.
@@ -76,11 +89,14 @@ fn lives() -> Vec<Life> {
         life("replace", json!({}), Fate::Replaced),
         life("replace-drain", json!({"deletionPolicy": "Drain"}), Fate::Replaced),
         life("suspend", json!({}), Fate::Suspended),
+        life("refuse", json!({}), Fate::Refused),
+        life("again", json!({}), Fate::RunsAgain),
         life("stop-to-drain", json!({"source": nfs}), Fate::Handed),
         life("complete-drain", json!({"deletionPolicy": "Drain", "ttlSecondsAfterFinished": 0}), Fate::Completes),
         life("delete-stop", json!({"source": nfs}), Fate::Deleted),
         life("delete-drain", json!({"deletionPolicy": "Drain"}), Fate::Deleted),
         life("delete-drain-nfs", json!({"deletionPolicy": "Drain", "source": nfs}), Fate::Deleted),
+        life("delete-in-vain", json!({"deletionPolicy": "Drain", "drainTimeout": "3s"}), Fate::TimesOut),
         life("delete-release", json!({"deletionPolicy": "Release"}), Fate::Deleted),
         life("delete-release-nfs", json!({"deletionPolicy": "Release", "source": nfs}), Fate::Deleted),
     ]
@@ -175,10 +191,27 @@ async fn tell(life: &Life, stage: &Stage) -> Result<()> {
             stage.change("s", json!({"deletionPolicy": "Drain"})).await?;
             runs(stage, pod.uid().as_deref()).await.map(drop)
         }
+        Fate::Refused => {
+            stage.change("s", json!({"pod": {"image": "somebody/elses:1"}})).await?;
+            stage.until_condition("s", "Stalled", "True", "ImageNotAllowed").await?;
+            stage.until("no pod is there", async || Ok(stage.list::<Pod>().await?.is_empty())).await?;
+            stage.change("s", json!({"pod": {"image": null}})).await?;
+            runs(stage, None).await.map(drop)
+        }
+        Fate::RunsAgain => {
+            stage.ends(&pod, "Completed", "watch").await?;
+            stage.until_condition("s", "Complete", "True", "Completed").await?;
+            stage.change("s", json!({"runToken": "again"})).await?;
+            runs(stage, pod.uid().as_deref()).await.map(drop)
+        }
         Fate::Completes => stage.ends(&pod, "Completed", "watch").await,
         Fate::Deleted => {
             stage.delete::<UploadSession>("s").await?;
             last_uploaders_do_their_work(stage).await
+        }
+        Fate::TimesOut => {
+            stage.delete::<UploadSession>("s").await?;
+            stage.until("the session is gone", async || Ok(stage.api::<UploadSession>().get_opt("s").await?.is_none())).await
         }
     }
 }
@@ -235,7 +268,7 @@ async fn objects(stage: &Stage) -> Result<Vec<String>> {
 }
 
 fn expected(life: &Life) -> Vec<String> {
-    if matches!(life.fate, Fate::Deleted | Fate::Completes) {
+    if life.fate.is_gone() {
         return Vec::new();
     }
     let drains = life.spec.get("deletionPolicy").is_some() || life.fate == Fate::Handed;
@@ -267,13 +300,27 @@ async fn until_as_expected(life: &Life, stage: &Stage) -> Result<()> {
     stage.until_quiet_for(MORTAL, MOMENT).await?;
     let found = objects(stage).await?;
     ensure!(found == expected, "it did not stay so: expected {expected:#?}, found {found:#?}");
-    if matches!(life.fate, Fate::Deleted | Fate::Completes) {
+    if life.fate.is_gone() {
         return Ok(());
     }
     let session: UploadSession = stage.api().get("s").await?;
+    is_told_to_be_well(&session)?;
     let pod: Pod = stage.api().get("s-uploader").await?;
     ensure!(session.status.as_ref().and_then(|status| status.pod_uid.clone()) == pod.uid(), "the status names another pod");
     ensure!(session.annotations().contains_key(names::SESSION_NAME_ANNOTATION), "the session has no annotation");
+    Ok(())
+}
+
+/// The status says what is true of an uploader at work, and nothing of what was before.
+fn is_told_to_be_well(session: &UploadSession) -> Result<()> {
+    let status = session.status.as_ref().context("there is no status")?;
+    let mut told: Vec<_> = status.conditions.iter().map(|it| format!("{}={}/{}", it.type_, it.status, it.reason)).collect();
+    told.sort();
+    let well =
+        ["CaughtUp=True/NothingWaits", "DestinationReachable=True/Works", "Ready=True/Running", "SourceReachable=True/Works"];
+    let is_current = status.conditions.iter().all(|it| it.observed_generation == session.metadata.generation);
+    ensure!(told == well && status.phase == Some(Phase::Running), "the status tells {:?} {told:?}", status.phase);
+    ensure!(is_current && status.observed_generation == session.metadata.generation, "the status is not current: {status:?}");
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::{controller, place::Place};
 
 #[tokio::test]
 async fn volume_that_is_being_removed_is_looked_at_again_soon_every_time() {
@@ -30,5 +31,26 @@ async fn pod_of_the_name_that_is_still_ending_is_looked_at_again_soon_every_time
     cluster.answers(&format!("GET {POD}"), 200, serde_json::to_value(fixtures::pod(&session, "{}")).unwrap());
     for _ in 0..8 {
         assert_eq!(cluster.pass(&session).await, Some(Duration::from_secs(1)));
+    }
+}
+
+#[tokio::test]
+async fn call_that_fails_again_and_again_is_told_and_what_was_told_goes_when_it_works() {
+    let session = fixtures::session("deletionPolicy: Drain");
+    let object = format!("PATCH {SESSION}");
+    let rights = "POST /apis/rbac.authorization.k8s.io/v1/namespaces/cameras/rolebindings";
+    for (line, message) in [(object.as_str(), "cannot change the finalizers"), (rights, "cannot create RoleBinding")] {
+        let cluster = cluster(&session);
+        let passes = async || controller::pass(Place::of(&session), &cluster.context).await.1.unwrap();
+        cluster.answers(line, 500, status(500, "InternalError", "the database sleeps"));
+        for attempt in 1..5 {
+            assert!(passes().await <= Duration::from_secs(1 << (attempt - 1)));
+            assert_eq!(cluster.calls().iter().filter(|call| call.line == format!("PATCH {STATUS}")).count(), 0, "{attempt}");
+        }
+        assert!(passes().await > Duration::from_secs(10), "it is tried less and less");
+        let told = cluster.calls();
+        assert_eq!(ready(&written(&told)), ("False", "CallFailed"));
+        let words = written(&told)["conditions"][0]["message"].as_str().unwrap().to_owned();
+        assert!(words.contains(message) && words.contains("the database sleeps"), "{words}");
     }
 }

@@ -19,7 +19,7 @@ use super::{
         Step::{Change, Delete, DeletePod, Made, NextPod, NoPods, Of, Pods, Runs, RunsAgain, Starts, Until},
     },
     tell,
-    told::{pending, running},
+    told::{pending, running, suspended},
 };
 use crate::{
     alone::{
@@ -197,6 +197,31 @@ fn nodes() -> Vec<Row> {
                 pending("PodStuck"),
                 // ContainerCreating, Stopping, PodStuck.
                 vec![STARTS, RUNS, &["3 apply uploadsessions/status", "2 get nodes", "tell PodStuck"]],
+            )
+        },
+        Row {
+            objects: vec![SESSION, ACCOUNT, BINDING],
+            ..whole(
+                "node-lost-suspended",
+                on_a_node("node-lost-suspended")
+                    .into_iter()
+                    .chain([Change(json!({"suspend": true})), Until("False", "Stopping"), Of(NodeSeen), Of(NodeLost)])
+                    .chain(overdue())
+                    .collect(),
+                suspended(),
+                vec![
+                    STARTS,
+                    RUNS,
+                    // ContainerCreating, Suspending, Stopping, NodeLost, Suspended.
+                    &[
+                        "5 apply uploadsessions/status",
+                        "2 get nodes",
+                        "2 delete pods",
+                        "tell Suspended",
+                        "tell UploaderForceDeleted",
+                    ],
+                    &["patch uploadsessions/status"],
+                ],
             )
         },
         whole(

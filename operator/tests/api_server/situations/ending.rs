@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{
     ACCOUNT, BINDING, HOLDS, LEAVES, RUNS, Row, STARTS,
     running::{COMPLETES, account},
-    scene::Step::{Delete, DeleteInForeground, DeleteNamespace, Ends, NextPod, Runs, RunsAgain, Starts},
+    scene::Step::{Change, Delete, DeleteInForeground, DeleteNamespace, Ends, NextPod, Runs, RunsAgain, Starts},
     told::draining,
 };
 
@@ -37,6 +37,22 @@ pub(super) fn rows() -> Vec<Row> {
         conditions: vec![draining(reason)],
         calls: vec![HOLDS, STARTS, RUNS, DRAINS, RUNS],
     };
+    // What is changed while the session is deleted.
+    let meanwhile = |name, change, end: &'static [&'static str]| {
+        let spec = json!({"deletionPolicy": "Drain"});
+        gone(
+            name,
+            spec,
+            vec![Runs, Delete, NextPod, RunsAgain, Change(change)],
+            vec![HOLDS, STARTS, RUNS, DRAINS, RUNS, end, HOLDS, LEAVES, SEEN_OFF],
+        )
+    };
+    let goes_on = |name, change| {
+        let mut row = at_work(name, "Drain", "Draining", "pod truck-7-uploader of truck-7 to drain");
+        row.play.push(Change(change));
+        row.calls.push(&["apply uploadsessions/status"]);
+        row
+    };
     let done = |result: &str, mode: &str| vec![Runs, Delete, NextPod, RunsAgain, Ends(0, account(result, mode))];
     vec![
         gone("stop", json!({}), vec![Runs, Delete], vec![STARTS, RUNS, LEAVES]),
@@ -49,6 +65,10 @@ pub(super) fn rows() -> Vec<Row> {
             done("Drained", "drain"),
             vec![HOLDS, STARTS, RUNS, DRAINS, RUNS, &["delete pods", "tell Drained"], HOLDS, LEAVES, SEEN_OFF],
         ),
+        goes_on("draining-suspended", json!({"suspend": true})),
+        goes_on("draining-again", json!({"runToken": "again"})),
+        meanwhile("drain-shortened", json!({"drainTimeout": "1s"}), &["delete pods", "tell DrainGivenUp"]),
+        meanwhile("drain-stopped", json!({"deletionPolicy": "Stop"}), &["delete pods"]),
         gone(
             "released",
             json!({"deletionPolicy": "Release"}),
