@@ -188,7 +188,7 @@ pub(crate) async fn counted_pass(session: &KeptSession, context: &Context) -> Re
     let begun = Instant::now();
     let (result, outcome) = match context.sessions.newest(session) {
         Ok(readable) => {
-            let result = crate::reconcile::reconcile(&readable, context, (context.clock)()).await;
+            let result = Box::pin(crate::reconcile::reconcile(&readable, context, (context.clock)())).await;
             let outcome = match &result {
                 Ok(_) => PassOutcome::Done,
                 Err(error) if error.is_conflict() => PassOutcome::Conflict,

@@ -70,14 +70,14 @@ pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestam
     let observed = observe::observe(session, context, now).await;
     let session = &*match apply::finalize(session, &observed.slot, context).await {
         Ok(session) => session,
-        Err(error) => return tell_failure(error, session, &observed, context, now).await,
+        Err(error) => return Box::pin(tell_failure(error, session, &observed, context, now)).await,
     };
     let mut valid = validate::validate(session, &context.settings);
     locate::locate(&mut valid, &observed, context, now).await;
     let plan = apply::reserve(plan::plan(&valid, &observed, now), &valid, context, now);
     let outcome = match apply::apply(&plan, session, &valid, &observed, context, now).await {
         Ok(outcome) => outcome,
-        Err(error) => return tell_failure(error, session, &observed, context, now).await,
+        Err(error) => return Box::pin(tell_failure(error, session, &observed, context, now)).await,
     };
     let case = assess::Case { session, valid: &valid, observed: &observed, plan: &plan, outcome: &outcome, now };
     tell(notices::of_action(&case), &case, context).await;
