@@ -73,8 +73,10 @@ impl Events {
         let events: Api<k8s::Event> = api::namespaced(&self.client, regarding.namespace.as_deref().unwrap_or("default"));
         let words = words(regarding, event);
         if let Some((name, count)) = self.repeated(&words, now) {
-            let series = json!({"series": k8s::EventSeries { count, last_observed_time: MicroTime(now) }});
-            let (params, patch) = (PatchParams::default(), Patch::Merge(&series));
+            let series = k8s::EventSeries { count, last_observed_time: MicroTime(now) };
+            // The reason is there, and changes nothing; who reads what was sent knows what it is about.
+            let again = json!({"reason": event.reason, "series": series});
+            let (params, patch) = (PatchParams::default(), Patch::Merge(&again));
             match api::call(format!("count Event {name}"), events.patch(&name, &params, &patch)).await {
                 Err(error) if error.is_not_found() => {}
                 answer => return answer.map(|_| self.remember(words, name, count, now)),

@@ -135,10 +135,10 @@ impl Cluster {
         self.calls().into_iter().map(|call| call.line).collect()
     }
 
-    /// Reasons of the events since the last time, and `counted` for each that was only counted; forgets all other calls.
+    /// Reasons of the events since the last time; forgets all other calls.
     pub(crate) fn events(&self) -> Vec<String> {
         let events = self.calls_and_events().into_iter().filter(|call| call.line.contains("events.k8s.io"));
-        events.map(|call| call.body["reason"].as_str().unwrap_or("counted").to_owned()).collect()
+        events.map(|call| call.body["reason"].as_str().unwrap_or_default().to_owned()).collect()
     }
 }
 
