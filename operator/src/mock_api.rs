@@ -94,7 +94,7 @@ impl Cluster {
 
     /// The watch shows that no pod is there any more.
     pub(crate) fn loses_pods(&mut self) {
-        for pod in self.context.pods.shown() {
+        for pod in self.context.pods.shown(|_| true) {
             self.context.pods.note(Event::Delete(UploaderPod::clone(&pod)));
         }
     }

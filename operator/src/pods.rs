@@ -1,7 +1,7 @@
 //! The uploader pods of the cluster: what the watch has shown, and what was created since.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,7 +12,7 @@ use crate::{
     first_listing::{FirstListing, Listed},
     place::Place,
     reconcile::{
-        area::{Claimant, Rival, rival},
+        area::{Claimant, Rival, map::AreaMap, rival},
         pod_state::{Origin, UploaderPod},
     },
     reservations::Reservations,
@@ -28,7 +28,7 @@ pub struct Pods {
 
 #[derive(Debug, Default)]
 struct Seen {
-    shown: HashMap<Place, Arc<UploaderPod>>,
+    shown: AreaMap<Place, UploaderPod>,
     /// Pods that a new listing has shown so far.
     listed: HashSet<Place>,
     reserved: Reservations,
@@ -59,9 +59,9 @@ impl Pods {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All pods that the watch shows.
-    pub fn shown(&self) -> Vec<Arc<UploaderPod>> {
-        self.lock().shown.values().cloned().collect()
+    /// The pods that the watch shows and that are `wanted`.
+    pub fn shown(&self, wanted: impl Fn(&UploaderPod) -> bool) -> Vec<Arc<UploaderPod>> {
+        self.lock().shown.values().filter(|pod| wanted(pod)).cloned().collect()
     }
 
     /// The pod with `name` in `namespace` as far as is known; the newer one if the watch lags behind a creation for session `uid`.
@@ -75,7 +75,7 @@ impl Pods {
     /// `others`, the sessions that want to run.
     pub fn reserve(&self, me: &Claimant, others: impl IntoIterator<Item = Claimant>, now: Timestamp) -> Result<(), Rival> {
         let Seen { shown, reserved, .. } = &mut *self.lock();
-        let occupants = shown.values().filter_map(|pod| pod.occupant());
+        let occupants = shown.overlapping(&me.area).into_iter().filter_map(|pod| pod.occupant());
         if let Some(rival) = rival(me, occupants.chain(reserved.occupants(now)), others) {
             return Err(rival);
         }
@@ -125,7 +125,7 @@ impl Seen {
 
     fn end_listing(&mut self) -> Vec<News> {
         let listed = std::mem::take(&mut self.listed);
-        let gone = self.shown.extract_if(|place, _| !listed.contains(place)).map(|(_, pod)| pod);
+        let gone = self.shown.retain(|place| listed.contains(place)).into_iter();
         gone.chain(self.reserved.listing_ends()).map(News::Gone).collect()
     }
 
@@ -134,7 +134,7 @@ impl Seen {
             self.reserved.saw(&pod);
         }
         let (place, pod) = (place(&pod), Arc::new(pod));
-        let before = self.shown.insert(place, Arc::clone(&pod));
+        let before = self.shown.insert(place, &pod);
         (before.as_ref() != Some(&pod)).then_some(News::Changed(pod))
     }
 

@@ -106,7 +106,7 @@ fn members(context: &Context, sessions: &HashSet<String>, now: Timestamp) -> Vec
     let is_member = |pod: &UploaderPod| {
         pod.image.is_some() && pod.mode == Mode::Watch && pod.success().is_none() && sessions.contains(&pod.session_uid)
     };
-    let pods = context.pods.shown().into_iter().filter(|pod| is_member(pod));
+    let pods = context.pods.shown(is_member).into_iter();
     pods.map(|pod| {
         let state = state(
             &pod,

@@ -13,7 +13,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec};
 use kube::{Api, Client};
 
-use crate::api::{self, CallError};
+use crate::{
+    api::{self, CallError},
+    reconcile::area::{Area, ShareKey},
+};
 
 /// A bound claim cannot be bound anew; one that was deleted and made again is noticed after this time.
 const KEPT_FOR: Duration = Duration::from_mins(10);
@@ -48,6 +51,19 @@ impl Shares {
     /// The export that a claim is known to lead to.
     pub fn known(&self, namespace: &str, claim: &str) -> Option<Export> {
         self.lock().get(&(namespace.to_owned(), claim.to_owned())).and_then(|known| known.export.clone())
+    }
+
+    /// The shares on which something may meet `area`, and which folder of its share the root of each is: its own, and the claims that are
+    /// known to lead there.
+    pub fn near(&self, area: &Area) -> Vec<(ShareKey, String)> {
+        let all = self.lock();
+        let claims = all.iter().filter_map(|((namespace, claim), known)| {
+            let export = known.export.as_ref()?;
+            let is_there =
+                matches!(&area.share, ShareKey::Server(server) if *server == export.server) && area.is_near(&export.path);
+            is_there.then(|| (ShareKey::Claim(namespace.clone(), claim.clone()), export.path.clone()))
+        });
+        claims.chain([(area.share.clone(), String::new())]).collect()
     }
 
     /// A claim leads to `export`.

@@ -179,8 +179,8 @@ async fn sweep_rights(namespace: &str, context: &Context) -> Result<(), CallErro
 /// Pods without an owner are left when somebody has taken our finalizer away, or the operator was stopped right before it could.
 async fn sweep_pods(context: &Context) -> Result<(), CallError> {
     let sessions = context.sessions.uids();
-    for pod in context.pods.shown().iter().filter(|pod| pod.terminating.is_none() && pod.origin == Origin::Unowned) {
-        let UploaderPod { namespace, session, session_uid, .. } = &**pod;
+    for pod in context.pods.shown(|pod| pod.terminating.is_none() && pod.origin == Origin::Unowned) {
+        let UploaderPod { namespace, session, session_uid, .. } = &*pod;
         if sessions.contains(session_uid) || lives(context, namespace, session, session_uid).await? {
             continue;
         }
@@ -195,15 +195,12 @@ async fn sweep_pods(context: &Context) -> Result<(), CallError> {
 /// are gone, which keep their names and their folders.
 async fn sweep_lost_pods(context: &Context) -> Result<(), CallError> {
     let now = (context.clock)();
-    for pod in context
-        .pods
-        .shown()
-        .iter()
-        .filter(|pod| pod.origin != Origin::Foreign && pod.held_by.is_none())
-        .filter(|pod| pod.terminating.is_some_and(|due| is_overdue(due, now)))
-    {
+    let is_late = |pod: &UploaderPod| {
+        pod.origin != Origin::Foreign && pod.held_by.is_none() && pod.terminating.is_some_and(|due| is_overdue(due, now))
+    };
+    for pod in context.pods.shown(is_late) {
         if context.sessions.see_to_pod(&Place::new(&pod.namespace, &pod.session), &pod.session_uid)
-            || node_health(pod, context).await != Some(NodeHealth::Lost)
+            || node_health(&pod, context).await != Some(NodeHealth::Lost)
         {
             continue;
         }

@@ -1,27 +1,27 @@
 //! Sessions that wait for folders, woken when a pod leaves them.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
     place::Place,
-    reconcile::area::{Area, Claimant},
+    reconcile::area::{Area, Claimant, map::AreaMap},
 };
 
 /// Waiting sessions, by the UID of the session's object.
 #[derive(Debug, Default)]
-pub struct Waiters(Mutex<HashMap<String, Claimant>>);
+pub struct Waiters(Mutex<AreaMap<String, Claimant>>);
 
 impl Waiters {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Claimant>> {
+    fn lock(&self) -> MutexGuard<'_, AreaMap<String, Claimant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The session waits.
     pub fn wait(&self, session: Claimant) {
-        self.lock().insert(session.uid.clone(), session);
+        self.lock().insert(session.uid.clone(), &Arc::new(session));
     }
 
     /// The session `uid` does not wait any more.
@@ -31,13 +31,13 @@ impl Waiters {
 
     /// Only sessions with `uids` may still wait.
     pub fn retain(&self, uids: &HashSet<String>) {
-        self.lock().retain(|uid, _| uids.contains(uid));
+        self.lock().retain(|uid| uids.contains(uid));
     }
 
     /// Those that wait for folders in `area`.
     pub fn of(&self, area: &Area) -> Vec<Place> {
         let waiting = self.lock();
-        let concerned = waiting.values().filter(|session| session.area.overlaps(area));
+        let concerned = waiting.overlapping(area).into_iter();
         concerned.map(|session| Place::new(&session.namespace, &session.name)).collect()
     }
 }

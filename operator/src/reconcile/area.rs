@@ -1,10 +1,14 @@
 //! (pure) The folders that a session works in, and which of several sessions may work in the same ones.
 
+pub mod index;
+pub mod map;
+
 use blobferry_crds::UploadSession;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{settings::components, shares::Export};
+use index::InArea;
 
 /// The folders of one session on its share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +54,7 @@ impl<'de> Deserialize<'de> for Folder {
 }
 
 /// What the API knows of the identity of a share.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ShareKey {
     /// A claim, by namespace and name.
@@ -87,8 +91,12 @@ impl Area {
         self.share == other.share && self.meets_from("", other)
     }
 
-    /// Whether these folders, below the folder `root` of the share of the other ones, meet those. Asked of every session by every other
-    /// one, so it copies nothing.
+    /// Whether something below the folder `root` of this share may meet these folders.
+    pub fn is_near(&self, root: &str) -> bool {
+        [&self.incoming, &self.processing].into_iter().any(|folder| nested(components(root), folder.parts()))
+    }
+
+    /// Whether these folders, below the folder `root` of the share of the other ones, meet those.
     pub fn meets_from(&self, root: &str, other: &Self) -> bool {
         let (incoming, processing) = (|| below(root, &self.incoming), || below(root, &self.processing));
         nested(incoming(), below("", &other.incoming))
@@ -155,6 +163,12 @@ impl Claimant {
     /// Of several that want the same folders, the least goes first.
     fn order(&self) -> (Standing, Timestamp, &str) {
         (self.standing, self.created, &self.uid)
+    }
+}
+
+impl InArea for Claimant {
+    fn area(&self) -> Option<&Area> {
+        Some(&self.area)
     }
 }
 

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Conta
 use kube::ResourceExt;
 
 use super::{
-    area::{Area, Occupant},
+    area::{Area, Occupant, index::InArea},
     build::is_managed,
     ending::Mode,
 };
@@ -144,6 +144,12 @@ pub struct Exit {
     pub message: String,
     /// When, by the node's clock.
     pub finished: Option<Timestamp>,
+}
+
+impl InArea for UploaderPod {
+    fn area(&self) -> Option<&Area> {
+        self.area.as_ref()
+    }
 }
 
 impl UploaderPod {

@@ -15,7 +15,7 @@ use crate::{
     place::Place,
     predicates,
     reconcile::{
-        area::{Area, Claimant, ShareKey, Standing},
+        area::{Area, Claimant, ShareKey, Standing, index::InArea},
         ending::{is_let_go, may_hold_folders},
         validate::validate,
     },
@@ -124,7 +124,7 @@ impl KeptSession {
     /// Itself as one that may want folders, if `wanted` meets those.
     pub fn claimant_of(&self, wanted: &Area, shares: &Shares) -> Option<Claimant> {
         let session = self.readable()?;
-        let (area, share) = (session.area.as_deref()?, &wanted.share);
+        let (area, share) = (self.area()?, &wanted.share);
         let export = match (&area.share, share) {
             (ShareKey::Claim(namespace, claim), _) if *share == area.share || matches!(share, ShareKey::Server(_)) => {
                 shares.known(namespace, claim)
@@ -182,6 +182,12 @@ impl Readable {
             area: wanted.map(|session| Box::new(session.area())),
             packed: Packed::of(session),
         }
+    }
+}
+
+impl InArea for KeptSession {
+    fn area(&self) -> Option<&Area> {
+        self.readable()?.area.as_deref()
     }
 }
 
