@@ -13,6 +13,28 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "blobferry.operator" .
 ['{{ include "blobferry.operatorUser" . }}', 'system:serviceaccount:{{ .Release.Namespace }}:{{ include "blobferry.uninstall" . }}']
 {{- end }}
 
+{{/* Regular expression of URLs on the hosts to which sessions may upload, as the operator understands them. */}}
+{{- define "blobferry.allowedURL" -}}
+{{- $hosts := list -}}
+{{- range .Values.accountHostSuffixes -}}
+{{- if hasPrefix "." . -}}
+{{- $hosts = append $hosts (printf "[a-z0-9.-]+%s(:[0-9]+)?" (regexQuoteMeta .)) -}}
+{{- else if regexMatch ":(80|443)$" . -}}
+{{- $hosts = append $hosts (printf "%s(%s)?" (regexQuoteMeta (regexReplaceAll ":[0-9]+$" . "")) (regexFind ":[0-9]+$" .)) -}}
+{{- else if contains ":" . -}}
+{{- $hosts = append $hosts (regexQuoteMeta .) -}}
+{{- else -}}
+{{- $hosts = append $hosts (printf "%s(:[0-9]+)?" (regexQuoteMeta .)) -}}
+{{- end -}}
+{{- end -}}
+(?i)^https?://({{ join "|" $hosts }})(/.*)?$
+{{- end }}
+
+{{/* A path as a file system sees it, with a slash at both ends. */}}
+{{- define "blobferry.folder" -}}
+/{{ range splitList "/" . }}{{ if and . (ne . ".") }}{{ . }}/{{ end }}{{ end }}
+{{- end }}
+
 {{- define "blobferry.labels" -}}
 {{ include "blobferry.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}

@@ -12,7 +12,7 @@ use blobferry_crds::names::{MANAGED_BY_LABEL, OPERATOR};
 use k8s_openapi::{
     api::{
         authentication::v1::{TokenRequest, TokenRequestSpec},
-        core::v1::{Pod, ServiceAccount},
+        core::v1::{PersistentVolume, Pod, ServiceAccount},
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
@@ -34,7 +34,9 @@ use crate::{
 pub(crate) const NAMESPACE: &str = "blobferry";
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/blobferry");
-const VALUES: &str = "replicas=0,image.operator.repository=none,image.uploader.repository=none";
+/// What the arguments of the operators of these tests allow, and their images.
+const VALUES: &str = "replicas=0,image.operator.repository=none,image.uploader.repository=localhost/blobferry-uploader,\
+                      nfs.allowed[0].server=nas.example.com,nfs.allowed[0].pathPrefix=/srv/drop";
 /// Longer than any tests take.
 const TOKEN_SECONDS: i64 = 24 * 60 * 60;
 const PAUSE: Duration = Duration::from_millis(200);
@@ -96,12 +98,13 @@ async fn install() -> Result<Config> {
     config.auth_info = serde_json::from_value(json!({"token": token(&administrator).await?}))?;
     let operator = Client::try_from(config.clone())?;
     let probes = [
-        (&operator, json!({}), "blobferry-operator-children"),
+        (&operator, json!({}), "blobferry-operator-"),
         (&administrator, json!({MANAGED_BY_LABEL: OPERATOR}), "blobferry-uploader-pods"),
     ];
     for (client, labels, policy) in probes {
         until_refused(client, &labels, policy).await?;
     }
+    until_exports_are_allowed(&operator).await?;
     Ok(config)
 }
 
@@ -125,7 +128,8 @@ async fn token(administrator: &Client) -> Result<String> {
     Ok(answer.status.context("a token was made")?.token)
 }
 
-/// Waits until `policy` refuses a pod with these labels: the API server notices new roles and policies within some seconds.
+/// Waits until a policy whose name begins with `policy` refuses a pod with these labels: the API server notices new roles and policies
+/// within some seconds.
 async fn until_refused(client: &Client, labels: &Value, policy: &str) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     let pod =
@@ -139,4 +143,25 @@ async fn until_refused(client: &Client, labels: &Value, policy: &str) -> Result<
             _ => tokio::time::sleep(PAUSE).await,
         }
     }
+}
+
+/// Waits until the policies are those of [`VALUES`], and not what an earlier installation on this bed has left.
+async fn until_exports_are_allowed(operator: &Client) -> Result<()> {
+    let volumes: Api<PersistentVolume> = Api::all(operator.clone());
+    let volume = serde_json::from_value(json!({
+        "metadata": {"name": "blobferry-probe", "labels": {MANAGED_BY_LABEL: OPERATOR}},
+        "spec": {
+            "accessModes": ["ReadWriteMany"],
+            "capacity": {"storage": "1Gi"},
+            "claimRef": {"namespace": NAMESPACE, "name": "blobferry-probe"},
+            "nfs": {"server": "nas.example.com", "path": "/srv/drop"},
+        },
+    }))?;
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(refusal) = volumes.create(&dry_run, &volume).await {
+        ensure!(Instant::now() < deadline, "the policies are not those of this installation: {refusal}");
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
 }

@@ -185,8 +185,13 @@ fn mounts(session: &ValidSession, settings: &Settings) -> Vec<VolumeMount> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::{fixtures, reconcile::validate::validate, settings::Network};
+
+    /// The chart's policy for what the operator makes.
+    const POLICY: &str = include_str!("../../../../charts/blobferry/templates/policy-operator-pods.yaml");
 
     fn yaml(spec: &str) -> String {
         let session = validate(&fixtures::session(spec), &fixtures::settings()).unwrap();
@@ -257,6 +262,26 @@ mod tests {
         assert_eq!(mode.value.as_deref(), Some("drain"));
         let watching = validate(&fixtures::session("deletionPolicy: Drain"), &fixtures::settings()).unwrap();
         assert_eq!(spec_hash(&watching), pod.metadata.annotations.unwrap()[names::SPEC_HASH_ANNOTATION], "it means the same");
+    }
+
+    #[test]
+    fn every_variable_is_one_that_the_policy_of_the_chart_takes() {
+        macro_rules! snapshot {
+            ($name:literal) => {
+                include_str!(concat!("snapshots/blobferry_operator__reconcile__build__pod__tests__pod_of_a_", $name, ".snap"))
+            };
+        }
+        let pods = [
+            snapshot!("minimal_session"),
+            snapshot!("session_that_names_everything"),
+            snapshot!("session_with_a_workload_identity_behind_a_proxy"),
+        ];
+        let variables: BTreeSet<_> =
+            pods.iter().flat_map(|pod| pod.lines()).filter_map(|line| line.strip_prefix("    - name: ")).collect();
+        assert!(variables.len() > 40, "{variables:?}");
+        for variable in variables {
+            assert!(POLICY.contains(&format!("'{variable}'")), "the policy refuses pods with {variable}");
+        }
     }
 
     #[test]
