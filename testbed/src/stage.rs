@@ -99,6 +99,43 @@ impl Stage {
         Ok(stage)
     }
 
+    /// Makes the objects of the stage again, whose namespace somebody has deleted. The share and the blobs are as they were.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses.
+    pub async fn set_up_again(&self) -> Result<()> {
+        let volumes: Api<PersistentVolume> = Api::all(self.client());
+        volumes.delete(&self.namespace, &DeleteParams::background()).await?;
+        wait::until(LONGEST_CLEANUP, "the volume is gone", async || {
+            Ok(volumes.get_opt(&self.namespace).await?.is_none().then_some(()))
+        })
+        .await?;
+        self.create_objects().await
+    }
+
+    /// Makes the claim again that was read before somebody deleted it, as soon as that is gone, and lets the stage's volume have it: a
+    /// volume remembers the UID of the claim that it was bound to, until a person takes that away.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made within minutes.
+    pub async fn make_claim_again(&self, claim: &PersistentVolumeClaim) -> Result<()> {
+        let again = PersistentVolumeClaim {
+            metadata: ObjectMeta { name: claim.metadata.name.clone(), ..ObjectMeta::default() },
+            spec: claim.spec.clone(),
+            status: None,
+        };
+        wait::until(LONGEST_CLEANUP, "the claim can be made again", async || {
+            Ok(Some(self.api().create(&PostParams::default(), &again).await?))
+        })
+        .await?;
+        let release = json!({"spec": {"claimRef": {"uid": null, "resourceVersion": null}}});
+        let volumes: Api<PersistentVolume> = Api::all(self.client());
+        volumes.patch(&self.namespace, &PatchParams::default(), &Patch::Merge(&release)).await?;
+        Ok(())
+    }
+
     async fn create_objects(&self) -> Result<()> {
         let namespace: Namespace = manifest(json!({
             "metadata": {"name": self.namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
@@ -130,18 +167,27 @@ impl Stage {
     }
 
     async fn clean_up(&self) -> Result<()> {
-        let namespaces: Api<Namespace> = Api::all(self.client());
-        namespaces.delete(&self.namespace, &DeleteParams::background()).await?;
-        wait::until(LONGEST_CLEANUP, "the namespace is gone", async || {
-            Ok(namespaces.get_opt(&self.namespace).await?.is_none().then_some(()))
-        })
-        .await?;
-        Api::<PersistentVolume>::all(self.client()).delete(&self.namespace, &DeleteParams::background()).await?;
+        self.delete_namespace().await?;
+        absent(Api::<PersistentVolume>::all(self.client()).delete(&self.namespace, &DeleteParams::background()).await)?;
         self.blobs.delete_container().await?;
         match fs::remove_dir_all(&self.share) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         }
+    }
+
+    /// Deletes the stage's namespace, if it is there, and waits until it is gone with everything in it.
+    ///
+    /// # Errors
+    ///
+    /// When it stays.
+    pub async fn delete_namespace(&self) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.client());
+        absent(namespaces.delete(&self.namespace, &DeleteParams::background()).await)?;
+        wait::until(LONGEST_CLEANUP, "the namespace is gone", async || {
+            Ok(namespaces.get_opt(&self.namespace).await?.is_none().then_some(()))
+        })
+        .await
     }
 
     /// A client of the cluster's administrator.
@@ -271,6 +317,47 @@ impl Stage {
         Ok(self.api::<Pod>().get_opt(&format!("{session}-uploader")).await?)
     }
 
+    /// Waits until people were told `reason` of a session, with all of `words`; when that was.
+    ///
+    /// # Errors
+    ///
+    /// When they were not within the time; the error has what they were told.
+    pub async fn await_told(&self, session: &str, within: Duration, reason: &str, words: &[&str]) -> Result<Timestamp> {
+        wait::until(within, &format!("people are told {reason} with {words:?}"), async || {
+            let events = self.events(session).await?;
+            let found = events.iter().find(|event| {
+                let message = event.message.as_deref().unwrap_or_default();
+                event.reason.as_deref() == Some(reason) && words.iter().all(|word| message.contains(word))
+            });
+            let of = |event: &Event| format!("{:?} {:?}", event.reason, event.message);
+            let found = found.with_context(|| format!("they were told {:?}", events.iter().map(of).collect::<Vec<_>>()))?;
+            Ok(found.event_time.as_ref().map(|time| time.0))
+        })
+        .await
+    }
+
+    /// Waits until a condition of a session has this status and a reason and message with all of `words`.
+    ///
+    /// # Errors
+    ///
+    /// When it has not within the time; the error holds the session's status.
+    pub async fn await_condition(
+        &self,
+        session: &str,
+        within: Duration,
+        (type_, status): (&str, &str),
+        words: &[&str],
+    ) -> Result<UploadSession> {
+        let says = |session: &UploadSession| {
+            let conditions = session.status.iter().flat_map(|status| &status.conditions);
+            conditions.filter(|condition| condition.type_ == type_ && condition.status == status).any(|condition| {
+                let text = format!("{} {}", condition.reason, condition.message);
+                words.iter().all(|word| text.contains(word))
+            })
+        };
+        self.await_session(session, within, &format!("has {type_}={status} naming {words:?}"), says).await
+    }
+
     /// What people were told of a session, by the time when they were told it first.
     ///
     /// # Errors
@@ -347,7 +434,15 @@ impl Stage {
     ///
     /// When one was not.
     pub async fn ensure_each_committed_once(&self, session: &str, deliveries: &[Delivery]) -> Result<()> {
-        let folder = blob_folder(&self.sessions().get(session).await?)?;
+        self.ensure_each_committed_once_below(&blob_folder(&self.sessions().get(session).await?)?, deliveries)
+    }
+
+    /// The same of a session that may be gone, by the folder of its blobs.
+    ///
+    /// # Errors
+    ///
+    /// When one was not.
+    pub fn ensure_each_committed_once_below(&self, folder: &str, deliveries: &[Delivery]) -> Result<()> {
         let log = fs::read_to_string(self.bed.folder.join("log/azurite.log")).context("the emulator has no log")?;
         let commits = commits(&log, self.blobs.container());
         for Delivery { name, .. } in deliveries {
@@ -386,6 +481,14 @@ pub fn blob_folder(session: &UploadSession) -> Result<String> {
     let date = status.date_prefix.as_ref().context("status.datePrefix is empty")?;
     let prefix = &session.spec.destination.azure_blob.prefix;
     Ok(if prefix.is_empty() { format!("{date}/{name}/") } else { format!("{prefix}/{date}/{name}/") })
+}
+
+/// That an object is gone already is what its deletion wants.
+fn absent<T>(deleted: kube::Result<T>) -> Result<()> {
+    match deleted {
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
+        other => Ok(other.map(drop)?),
+    }
 }
 
 async fn create<K>(api: &Api<K>, object: &K) -> Result<()>
