@@ -177,7 +177,7 @@ bed_enter() {
 # bed_restart COMPONENT: kills a component of those that init starts again.
 bed_restart() {
   require_bed
-  [[ -e $BED_DIR/${1:-nothing}.pid ]] || die "only these components can be restarted: kube-apiserver"
+  [[ -e $BED_DIR/${1:-nothing}.pid ]] || die "only these components can be restarted: kube-apiserver, kubelet"
   touch "$BED_DIR/$1.restart"
   bed_enter kill -KILL "$(<"$BED_DIR/$1.pid")"
 }

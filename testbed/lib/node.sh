@@ -24,7 +24,7 @@ start_node() {
   prepare_cgroup
   hide_kernel_settings
   write_kubelet_config >"$BED_DIR/kubelet.yaml"
-  launch kubelet kubelet --config "$BED_DIR/kubelet.yaml" --kubeconfig "$BED_DIR/kubelet.kubeconfig" \
+  launch kubelet run_again kubelet kubelet --config "$BED_DIR/kubelet.yaml" --kubeconfig "$BED_DIR/kubelet.kubeconfig" \
     --root-dir "$BED_DIR/kubelet" --hostname-override "$BED_NODE" --node-ip "$BED_ADDRESS"
   write_proxy_config >"$BED_DIR/kube-proxy.yaml"
   launch kube-proxy kube-proxy --config "$BED_DIR/kube-proxy.yaml"

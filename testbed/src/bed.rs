@@ -1,8 +1,13 @@
 //! The bed that a test runs on, as `testbed/bed env` describes it.
 
-use std::{env, net::IpAddr, path::PathBuf};
+use std::{
+    env,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use kube::{Client, Config, config::KubeConfigOptions, config::Kubeconfig};
 use url::Url;
 
@@ -48,6 +53,19 @@ impl Bed {
             folder: variable("BED_DIR")?.into(),
             account: Account::from_environment()?,
         })
+    }
+
+    /// Runs a command of `testbed/bed` on this bed, and returns what it says.
+    ///
+    /// # Errors
+    ///
+    /// When it fails; the error has its words.
+    pub fn command(&self, arguments: &[&str]) -> Result<String> {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("bed");
+        let output = Command::new(program).args(arguments).env("BLOBFERRY_BED", &self.name).output();
+        let output = output.context("cannot start testbed/bed")?;
+        ensure!(output.status.success(), "testbed/bed {arguments:?}: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+        Ok(String::from_utf8(output.stdout)?)
     }
 }
 

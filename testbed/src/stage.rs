@@ -207,6 +207,47 @@ impl Stage {
         Ok(self.api::<Pod>().get_opt(&format!("{session}-uploader")).await?)
     }
 
+    /// Waits until people were told `reason` of a session, with all of `words`; when that was.
+    ///
+    /// # Errors
+    ///
+    /// When they were not within the time; the error has what they were told.
+    pub async fn await_told(&self, session: &str, within: Duration, reason: &str, words: &[&str]) -> Result<Timestamp> {
+        wait::until(within, &format!("people are told {reason} with {words:?}"), async || {
+            let events = self.events(session).await?;
+            let found = events.iter().find(|event| {
+                let message = event.message.as_deref().unwrap_or_default();
+                event.reason.as_deref() == Some(reason) && words.iter().all(|word| message.contains(word))
+            });
+            let of = |event: &Event| format!("{:?} {:?}", event.reason, event.message);
+            let found = found.with_context(|| format!("they were told {:?}", events.iter().map(of).collect::<Vec<_>>()))?;
+            Ok(found.event_time.as_ref().map(|time| time.0))
+        })
+        .await
+    }
+
+    /// Waits until a condition of a session has this status and a reason and message with all of `words`.
+    ///
+    /// # Errors
+    ///
+    /// When it has not within the time; the error holds the session's status.
+    pub async fn await_condition(
+        &self,
+        session: &str,
+        within: Duration,
+        (type_, status): (&str, &str),
+        words: &[&str],
+    ) -> Result<UploadSession> {
+        let says = |session: &UploadSession| {
+            let conditions = session.status.iter().flat_map(|status| &status.conditions);
+            conditions.filter(|condition| condition.type_ == type_ && condition.status == status).any(|condition| {
+                let text = format!("{} {}", condition.reason, condition.message);
+                words.iter().all(|word| text.contains(word))
+            })
+        };
+        self.await_session(session, within, &format!("has {type_}={status} naming {words:?}"), says).await
+    }
+
     /// What people were told of a session, by the time when they were told it first.
     ///
     /// # Errors

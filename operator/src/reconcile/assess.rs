@@ -13,7 +13,7 @@ use super::{
     apply::{NAME_TAKEN, Outcome},
     area::Rival,
     completion::Completed,
-    diagnose::{Cause, LOOK_AFTER, diagnose},
+    diagnose::{Cause, LOOK_AFTER, diagnose, disrupted},
     ending::{Ending, Mode},
     hearing::{Hearing, active_patience, hearing},
     plan::{NodeHealth, Plan, STUCK_AFTER, StopReason, Wait, is_overdue},
@@ -163,7 +163,10 @@ fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
             ..passing("NodeNotReady", &cannot_end(pod, case.session.spec.suspend)).after(until_late(pod, case.now))
         },
         (Wait::Terminating, Slot::Ours(pod)) => {
-            passing("Stopping", &format!("The pod {} is ending.", pod.name)).after(until_late(pod, case.now))
+            let disruption = pod.disruption.filter(|_| !case.session.spec.suspend);
+            disruption
+                .map_or_else(|| passing("Stopping", &format!("The pod {} is ending.", pod.name)), |it| caused(&disrupted(it, pod)))
+                .after(until_late(pod, case.now))
         }
         (Wait::Stuck, Slot::Ours(pod)) => {
             let node = pod.node.as_deref().unwrap_or_default();
@@ -582,6 +585,27 @@ mod tests {
         let session = fixtures::session("ttlSecondsAfterFinished: 90");
         let assessment = assessed(&session, &fixtures::succeeded(fixtures::COMPLETED), "2026-11-21T08:30:00Z");
         assert_eq!((assessment.phase, assessment.next_look), (Phase::Completed, Some(Duration::from_secs(91))));
+    }
+
+    #[test]
+    fn pod_that_the_cluster_takes_away_says_why_unless_none_is_wanted_any_more() {
+        let mut session = fixtures::session("");
+        let told = |session: &UploadSession, disruption: &str| {
+            let status = fixtures::running(STARTED).replace("conditions: [", &format!("conditions: [{disruption}, "));
+            let mut pod = fixtures::pod(session, &status);
+            pod.metadata.deletion_timestamp = Some(serde_norway::from_str("2026-11-21T08:31:00Z").unwrap());
+            let assessment = assessed_as(session, "{}", "2026-11-21T08:30:00Z", |it| *it = fixtures::observed(session, Some(&pod)));
+            (assessment.ready, assessment.reason, assessment.next_look.unwrap().as_secs())
+        };
+        let target = |status: &str, reason: &str| format!("{{type: DisruptionTarget, status: '{status}', reason: {reason}}}");
+        let (evicted, preempted) = (target("True", "EvictionByEvictionAPI"), target("True", "PreemptionByScheduler"));
+        assert_eq!(told(&session, &evicted), (Verdict::False, "Evicted".into(), 61));
+        assert_eq!(told(&session, &preempted), (Verdict::False, "Preempted".into(), 61));
+        for other in [target("False", "PreemptionByScheduler"), target("True", "DeletionByTaintManager")] {
+            assert_eq!(told(&session, &other).1, "Stopping", "{other}");
+        }
+        session.spec.suspend = true;
+        assert_eq!(told(&session, &evicted).1, "Stopping");
     }
 
     #[test]

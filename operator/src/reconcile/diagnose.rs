@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     hearing::Hearing,
     observe::Observed,
-    pod_state::{Exit, KILLED, Stage, UploaderPod},
+    pod_state::{Disruption, Exit, KILLED, Stage, UploaderPod},
 };
 
 /// How long a pod may be made before its events are worth a look: pulling and mounting usually take less.
@@ -79,12 +79,26 @@ fn unscheduled(words: &str, namespace: &str) -> Cause {
         );
         return Cause::of_source("PersistentVolumeClaimNotFound", message);
     }
-    if words.contains("unbound immediate PersistentVolumeClaims") {
-        let message = format!("The PersistentVolumeClaim is not bound to a volume yet. The scheduler says: {words}");
+    if let Some(claim) = quoted_before(words, "persistentvolumeclaim ", " is being deleted") {
+        let message = format!(
+            "The PersistentVolumeClaim {claim} is being deleted in namespace {namespace}, which takes until no other pod uses it: create \
+             it again then; the session starts by itself."
+        );
+        return Cause::of_source("PersistentVolumeClaimTerminating", message);
+    }
+    if UNBOUND.iter().any(|unbound| words.contains(unbound)) {
+        let message = format!(
+            "The PersistentVolumeClaim is not bound to a volume yet: `kubectl describe pvc --namespace {namespace}` says why. Make a \
+             volume of the capacity, access mode and storage class that it asks for, or correct it; the session starts by itself then. \
+             The scheduler says: {words}"
+        );
         return Cause::of_source("PersistentVolumeClaimPending", message);
     }
     Cause::new("Unschedulable", format!("No node takes the pod. The scheduler says: {words}"))
 }
+
+/// The scheduler's words on a claim that waits for its volume, and on one that waits for a pod, for which no volume is left.
+const UNBOUND: [&str; 2] = ["unbound immediate PersistentVolumeClaims", "didn't find available persistent volumes to bind"];
 
 /// The text between the quotes that stand between `before` and `after`.
 fn quoted_before<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
@@ -142,6 +156,27 @@ fn evicted(words: &str, pod: &UploaderPod) -> Cause {
         "raise spec.pod.resources.limits.ephemeral-storage, or lower spec.staging.sizeLimit".into()
     };
     Cause::new("Evicted", format!("The node removed the pod {}; a new one follows: {remedy}. The node says: {words}", pod.name))
+}
+
+/// Why `pod` is taken away although its session is to go on.
+pub fn disrupted(disruption: Disruption, pod: &UploaderPod) -> Cause {
+    let name = &pod.name;
+    match disruption {
+        Disruption::Evicted => Cause::new(
+            "Evicted",
+            format!(
+                "Somebody has the pod {name} evicted, as `kubectl drain` or an autoscaler does; a new one follows on a node that takes \
+                 it."
+            ),
+        ),
+        Disruption::Preempted => Cause::new(
+            "Preempted",
+            format!(
+                "The scheduler removes the pod {name} to make room for one of higher priority; a new one follows where there is room: free \
+                 resources, or raise spec.pod.priorityClassName."
+            ),
+        ),
+    }
 }
 
 /// SIGTERM. Nobody but the kubelet sends it to an uploader, and to one whose pod stays only after its probe failed.
@@ -225,8 +260,16 @@ mod tests {
 
     #[test]
     fn pending_claim_and_full_nodes_are_told_in_the_schedulers_words() {
-        let cause = unscheduled("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.");
-        assert_eq!((cause.reason.as_str(), cause.source), ("PersistentVolumeClaimPending", true));
+        for words in
+            ["pod has unbound immediate PersistentVolumeClaims.", "1 node(s) didn''t find available persistent volumes to bind."]
+        {
+            let cause = unscheduled(&format!("0/1 nodes are available: {words}"));
+            assert_eq!((cause.reason.as_str(), cause.source), ("PersistentVolumeClaimPending", true));
+            assert!(cause.message.contains("kubectl describe pvc --namespace cameras"), "{cause:?}");
+        }
+        let cause = unscheduled(r#"0/1 nodes are available: persistentvolumeclaim "share" is being deleted. preemption: 0/1"#);
+        assert_eq!((cause.reason.as_str(), cause.source), ("PersistentVolumeClaimTerminating", true));
+        assert!(cause.message.contains("PersistentVolumeClaim share is being deleted in namespace cameras"), "{cause:?}");
         let cause = unscheduled("0/1 nodes are available: 1 Insufficient memory.");
         assert_eq!((cause.reason.as_str(), cause.source), ("Unschedulable", false));
         assert!(cause.message.contains("Insufficient memory"));

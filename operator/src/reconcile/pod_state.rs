@@ -107,6 +107,19 @@ pub struct UploaderPod {
     pub forsaken: bool,
     /// How its container ended the last time.
     pub last_exit: Option<Exit>,
+    /// Why the cluster takes it away, if it does.
+    pub disruption: Option<Disruption>,
+}
+
+/// Why the cluster takes a pod away before its time, as its condition `DisruptionTarget` says
+/// (<https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions>). What the kubelet ends itself it says
+/// in the pod's status, and a node that is lost shows as such.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disruption {
+    /// Somebody has asked to evict it, as `kubectl drain` does.
+    Evicted,
+    /// The scheduler makes room for a pod of higher priority.
+    Preempted,
 }
 
 /// How far a pod is.
@@ -181,6 +194,7 @@ impl UploaderPod {
             forsaken: container.is_some_and(|container| container.ready)
                 && condition(pod, "Ready").is_some_and(|condition| condition.status == "False"),
             last_exit: last_exit(container),
+            disruption: disruption(pod),
         }
     }
 
@@ -286,6 +300,15 @@ fn unstarted(pod: &Pod) -> Stage {
 
 fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
     pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == type_)
+}
+
+fn disruption(pod: &Pod) -> Option<Disruption> {
+    let target = condition(pod, "DisruptionTarget").filter(|condition| condition.status == "True")?;
+    match target.reason.as_deref() {
+        Some("EvictionByEvictionAPI") => Some(Disruption::Evicted),
+        Some("PreemptionByScheduler") => Some(Disruption::Preempted),
+        _ => None,
+    }
 }
 
 fn last_exit(container: Option<&ContainerStatus>) -> Option<Exit> {

@@ -103,6 +103,12 @@ fn table() -> Vec<Row> {
             "PersistentVolumeClaimPending",
             "not bound",
         )),
+        blamed(row(
+            "claim-ending",
+            unscheduled("0/1 nodes are available: persistentvolumeclaim \"share\" is being deleted."),
+            "PersistentVolumeClaimTerminating",
+            "PersistentVolumeClaim share is being deleted",
+        )),
         blamed(row("mount", creating("FailedMount", "mount.nfs: access denied by server"), "FailedMount", "access denied")),
         row("sandbox", creating("FailedCreatePodSandBox", "no network"), "FailedCreatePodSandBox", "no network"),
         row("memory", crashed(&json!({"exitCode": 137, "reason": "OOMKilled"})), "OOMKilled", "memoryLimit"),

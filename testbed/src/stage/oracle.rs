@@ -49,7 +49,15 @@ impl Stage {
     ///
     /// When one was not.
     pub async fn ensure_each_committed_once(&self, session: &str, deliveries: &[Delivery]) -> Result<()> {
-        let folder = blob_folder(&self.sessions().get(session).await?)?;
+        self.ensure_each_committed_once_below(&blob_folder(&self.sessions().get(session).await?)?, deliveries)
+    }
+
+    /// The same of a session that may be gone, by the folder of its blobs.
+    ///
+    /// # Errors
+    ///
+    /// When one was not.
+    pub fn ensure_each_committed_once_below(&self, folder: &str, deliveries: &[Delivery]) -> Result<()> {
         let log = fs::read_to_string(self.bed.folder.join("log/azurite.log")).context("the emulator has no log")?;
         let commits = commits(&log, self.blobs.container());
         for Delivery { name, .. } in deliveries {

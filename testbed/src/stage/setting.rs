@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim};
 use kube::{
     Api, Resource,
-    api::{DeleteParams, ObjectMeta, PostParams},
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -55,18 +55,72 @@ impl Stage {
     }
 
     pub(super) async fn clean_up(&self) -> Result<()> {
-        let namespaces: Api<Namespace> = Api::all(self.client());
-        namespaces.delete(&self.namespace, &DeleteParams::background()).await?;
-        wait::until(LONGEST_CLEANUP, "the namespace is gone", async || {
-            Ok(namespaces.get_opt(&self.namespace).await?.is_none().then_some(()))
-        })
-        .await?;
-        Api::<PersistentVolume>::all(self.client()).delete(&self.namespace, &DeleteParams::background()).await?;
+        self.delete_namespace().await?;
+        absent(Api::<PersistentVolume>::all(self.client()).delete(&self.namespace, &DeleteParams::background()).await)?;
         self.blobs.delete_container().await?;
         match fs::remove_dir_all(&self.share) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         }
+    }
+
+    /// Deletes the stage's namespace, if it is there, and waits until it is gone with everything in it.
+    ///
+    /// # Errors
+    ///
+    /// When it stays.
+    pub async fn delete_namespace(&self) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.client());
+        absent(namespaces.delete(&self.namespace, &DeleteParams::background()).await)?;
+        wait::until(LONGEST_CLEANUP, "the namespace is gone", async || {
+            Ok(namespaces.get_opt(&self.namespace).await?.is_none().then_some(()))
+        })
+        .await
+    }
+
+    /// Makes the objects of the stage again, whose namespace somebody has deleted. The share and the blobs are as they were.
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses.
+    pub async fn set_up_again(&self) -> Result<()> {
+        let volumes: Api<PersistentVolume> = Api::all(self.client());
+        volumes.delete(&self.namespace, &DeleteParams::background()).await?;
+        wait::until(LONGEST_CLEANUP, "the volume is gone", async || {
+            Ok(volumes.get_opt(&self.namespace).await?.is_none().then_some(()))
+        })
+        .await?;
+        self.create_objects().await
+    }
+
+    /// Makes the claim again that was read before somebody deleted it, as soon as that is gone, and lets the stage's volume have it: a
+    /// volume remembers the UID of the claim that it was bound to, until a person takes that away.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made within minutes.
+    pub async fn make_claim_again(&self, claim: &PersistentVolumeClaim) -> Result<()> {
+        let again = PersistentVolumeClaim {
+            metadata: ObjectMeta { name: claim.metadata.name.clone(), ..ObjectMeta::default() },
+            spec: claim.spec.clone(),
+            status: None,
+        };
+        wait::until(LONGEST_CLEANUP, "the claim can be made again", async || {
+            Ok(Some(self.api().create(&PostParams::default(), &again).await?))
+        })
+        .await?;
+        let release = json!({"spec": {"claimRef": {"uid": null, "resourceVersion": null}}});
+        let volumes: Api<PersistentVolume> = Api::all(self.client());
+        volumes.patch(&self.namespace, &PatchParams::default(), &Patch::Merge(&release)).await?;
+        Ok(())
+    }
+}
+
+/// That an object is gone already is what its deletion wants.
+fn absent<T>(deleted: kube::Result<T>) -> Result<()> {
+    match deleted {
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
+        other => Ok(other.map(drop)?),
     }
 }
 

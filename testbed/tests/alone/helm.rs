@@ -19,15 +19,12 @@ use blobferry_testbed::{
 use serde_json::{Value, json};
 
 const MIB: u64 = 1 << 20;
-/// While one of the tests here upgrades the operator, it looks after no session of another for a while.
-static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 const SOON: Duration = Duration::from_mins(3);
 const LATER: Duration = Duration::from_mins(10);
 
 #[tokio::test]
 #[ignore = "needs a bed: make e2e"]
 async fn upgrade_of_operator_and_definition_and_the_way_back_leave_a_running_uploader_alone() -> Result<()> {
-    let _alone = ALONE.lock().await;
     scenario("upgrade", async |stage| {
         stage.apply_session("s", limited("1Mi")).await?;
         let delivery = stage.deliver("s", "large.dat", 256 * MIB)?;
@@ -102,7 +99,6 @@ fn say_otherwise(schema: &mut Value) {
 #[tokio::test]
 #[ignore = "needs a bed: make e2e"]
 async fn helm_kubectl_and_argo_see_when_a_session_is_ready_and_why_it_is_not() -> Result<()> {
-    let _alone = ALONE.lock().await;
     scenario("waits", async |stage| {
         let folder = tempfile::tempdir()?;
         fs::create_dir(folder.path().join("templates"))?;

@@ -1,5 +1,8 @@
-//! The product on a real node, in tests that change what all sessions have in common: the operator and its chart. `make e2e` runs all.
+//! The product on a real node, in tests that change what all sessions have in common: the operator, its chart, the node. They run one
+//! after another; `make e2e` runs all.
 
 mod helm;
+mod images;
+mod pressure;
 mod sessions;
 mod uninstall;

@@ -193,18 +193,11 @@ async fn missing_folder_is_named_and_heals_when_it_is_made() -> Result<()> {
 async fn missing_claim_is_named_and_heals_when_it_is_made() -> Result<()> {
     scenario("claim", async |stage| {
         let claims = stage.api::<PersistentVolumeClaim>();
-        let mut claim = claims.get("share").await?;
-        // The stage's claim is made again under the same name; its volume is bound to that name.
+        let claim = claims.get("share").await?;
         claims.delete("share", &kube::api::DeleteParams::background()).await?;
         stage.apply_session("s", json!({})).await?;
         named(stage, "s", conditions::READY, &["share"]).await?;
-        claim.metadata = kube::api::ObjectMeta { name: Some("share".into()), ..Default::default() };
-        claim.status = None;
-        wait::until(NAMED, "the claim can be made again", async || {
-            Ok(Some(claims.create(&kube::api::PostParams::default(), &claim).await?))
-        })
-        .await?;
-        release_volume(stage).await?;
+        stage.make_claim_again(&claim).await?;
         recovers(stage, "s").await
     })
     .await
@@ -345,12 +338,4 @@ fn told_reasons(stage: &Stage) -> Result<Vec<String>> {
     let (_, events) = story.split_once("\nEvents:").with_context(|| format!("no events in {story}"))?;
     let rows = events.lines().map(str::trim).filter(|line| line.starts_with("Normal") || line.starts_with("Warning"));
     Ok(rows.filter_map(|row| row.split_whitespace().nth(1)).map(ToOwned::to_owned).collect())
-}
-
-/// A volume remembers the UID of the claim that it was bound to; a person who wants it bound again takes that away.
-async fn release_volume(stage: &Stage) -> Result<()> {
-    let volumes: kube::Api<k8s_openapi::api::core::v1::PersistentVolume> = kube::Api::all(stage.client());
-    let release = json!({"spec": {"claimRef": {"uid": null, "resourceVersion": null}}});
-    volumes.patch(&stage.namespace, &PatchParams::default(), &Patch::Merge(&release)).await?;
-    Ok(())
 }

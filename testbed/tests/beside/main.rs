@@ -3,6 +3,8 @@
 
 mod bad_input;
 mod causes;
+mod claims;
+mod drains;
 mod endings;
 mod held;
 mod live;
