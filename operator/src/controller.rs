@@ -28,7 +28,7 @@ use crate::{
     metrics::{Metrics, PassOutcome, show_sessions},
     place::Place,
     pods::Pods,
-    reconcile::apply::release_object,
+    reconcile::{apply::release_object, locate},
     report, rollout,
     sessions::{KeptSession, Sessions},
     settings::Settings,
@@ -111,6 +111,7 @@ impl Operator {
             if !context.wait_until_ready().await {
                 pending::<()>().await;
             }
+            locate::recall(&context);
         }
         .shared();
         let passes = pass_over(woken.take_until(stop), ready.clone(), |session| pass(session, &context));

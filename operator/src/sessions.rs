@@ -16,7 +16,7 @@ use kube::core::error_boundary::InvalidObject;
 use crate::{
     first_listing::{FirstListing, Listed},
     place::Place,
-    reconcile::area::Claimant,
+    reconcile::area::{Claimant, ShareKey},
     shares::Shares,
 };
 use entry::Entry;
@@ -170,6 +170,11 @@ impl Sessions {
         let sessions = &self.lock().sessions;
         let met = near.iter().flat_map(|(share, root)| sessions.by_area().meeting(share, root, &me.area));
         met.filter_map(|session| session.claimant_of(&me.area, shares)).collect()
+    }
+
+    /// Whether a session that may run names this claim.
+    pub fn name_claim(&self, namespace: &str, claim: &str) -> bool {
+        self.lock().sessions.by_area().has(&ShareKey::Claim(namespace.to_owned(), claim.to_owned()))
     }
 
     /// Sessions by phase, for metrics; `None` counts those that cannot be read or have none yet.

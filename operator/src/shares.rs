@@ -18,8 +18,8 @@ use crate::{
     reconcile::area::{Area, ShareKey},
 };
 
-/// A bound claim cannot be bound anew; one that was deleted and made again is noticed after this time.
-const KEPT_FOR: Duration = Duration::from_mins(10);
+/// A bound claim cannot be bound anew; one that was deleted and made again is noticed after this time, when it matters again.
+const BELIEVED_FOR: Duration = Duration::from_mins(10);
 /// The driver of <https://github.com/kubernetes-csi/csi-driver-nfs>.
 const NFS_DRIVER: &str = "nfs.csi.k8s.io";
 
@@ -32,7 +32,8 @@ pub struct Export {
     pub path: String,
 }
 
-/// What is known of bound claims, by namespace and name.
+/// What is known of bound claims, by namespace and name: where a claim leads for as long as a session may name it, because nobody asks
+/// again while its uploader runs.
 #[derive(Debug, Default)]
 pub struct Shares(Mutex<HashMap<(String, String), Known>>);
 
@@ -40,7 +41,8 @@ pub struct Shares(Mutex<HashMap<(String, String), Known>>);
 struct Known {
     /// None for a volume of another kind.
     export: Option<Export>,
-    until: Timestamp,
+    /// When it is asked again before it counts for a new pod.
+    doubted: Timestamp,
 }
 
 impl Shares {
@@ -66,17 +68,26 @@ impl Shares {
         claims.chain([(area.share.clone(), String::new())]).collect()
     }
 
-    /// A claim leads to `export`.
-    #[cfg(test)]
-    pub(crate) fn learn(&self, namespace: &str, claim: &str, export: Export) {
-        let key = (namespace.to_owned(), claim.to_owned());
-        self.lock().insert(key, Known { export: Some(export), until: Timestamp::MAX });
+    /// A claim led to `export` when a pod was made, if nothing newer is known.
+    pub fn learn(&self, namespace: &str, claim: &str, export: Export) {
+        let known = Known { export: Some(export), doubted: Timestamp::MIN };
+        self.lock().entry((namespace.to_owned(), claim.to_owned())).or_insert(known);
+    }
+
+    /// A claim does not matter any more.
+    pub fn forget(&self, namespace: &str, claim: &str) {
+        self.lock().remove(&(namespace.to_owned(), claim.to_owned()));
+    }
+
+    /// Only claims that are `named` matter any more.
+    pub fn retain(&self, named: impl Fn(&str, &str) -> bool) {
+        self.lock().retain(|(namespace, claim), _| named(namespace, claim));
     }
 
     /// (I/O) The export that a claim leads to; none if it is not bound, or to another kind of volume.
     pub async fn find(&self, client: &Client, namespace: &str, claim: &str, now: Timestamp) -> Result<Option<Export>, CallError> {
         let key = (namespace.to_owned(), claim.to_owned());
-        if let Some(known) = self.lock().get(&key).filter(|known| now < known.until) {
+        if let Some(known) = self.lock().get(&key).filter(|known| now < known.doubted) {
             return Ok(known.export.clone());
         }
         let claims: Api<PersistentVolumeClaim> = api::namespaced(client, namespace);
@@ -90,9 +101,7 @@ impl Shares {
             return Ok(None);
         };
         let export = export(&spec);
-        let mut all = self.lock();
-        all.retain(|_, known| now < known.until);
-        all.insert(key, Known { export: export.clone(), until: now + KEPT_FOR });
+        self.lock().insert(key, Known { export: export.clone(), doubted: now + BELIEVED_FOR });
         Ok(export)
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     place::Place,
     pods::News,
     reconcile::{
+        area::{ShareKey, index::InArea},
         observe::last_report,
         pod_state::{Origin, UploaderPod},
     },
@@ -72,7 +73,17 @@ fn forget(session: &KeptSession, context: &Context) {
     context.sessions.lost(session.place());
     context.memory.forget(session.uid());
     context.waiters.forget(session.uid());
+    forget_claim(session, context);
     context.sweeper.mark_deleted(session);
+}
+
+/// Where the claim of `session`, which is gone, leads concerns nobody any more, unless another one names it.
+fn forget_claim(session: &KeptSession, context: &Context) {
+    if let Some(ShareKey::Claim(namespace, claim)) = session.area().map(|area| &area.share)
+        && !context.sessions.name_claim(namespace, claim)
+    {
+        context.shares.forget(namespace, claim);
+    }
 }
 
 /// Deletions during a break of the watch are seen only as absences.
@@ -80,6 +91,7 @@ fn retain(context: &Context) {
     let uids = context.sessions.uids();
     context.memory.retain(&uids);
     context.waiters.retain(&uids);
+    context.shares.retain(|namespace, claim| context.sessions.name_claim(namespace, claim));
     context.sweeper.mark_everything();
 }
 

@@ -38,6 +38,15 @@ impl Folder {
     pub fn parts(&self) -> impl Iterator<Item = &str> {
         components(&self.0)
     }
+
+    /// The components before those of `end`, if it ends with them.
+    fn without(&self, end: &Self) -> Option<Vec<&str>> {
+        let (mut parts, end): (Vec<_>, Vec<_>) = (self.parts().collect(), end.parts().collect());
+        parts.ends_with(&end).then(|| {
+            parts.truncate(parts.len() - end.len());
+            parts
+        })
+    }
 }
 
 impl Serialize for Folder {
@@ -84,6 +93,14 @@ impl Area {
             processing: Folder::of(below(&export.path, &self.processing)),
             session: self.session,
         }
+    }
+
+    /// The export that the claim of `claimed` leads to, if these are the same folders on a server.
+    pub fn export_of(&self, claimed: &Self) -> Option<Export> {
+        let ShareKey::Server(server) = &self.share else { return None };
+        let root = self.incoming.without(&claimed.incoming)?;
+        let same = self.session == claimed.session && self.processing.without(&claimed.processing)? == root;
+        same.then(|| Export { server: server.clone(), path: format!("/{}", root.join("/")) })
     }
 
     /// Whether two sessions would meet each other's files.
@@ -285,6 +302,25 @@ mod tests {
         let outer = Area::new(nas(), "/srv", "data/incoming", ".processing", "truck");
         assert!(outer.overlaps(&Area::new(nas(), "/srv/data/", "incoming", ".p", "truck")));
         assert!(!outer.overlaps(&Area::new(nas(), "/srv/other", "incoming", ".p", "truck")));
+    }
+
+    #[test]
+    fn export_of_a_claim_is_what_the_folders_of_a_pod_are_below() {
+        let claimed = area("data/incoming", ".", "truck");
+        for path in ["/srv/drop", "/"] {
+            let export = Export { server: "nas".into(), path: path.into() };
+            assert_eq!(claimed.clone().on(&export).export_of(&claimed), Some(export));
+        }
+        let on_server =
+            |incoming, processing, session| Area::new(ShareKey::Server("nas".into()), "/srv", incoming, processing, session);
+        for other in [
+            on_server("elsewhere", ".", "truck"),
+            on_server("data/incoming", "below", "truck"),
+            on_server("data/incoming", ".", "car"),
+            claimed.clone(),
+        ] {
+            assert_eq!(other.export_of(&claimed), None, "{other:?}");
+        }
     }
 
     #[test]

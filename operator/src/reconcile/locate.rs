@@ -5,19 +5,35 @@ use tracing::warn;
 
 use super::{
     Observed, Refusal,
-    pod_state::Slot,
+    area::{ShareKey, index::InArea},
+    pod_state::{Origin, Slot},
     validate::{Share, ValidSession},
 };
-use crate::context::Context;
+use crate::{context::Context, place::Place};
+
+/// Lets it be known where the claims of the sessions lead that have pods: a pod remembers it when its operator is gone.
+pub fn recall(context: &Context) {
+    for pod in context.pods.shown(|pod| pod.origin != Origin::Foreign) {
+        let session = context.sessions.find(&Place::new(&pod.namespace, &pod.session));
+        let session = session.filter(|session| session.uid() == pod.session_uid);
+        if let (Some(area), Some(claimed)) = (&pod.area, session.as_ref().and_then(|session| session.area()))
+            && let ShareKey::Claim(namespace, claim) = &claimed.share
+            && let Some(export) = area.export_of(claimed)
+        {
+            context.shares.learn(namespace, claim, export);
+        }
+    }
+}
 
 /// Lets `session` know its export. A look that fails is logged: what was found before counts then, or the claim itself.
 pub async fn locate(session: &mut Result<ValidSession, Refusal>, observed: &Observed, context: &Context, now: Timestamp) {
     let Ok(session) = session else { return };
     let Share::Claim(claim) = &session.share else { return };
-    if observed.ending.is_some() {
-        // It ran before, so this is mostly known; a session that goes is not worth a call.
+    if let Some(ending) = &observed.ending {
         session.export = context.shares.known(&session.namespace, claim);
-        return;
+        if !ending.may_have_claims {
+            return;
+        }
     }
     let wanted = match &observed.slot {
         Slot::Empty => !session.suspend && observed.creations.is_due(now),

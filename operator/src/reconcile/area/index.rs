@@ -55,6 +55,11 @@ impl<T: InArea> Index<T> {
         }
     }
 
+    /// Whether somebody has to do with `share`.
+    pub fn has(&self, share: &ShareKey) -> bool {
+        !self.by_incoming.on(share).all.is_empty()
+    }
+
     /// Those on `share` whose folders meet the ones of `wanted`, on the share of which the root of `share` is the folder `root`.
     pub fn meeting(&self, share: &ShareKey, root: &str, wanted: &Area) -> Vec<&Arc<T>> {
         let (by_incoming, by_processing) = (self.by_incoming.on(share), self.by_processing.on(share));

@@ -1,6 +1,10 @@
 //! (test) Sessions that want the same folders.
 
-use super::*;
+use super::{
+    super::{locate, validate},
+    *,
+};
+use crate::shares::Export;
 
 #[tokio::test]
 async fn second_session_for_the_same_folders_waits_without_a_pod_until_the_first_is_gone() {
@@ -58,6 +62,36 @@ async fn pod_that_could_not_be_made_holds_no_folders() {
     cluster.loses(&first);
     cluster.shows(&second);
     cluster.calls();
+    cluster.pass(&second).await;
+    assert!(cluster.lines().contains(&format!("POST {PODS}")));
+}
+
+/// Both claims lead to one export; of the first one a new operator knows it from the pod only.
+#[tokio::test]
+async fn session_whose_pod_is_lost_after_a_restart_of_the_operator_keeps_its_folders_on_an_export() {
+    let export = Export { server: "nas.example.com".into(), path: "/srv/drop".into() };
+    let first = fixtures::session("sessionName: truck");
+    let mut second = fixtures::session("{sessionName: truck, source: {persistentVolumeClaim: {claimName: share-2}}}");
+    (second.metadata.name, second.metadata.uid) = (Some("truck-8".into()), Some("0-sorted-first".into()));
+    let mut pod = fixtures::pod(&first, &fixtures::running("2026-11-21T08:10:00Z"));
+    let area = validate::validate(&first, &fixtures::settings()).unwrap().area().on(&export);
+    pod.annotations_mut().insert(names::AREA_ANNOTATION.into(), serde_json::to_string(&area).unwrap());
+
+    let mut held = first.clone();
+    held.status.get_or_insert_default().pod_uid = pod.uid();
+    let mut cluster = cluster(&held);
+    cluster.shows(&second);
+    let claim = json!({"metadata": {"name": "share-2"}, "spec": {"volumeName": "v"}, "status": {"phase": "Bound"}});
+    cluster.answers("GET /api/v1/namespaces/cameras/persistentvolumeclaims/share-2", 200, claim);
+    let volume = json!({"metadata": {"name": "v"}, "spec": {"nfs": {"server": export.server, "path": export.path}}});
+    cluster.answers("GET /api/v1/persistentvolumes/v", 200, volume);
+    cluster.shows_pod(&pod);
+    locate::recall(&cluster.context);
+    cluster.loses_pods();
+
+    cluster.pass(&second).await;
+    assert_eq!(ready(&cluster.calls().last().unwrap().body["status"]), ("False", "SessionNameInUse"));
+    cluster.loses(&held);
     cluster.pass(&second).await;
     assert!(cluster.lines().contains(&format!("POST {PODS}")));
 }
