@@ -165,6 +165,7 @@ pub(crate) fn observed(session: &UploadSession, pod: Option<&Pod>) -> Observed {
             _ => None,
         },
         slot,
+        is_new_spec: false,
         creations: Attempts::default(),
         node: None,
         look: None,

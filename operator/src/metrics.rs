@@ -9,7 +9,7 @@ use http::Request;
 use kube::client::Body;
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Histogram, Meter},
+    metrics::{Counter, Gauge, Histogram, Meter},
 };
 use tower::util::MapRequestLayer;
 
@@ -56,6 +56,8 @@ pub struct Metrics {
     passes: Counter<u64>,
     pass_duration: Histogram<f64>,
     pods_created: Counter<u64>,
+    outdated: Gauge<u64>,
+    blockers: Gauge<u64>,
 }
 
 impl Metrics {
@@ -70,11 +72,20 @@ impl Metrics {
                 .with_boundaries(PASS_SECONDS.to_vec())
                 .build(),
             pods_created: meter.u64_counter("blobferry.pods.created").with_description("Uploader pods made").build(),
+            outdated: meter
+                .u64_gauge("blobferry.rollout.waiting")
+                .with_description("Sessions that wait for the installation's new image")
+                .build(),
+            blockers: meter
+                .u64_gauge("blobferry.rollout.blockers")
+                .with_description("Sessions that are not well with the new image and hold up the others; the log names them")
+                .build(),
         };
         for outcome in PassOutcome::ALL {
             metrics.passes.add(0, &[outcome.label()]);
         }
         metrics.pods_created.add(0, &[]);
+        metrics.rolls_out(0, 0);
         metrics
     }
 
@@ -82,6 +93,12 @@ impl Metrics {
     pub fn passed(&self, outcome: PassOutcome, duration: Duration) {
         self.passes.add(1, &[outcome.label()]);
         self.pass_duration.record(duration.as_secs_f64(), &[]);
+    }
+
+    /// The rollout of a new image has sessions `waiting` for it, held up by so many `blockers`.
+    pub fn rolls_out(&self, waiting: usize, blockers: usize) {
+        self.outdated.record(waiting as u64, &[]);
+        self.blockers.record(blockers as u64, &[]);
     }
 
     /// Counts a pod that was made.
@@ -176,6 +193,7 @@ mod tests {
         show_sessions(&meter, sessions);
         let metrics = Metrics::new(&meter);
         metrics.passed(PassOutcome::Done, Duration::from_millis(3));
+        metrics.rolls_out(2, 1);
         let text = text.render().unwrap();
         for line in [
             r#"blobferry_sessions{phase="unknown"} 1"#,
@@ -184,6 +202,8 @@ mod tests {
             r#"blobferry_passes_total{outcome="failed"} 0"#,
             "blobferry_pass_duration_seconds_count 1",
             "blobferry_pods_created_total 0",
+            "blobferry_rollout_waiting 2",
+            "blobferry_rollout_blockers 1",
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }

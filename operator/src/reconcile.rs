@@ -68,10 +68,11 @@ pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestam
         return Ok(None);
     }
     let observed = observe::observe(session, context, now).await;
-    let session = &*match apply::finalize(session, &observed.slot, context).await {
-        Ok(session) => session,
+    let finalized = match apply::finalize(session, &observed.slot, context).await {
+        Ok(finalized) => finalized,
         Err(error) => return Box::pin(tell_failure(error, session, &observed, context, now)).await,
     };
+    let session = finalized.as_deref().unwrap_or(session);
     let mut valid = validate::validate(session, &context.settings);
     locate::locate(&mut valid, &observed, context, now).await;
     let plan = apply::reserve(plan::plan(&valid, &observed, now), &valid, context, now);

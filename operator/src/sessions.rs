@@ -149,11 +149,6 @@ impl Sessions {
         self.of_uid(place, uid).is_some_and(|session| session.sees_to_pod())
     }
 
-    /// Whether the session at `place` is known to have no file to upload.
-    pub fn is_idle(&self, place: &Place) -> bool {
-        self.find(place).is_some_and(|session| session.is_idle())
-    }
-
     /// Whether `namespace` has a session, readable or not.
     pub fn exist_in(&self, namespace: &str) -> bool {
         self.lock().sessions.namespaces().has(namespace)

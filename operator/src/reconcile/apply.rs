@@ -7,10 +7,10 @@ mod volumes;
 
 use std::time::Duration;
 
-use blobferry_crds::UploadSession;
+use blobferry_crds::{UploadSession, names};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
+use kube::{Api, ResourceExt};
 
 use super::{
     Observed, Refusal, build,
@@ -199,7 +199,10 @@ async fn create_children(session: &ValidSession, context: &Context, now: Timesta
 
 async fn create_pod(session: &ValidSession, context: &Context) -> Result<Pod, Halt> {
     let pods: Api<Pod> = api::namespaced(&context.client, &session.namespace);
-    let pod = build::uploader_pod(session, &context.settings);
+    let mut pod = build::uploader_pod(session, &context.settings);
+    if context.rollout.is_trial(&session.uid) {
+        pod.annotations_mut().insert(names::TRIAL_ANNOTATION.into(), "true".into());
+    }
     context.pods.asked(&session.uid);
     match api::create(&pods, &pod).await {
         Ok(Some(created)) => return Ok(created),
@@ -223,6 +226,9 @@ async fn stop(reason: StopReason, observed: &Observed, context: &Context, grace:
     let Slot::Ours(pod) = &observed.slot else { return Ok(Outcome::Nothing) };
     let pods: Api<Pod> = api::namespaced(&context.client, &pod.namespace);
     api::delete(&pods, &pod.name, &pod.uid, grace).await?;
+    if reason == StopReason::Changed {
+        context.rollout.changed(&pod.session_uid);
+    }
     if reason != StopReason::Lost {
         context.memory.update(&pod.session_uid, |it| it.creations = crate::backoff::Attempts::default());
     }

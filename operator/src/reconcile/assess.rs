@@ -73,8 +73,6 @@ pub enum Trouble {
 
 const RIVAL_LOOK: Duration = Duration::from_secs(10);
 const STUCK_LOOK: Duration = Duration::from_mins(1);
-const UPGRADE_PENDING: &str = "The uploader ferries files with an earlier image; its pod gets the installation's new image when its turn \
-                               comes, or when it is restarted.";
 /// The longest time without a look, whatever may happen unseen.
 const FALLBACK_LOOK: Duration = Duration::from_mins(30);
 
@@ -130,7 +128,7 @@ fn by_plan(case: &Case<'_>) -> Assessment {
             "The session's claim was bound just now: its pod is made anew if nobody else works in those folders.",
         ),
         (Plan::Stop(StopReason::Outdated), _) => {
-            passing("Upgrading", "The uploader's pod is being replaced by one with the installation's new image.")
+            passing("Upgrading", "The installation was upgraded: the uploader's pod is being replaced by one with its new image.")
         }
         (Plan::Stop(_), Slot::Ours(pod)) => caused(&diagnose(pod, observed)),
         (Plan::ForceDelete, _) => {
@@ -272,11 +270,23 @@ fn cannot_end(pod: &UploaderPod, is_last: bool) -> String {
 }
 
 fn heard(case: &Case<'_>, pod: &UploaderPod) -> Assessment {
-    match failed_check(case.session) {
-        Some(check) => passing(&check.reason, &check.message),
-        None if !pod.ready => passing("UploaderNotReady", "The uploader runs and is not ready yet."),
-        None if case.observed.upgrade == Upgrade::Pending => well("UpgradePending", UPGRADE_PENDING),
-        None => well("Running", "The uploader ferries files."),
+    match (failed_check(case.session), &case.observed.upgrade) {
+        (Some(check), _) => passing(&check.reason, &check.message),
+        _ if !pod.ready => passing("UploaderNotReady", "The uploader runs and is not ready yet."),
+        (_, Upgrade::Pending { behind }) => well("UpgradePending", &upgrade_pending(behind.as_deref())),
+        _ => well("Running", "The uploader ferries files."),
+    }
+}
+
+fn upgrade_pending(behind: Option<&str>) -> String {
+    let text = "The uploader ferries files with an earlier image; its pod gets the installation's new image when its turn comes, or when it \
+                is restarted.";
+    match behind {
+        Some(session) => format!(
+            "{text} The session {session} holds up the others: it was well before it got the new image and is not well with it. See what \
+             its own condition says; while it is suspended it holds up nobody."
+        ),
+        None => text.to_owned(),
     }
 }
 
@@ -458,12 +468,16 @@ mod tests {
     #[test]
     fn session_with_an_earlier_image_is_ready_and_says_that_an_upgrade_waits() {
         let session = reporting("2026-11-21T08:29:00Z", ALL_WELL);
-        let pending = |observed: &mut Observed| observed.upgrade = Upgrade::Pending;
-        let assessment = assessed_as(&session, &fixtures::running(STARTED), "2026-11-21T08:30:00Z", pending);
-        assert_eq!(
-            (assessment.ready, assessment.reason.as_str(), assessment.trouble),
-            (Verdict::True, "UpgradePending", Trouble::None)
-        );
+        for behind in [None, Some("truck-8".to_owned())] {
+            let is_named = behind.is_some();
+            let pending = |observed: &mut Observed| observed.upgrade = Upgrade::Pending { behind };
+            let assessment = assessed_as(&session, &fixtures::running(STARTED), "2026-11-21T08:30:00Z", pending);
+            assert_eq!(
+                (assessment.ready, assessment.reason.as_str(), assessment.trouble),
+                (Verdict::True, "UpgradePending", Trouble::None)
+            );
+            assert_eq!(assessment.message.contains("truck-8 holds up the others"), is_named, "{}", assessment.message);
+        }
     }
 
     #[test]

@@ -16,6 +16,6 @@ pub use account::uploader_account;
 pub use binding::{binding_is_ours, uploader_binding};
 pub use meta::{is_managed, managed_labels, pod_name, volume_name};
 pub use pod::uploader_pod;
-pub use spec_hash::spec_hash;
+pub use spec_hash::{is_comparable, spec_hash};
 pub use volume::{volume, volume_differs};
 pub use volume_claim::{is_claim_of, volume_claim};

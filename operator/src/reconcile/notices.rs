@@ -45,7 +45,7 @@ pub fn of_action(case: &Case<'_>) -> Option<Event> {
                     (EventType::Normal, "StartedAgain", "the session is to run again with its new runToken".to_owned())
                 }
                 StopReason::Located => (EventType::Normal, "UploaderReplaced", "its claim was bound just now".to_owned()),
-                StopReason::Outdated => (EventType::Normal, "UploaderUpgraded", "the installation has a new image".to_owned()),
+                StopReason::Outdated => (EventType::Normal, "UploaderUpgraded", "the installation was upgraded".to_owned()),
                 StopReason::Refused => (EventType::Warning, "UploaderStopped", "the session may not run".to_owned()),
                 StopReason::Lost => {
                     let found = diagnose(pod, case.observed);
@@ -106,11 +106,16 @@ pub fn of_change(case: &Case<'_>, status: &UploadSessionStatus) -> Option<Event>
         return None;
     }
     match new.status.as_str() {
-        "True" if new.reason == "Suspended" || (new.reason == "Running" && !is_awaited(case, old)) => None,
+        "True" if new.reason == "Suspended" || (is_usual(&new.reason) && !is_awaited(case, old)) => None,
         "True" => Some(event(EventType::Normal, &new.reason, REPORT, &new.message)),
         _ if is_passage(&new.reason) => None,
         _ => Some(event(EventType::Warning, &new.reason, REPORT, &new.message)),
     }
+}
+
+/// Reasons of a session that ferries files. An upgrade that waits is one of them: every session says so at once, and its turn is told.
+fn is_usual(reason: &str) -> bool {
+    matches!(reason, "Running" | "UpgradePending")
 }
 
 /// Whether people were warned, so that they wait to hear that all is well. A start that goes well was told when its pod was made.

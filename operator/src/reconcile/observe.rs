@@ -29,6 +29,8 @@ use crate::{
 pub struct Observed {
     /// Who has the name of the session's pod.
     pub slot: Slot,
+    /// Whether the spec was changed since a pass wrote the status last.
+    pub is_new_spec: bool,
     /// How the session came to its end, if it has.
     pub completed: Option<Completed>,
     /// What is known of the session's ending, if it is deleted.
@@ -67,6 +69,7 @@ pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp)
     let recollection = context.memory.recall(&uid);
     let mut observed = Observed {
         slot: Slot::Empty,
+        is_new_spec: is_new_spec(session),
         completed: None,
         ending: None,
         creations: Attempts::default(),
@@ -90,6 +93,11 @@ pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp)
     (observed.warned, observed.step_written) = (recollection.warned, recollection.step_written);
     observed.rights_due = recollection.rights_due.is_none_or(|due| due <= now);
     Observed { slot, ..observed }
+}
+
+fn is_new_spec(session: &UploadSession) -> bool {
+    let observed = session.status.as_ref().and_then(|status| status.observed_generation);
+    observed.zip(session.metadata.generation).is_some_and(|(observed, generation)| observed < generation)
 }
 
 /// What matters only where there is a pod.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     Observed, Refusal,
     area::Rival,
-    build::spec_hash,
+    build::{is_comparable, spec_hash},
     ending::{End, end},
     pod_state::{Origin, Slot, UploaderPod},
     validate::ValidSession,
@@ -55,7 +55,7 @@ pub enum StopReason {
     Ending,
     /// It turned out, before it started, that its claim leads to folders that others may want.
     Located,
-    /// The installation has another image, and it is this session's turn to get it.
+    /// The installation was upgraded, and it is this session's turn to get its image or another form of its pod.
     Outdated,
     /// The pod failed or ended.
     Lost,
@@ -110,7 +110,7 @@ pub fn plan(session: &Result<ValidSession, Refusal>, observed: &Observed, now: T
         Ok(session) if session.suspend => Plan::Stop(StopReason::Suspended),
         Ok(session) if pod.mode != session.mode => Plan::Stop(StopReason::Ending),
         Ok(_) if pod.success().is_some() => Plan::Stop(StopReason::Again),
-        Ok(session) if differs(pod, session) => Plan::Stop(StopReason::Changed),
+        Ok(session) if differs(pod, session, observed) => Plan::Stop(StopReason::Changed),
         Ok(session) if pod.is_unstarted() && is_elsewhere(session, pod) => Plan::Stop(StopReason::Located),
         Ok(_) if !pod.has_ended() && observed.upgrade == Upgrade::Turn => Plan::Stop(StopReason::Outdated),
         Ok(_) if !pod.has_ended() => Plan::Keep,
@@ -119,9 +119,14 @@ pub fn plan(session: &Result<ValidSession, Refusal>, observed: &Observed, now: T
     }
 }
 
-/// Whether `pod` was made for something else than `session` means now.
-fn differs(pod: &UploaderPod, session: &ValidSession) -> bool {
-    (pod.origin == Origin::Owned) != session.owns || pod.spec_hash.as_deref() != Some(spec_hash(session).as_str())
+/// Whether `pod` was made for something else than `session` means now. Of a pod that another version of the operator has made this is
+/// known only if its session was changed since.
+fn differs(pod: &UploaderPod, session: &ValidSession, observed: &Observed) -> bool {
+    let means_something_else = match &pod.spec_hash {
+        Some(hash) if !is_comparable(hash) => observed.is_new_spec,
+        hash => hash.as_deref() != Some(spec_hash(session).as_str()),
+    };
+    (pod.origin == Origin::Owned) != session.owns || means_something_else
 }
 
 fn without_pod(session: &Result<ValidSession, Refusal>, observed: &Observed, now: Timestamp) -> Plan {
@@ -155,7 +160,7 @@ fn is_elsewhere(session: &ValidSession, pod: &UploaderPod) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use blobferry_crds::UploadSession;
+    use blobferry_crds::{UploadSession, names};
     use k8s_openapi::{
         api::core::v1::Pod,
         apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
@@ -218,6 +223,25 @@ mod tests {
     fn changed_session_replaces_its_pod() {
         let pod = running(&fixtures::session(""));
         assert_eq!(planned(&fixtures::session("transfer: {queueSize: 8}"), Some(&pod), |_| ()), Plan::Stop(StopReason::Changed));
+    }
+
+    #[test]
+    fn pod_with_a_hash_of_another_version_gets_ours_in_its_turn_unless_the_session_was_changed_since() {
+        let session = fixtures::session("");
+        let hashed = |hash: Option<&str>| {
+            let mut pod = running(&session);
+            let annotations = pod.metadata.annotations.as_mut().unwrap();
+            annotations.remove(names::SPEC_HASH_ANNOTATION);
+            annotations.extend(hash.map(|hash| (names::SPEC_HASH_ANNOTATION.to_owned(), hash.to_owned())));
+            pod
+        };
+        let other = hashed(Some("v0-2f47f5315289e6a04e8c2b70ef653fd4"));
+        assert_eq!(planned(&session, Some(&other), |_| ()), Plan::Keep);
+        assert_eq!(planned(&session, Some(&other), |it| it.upgrade = Upgrade::Turn), Plan::Stop(StopReason::Outdated));
+        assert_eq!(planned(&session, Some(&other), |it| it.is_new_spec = true), Plan::Stop(StopReason::Changed));
+        for hash in [Some("v1-2f47f5315289e6a04e8c2b70ef653fd5"), None] {
+            assert_eq!(planned(&session, Some(&hashed(hash)), |_| ()), Plan::Stop(StopReason::Changed), "{hash:?}");
+        }
     }
 
     #[test]

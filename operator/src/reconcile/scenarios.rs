@@ -6,6 +6,7 @@ mod looks;
 mod rivals;
 mod settling;
 mod starts;
+mod upgrades;
 
 use blobferry_crds::{UploadSession, UploadSessionStatus, names};
 use kube::ResourceExt;

@@ -1,4 +1,8 @@
 //! (pure) Who gets a new image next.
+//!
+//! Sessions that are well get it on trial: no more than the installation allows are on trial at a time, and one whose uploader does not
+//! become well stays so. Sessions that are not well have nothing to lose and prove nothing: they get it a few at a time while the image
+//! is not in doubt, and hold up nobody.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,51 +12,131 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::reconcile::pod_state::{Stage, UploaderPod};
+use super::state::{Health, State};
+use crate::place::Place;
 
-/// A pod that has not started by then waits for its share or a node, which is not the image's fault.
-const START_WITHIN: Duration = Duration::from_mins(5);
-
-/// A turn that led to no pod after this time goes to somebody else.
+/// A turn of which nothing was seen for this time goes to somebody else: its pod does not end, or the next one does not come.
 const TURN: Duration = Duration::from_mins(5);
 
-/// When whose turn began, by UID of the session; those that ended in vain are remembered.
+/// Whoever is on trial for longer than a start takes holds up the others.
+const TRIAL: Duration = Duration::from_mins(5);
+
+/// Sessions that are not well get the image so many at a time.
+const UNWELL_AT_A_TIME: usize = 10;
+
+/// Whose turn it is or was.
 #[derive(Debug, Default)]
-pub(super) struct Turns(HashMap<String, Timestamp>);
+pub(super) struct Turns {
+    /// By UID of the session; those that ended in vain are remembered.
+    turns: HashMap<String, Turn>,
+    /// UIDs of sessions that have worked with the new image for long: what happens to them later is not blamed on it.
+    proven: HashSet<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    began: Timestamp,
+    /// When it was given, or its session was last seen on trial.
+    seen: Timestamp,
+    /// Whether the session was well before, so that the image has to work for it.
+    is_trial: bool,
+}
+
+impl Turn {
+    fn is_current(&self, now: Timestamp) -> bool {
+        self.seen + TURN > now
+    }
+}
 
 impl Turns {
     /// Whether it is the turn of session `uid`.
     pub(super) fn has(&self, uid: &str, now: Timestamp) -> bool {
-        self.0.get(uid).is_some_and(|since| is_current(*since, now))
+        self.turns.get(uid).is_some_and(|turn| turn.is_current(now))
     }
 
-    /// Ends the turns of those of `members` that have the new image, and of sessions that are not among `sessions`.
-    pub(super) fn end(&mut self, members: &[Member], sessions: &HashSet<String>) {
-        let replaced = |uid: &str| members.iter().any(|member| member.uid == uid && !member.state.has_another_image());
-        self.0.retain(|uid, _| sessions.contains(uid) && !replaced(uid));
+    /// Whether the next pod of session `uid` is on trial.
+    pub(super) fn is_trial(&self, uid: &str) -> bool {
+        self.turns.get(uid).is_some_and(|turn| turn.is_trial)
     }
 
-    /// Gives turns at `now`, so that no more than `most` are at it; whoever had one in vain waits for all others.
+    /// The session `uid` has become another one: how it fares says nothing of the image.
+    pub(super) fn forget(&mut self, uid: &str) {
+        self.turns.remove(uid);
+    }
+
+    /// Takes in how `members` fare with the new image at `now`, and forgets sessions that are not among `sessions`.
+    pub(super) fn see(&mut self, members: &[Member], sessions: &HashSet<String>, now: Timestamp) {
+        for Member { uid, state, .. } in members {
+            match state {
+                State::Outdated { .. } | State::Leaving => {}
+                State::OnTrial(Health::Unwell { .. } | Health::Unproven) if !self.proven.contains(uid) => {
+                    let turn = Turn { began: now, seen: now, is_trial: true };
+                    self.turns.entry(uid.clone()).and_modify(|turn| turn.seen = now).or_insert(turn);
+                }
+                State::OnTrial(health) => {
+                    self.turns.remove(uid);
+                    if *health == Health::Proven {
+                        self.proven.insert(uid.clone());
+                    }
+                }
+                State::Settled => drop(self.turns.remove(uid)),
+            }
+        }
+        self.turns.retain(|uid, _| sessions.contains(uid));
+        self.proven.retain(|uid| sessions.contains(uid));
+        if !members.iter().any(|member| member.state.is_outdated()) {
+            self.proven.clear();
+        }
+    }
+
+    fn current(&self, is_trial: bool, now: Timestamp) -> usize {
+        self.turns.values().filter(|turn| turn.is_trial == is_trial && turn.is_current(now)).count()
+    }
+
+    /// How many may still begin a trial.
+    fn free(&self, most: NonZeroUsize, now: Timestamp) -> usize {
+        most.get().saturating_sub(self.current(true, now))
+    }
+
+    /// Gives turns at `now`, so that no more than `most` are on trial; whoever had one in vain waits for all others.
     pub(super) fn give(&mut self, members: &[Member], most: NonZeroUsize, now: Timestamp) -> Vec<Member> {
-        let settling = members.iter().filter(|member| member.state == State::Settling && !self.has(&member.uid, now)).count();
-        let current = self.0.values().filter(|since| is_current(**since, now)).count();
-        let free = most.get().saturating_sub(settling + current);
-        let mut waiting: Vec<(bool, &Member)> = members
-            .iter()
-            .filter_map(|member| match member.state {
-                State::Outdated { idle } if !self.has(&member.uid, now) => Some((!idle, member)),
-                _ => None,
-            })
-            .collect();
-        waiting.sort_by_key(|(busy, member)| (self.0.get(&member.uid), *busy, &member.namespace, &member.session));
-        let chosen: Vec<Member> = waiting.into_iter().take(free).map(|(_, member)| member.clone()).collect();
-        self.0.extend(chosen.iter().map(|member| (member.uid.clone(), now)));
-        chosen
+        let free = self.free(most, now);
+        if free == 0 {
+            return Vec::new();
+        }
+        // One that is not well and runs may recover with the image that it has.
+        let others_try_first = members.iter().filter_map(Member::health_if_outdated).any(Health::is_ready);
+        let goes_without = |health| matches!(health, Health::Unwell { runs } if !(runs && others_try_first));
+        let well = self.queue(members, Health::is_well, now).into_iter().take(free);
+        let unwell = self.queue(members, goes_without, now).into_iter();
+        let unwell = unwell.take(UNWELL_AT_A_TIME.saturating_sub(self.current(false, now)));
+        let chosen: Vec<_> = well.map(|member| (member, true)).chain(unwell.map(|member| (member, false))).collect();
+        for (member, is_trial) in &chosen {
+            self.turns.insert(member.uid.clone(), Turn { began: now, seen: now, is_trial: *is_trial });
+        }
+        chosen.into_iter().map(|(member, _)| member.clone()).collect()
     }
-}
 
-fn is_current(since: Timestamp, now: Timestamp) -> bool {
-    since + TURN > now
+    /// Those of `members` whose `health` is wanted and who have no turn, in the order in which they get one.
+    fn queue<'a>(&self, members: &'a [Member], health: impl Fn(Health) -> bool, now: Timestamp) -> Vec<&'a Member> {
+        let waits = |member: &&Member| member.health_if_outdated().is_some_and(&health) && !self.has(&member.uid, now);
+        let mut queue: Vec<_> = members.iter().filter(waits).collect();
+        queue.sort_by_key(|member| (self.turns.get(&member.uid).map(|turn| turn.seen), member.is_busy(), &member.place));
+        queue
+    }
+
+    /// Where the sessions are that hold up the rollout, if it is held up.
+    pub(super) fn blockers(&self, members: &[Member], most: NonZeroUsize, now: Timestamp) -> Vec<Place> {
+        let is_waited_for = self.free(most, now) == 0 && members.iter().any(|member| member.state.is_outdated());
+        let is_blocker = |member: &&Member| {
+            let turn = self.turns.get(&member.uid).filter(|_| matches!(member.state, State::OnTrial(_)));
+            turn.is_some_and(|turn| turn.began + TRIAL <= now)
+        };
+        let mut blockers: Vec<_> =
+            members.iter().filter(|_| is_waited_for).filter(is_blocker).map(|member| member.place.clone()).collect();
+        blockers.sort();
+        blockers
+    }
 }
 
 /// A session whose uploader has the installation's image, or had.
@@ -60,150 +144,222 @@ fn is_current(since: Timestamp, now: Timestamp) -> bool {
 pub(super) struct Member {
     /// UID of the session.
     pub uid: String,
-    /// Namespace of the session.
-    pub namespace: String,
-    /// Name of the session.
-    pub session: String,
+    /// Where the session is.
+    pub place: Place,
     /// How far it is.
     pub state: State,
 }
 
-/// How far a session is with the new image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// It runs another image.
-    Outdated {
-        /// Whether it has no file to upload.
-        idle: bool,
-    },
-    /// Its pod has another image and is being deleted: the next one has the new image.
-    Leaving,
-    /// Its pod has the new image and has not shown yet that it works.
-    Settling,
-    /// It runs the new image, or cannot for a reason of its own.
-    Settled,
-}
-
-impl State {
-    /// Whether the session's pod has another image than the one that is wanted.
-    pub(super) fn has_another_image(self) -> bool {
-        matches!(self, Self::Outdated { .. } | Self::Leaving)
+impl Member {
+    fn health_if_outdated(&self) -> Option<Health> {
+        match self.state {
+            State::Outdated { health, .. } => Some(health),
+            _ => None,
+        }
     }
-}
 
-/// How far the session of `pod` is with the image `wanted`.
-pub(super) fn state(pod: &UploaderPod, wanted: &str, idle: impl FnOnce() -> bool, now: Timestamp) -> State {
-    if pod.image.as_deref() != Some(wanted) {
-        return if pod.terminating.is_some() { State::Leaving } else { State::Outdated { idle: idle() } };
-    }
-    let young = pod.created.is_some_and(|created| now < created + START_WITHIN);
-    match pod.stage {
-        Stage::Waiting(..) => State::Settling,
-        Stage::Running { .. } if pod.ready => State::Settled,
-        Stage::Running { .. } | Stage::Creating { .. } | Stage::Unscheduled(_) if young => State::Settling,
-        _ => State::Settled,
+    fn is_busy(&self) -> bool {
+        matches!(self.state, State::Outdated { idle: false, .. })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        fixtures,
-        reconcile::pod_state::{Slot, UploaderPod},
-    };
 
-    const NEW: &str = "localhost/blobferry-uploader:dev";
-    const BUSY: State = State::Outdated { idle: false };
-    const IDLE: State = State::Outdated { idle: true };
+    const BUSY: State = outdated(Health::Proven, false);
+    const IDLE: State = outdated(Health::Proven, true);
+    /// With the old image.
+    const STOPPED: State = outdated(Health::Unwell { runs: false }, false);
+    const RUNS_UNWELL: State = outdated(Health::Unwell { runs: true }, false);
+    const JUST_READY: State = outdated(Health::Unproven, true);
+    /// With the new one.
+    const STARTING: State = State::OnTrial(Health::Unwell { runs: false });
+    const STARTED: State = State::OnTrial(Health::Unproven);
+    const WORKS: State = State::OnTrial(Health::Well);
+    const PROVEN: State = State::OnTrial(Health::Proven);
+
+    const fn outdated(health: Health, idle: bool) -> State {
+        State::Outdated { health, idle }
+    }
 
     fn members(states: &[State]) -> Vec<Member> {
         let member = |(number, state): (usize, &State)| Member {
             uid: format!("uid-{number}"),
-            namespace: "cameras".into(),
-            session: format!("truck-{number}"),
+            place: Place::new("cameras", &format!("truck-{number}")),
             state: *state,
         };
         states.iter().enumerate().map(member).collect()
     }
 
-    fn given(turns: &mut Turns, states: &[State], most: usize, minute: i64) -> Vec<String> {
-        let (members, now) = (members(states), Timestamp::from_second(60 * minute).unwrap());
-        let sessions = (0..9).map(|number| format!("uid-{number}")).collect();
-        turns.end(&members, &sessions);
-        turns.give(&members, NonZeroUsize::new(most).unwrap(), now).into_iter().map(|member| member.uid).collect()
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_second(60 * minute).unwrap()
     }
 
-    fn chosen(states: &[State], turns: &[&str], most: usize) -> Vec<String> {
-        let mut turns = Turns(turns.iter().map(|uid| ((*uid).to_owned(), Timestamp::UNIX_EPOCH)).collect());
-        given(&mut turns, states, most, 0)
+    fn most(most: usize) -> NonZeroUsize {
+        NonZeroUsize::new(most).unwrap()
     }
 
-    fn state_of(status: &str, image: &str, minutes: i64) -> State {
-        let session = fixtures::session("");
-        let mut pod = fixtures::pod(&session, status);
-        pod.metadata.creation_timestamp = Some(serde_json::from_str(r#""2026-11-21T08:30:00Z""#).unwrap());
-        let Slot::Ours(pod) = Slot::of(&UploaderPod::read(&pod), "truck-7", session.metadata.uid.as_deref().unwrap()) else {
-            panic!("it is ours")
-        };
-        state(&pod, image, || false, fixtures::now() + Duration::from_mins(minutes.unsigned_abs()))
+    /// Who gets a turn when the sessions with the numbers of `states` are like that.
+    fn given(turns: &mut Turns, states: &[State], limit: usize, minute: i64) -> Vec<String> {
+        let members = members(states);
+        turns.see(&members, &(0..30).map(|number| format!("uid-{number}")).collect(), at(minute));
+        turns.give(&members, most(limit), at(minute)).into_iter().map(|member| member.uid).collect()
     }
+
+    fn chosen(states: &[State], limit: usize) -> Vec<String> {
+        given(&mut Turns::default(), states, limit, 0)
+    }
+
+    const NOBODY: [&str; 0] = [];
 
     #[test]
     fn idle_sessions_go_first_and_no_more_than_allowed() {
-        assert_eq!(chosen(&[BUSY, IDLE, IDLE], &[], 1), ["uid-1"]);
-        assert_eq!(chosen(&[BUSY, IDLE, IDLE], &[], 2), ["uid-1", "uid-2"]);
-        assert_eq!(chosen(&[BUSY, BUSY], &[], 9), ["uid-0", "uid-1"]);
+        assert_eq!(chosen(&[BUSY, IDLE, IDLE], 1), ["uid-1"]);
+        assert_eq!(chosen(&[BUSY, IDLE, IDLE], 2), ["uid-1", "uid-2"]);
+        assert_eq!(chosen(&[BUSY, BUSY], 9), ["uid-0", "uid-1"]);
     }
 
     #[test]
-    fn whoever_is_at_it_keeps_others_waiting() {
-        assert_eq!(chosen(&[State::Settling, IDLE], &[], 1), [""; 0]);
-        assert_eq!(chosen(&[BUSY, IDLE], &["uid-0"], 1), [""; 0], "its pod still has the old image");
-        assert_eq!(chosen(&[State::Leaving, IDLE], &["uid-0"], 1), [""; 0]);
-        assert_eq!(chosen(&[IDLE], &["uid-7"], 1), [""; 0], "its pod is gone, the next one not there yet");
-        assert_eq!(chosen(&[IDLE], &["uid-10"], 1), ["uid-0"], "that session is gone");
-        assert_eq!(chosen(&[State::Settling, IDLE], &[], 2), ["uid-1"]);
-        assert_eq!(chosen(&[State::Settled, IDLE], &[], 1), ["uid-1"]);
+    fn whoever_is_on_trial_keeps_others_waiting_until_it_is_well() {
+        for state in [STARTING, STARTED] {
+            assert_eq!(chosen(&[state, IDLE], 1), NOBODY, "{state:?}");
+            assert_eq!(chosen(&[state, IDLE], 2), ["uid-1"], "{state:?}");
+        }
+        for state in [WORKS, PROVEN, State::Settled] {
+            assert_eq!(chosen(&[state, IDLE], 1), ["uid-1"], "{state:?}");
+        }
+    }
+
+    #[test]
+    fn turn_lasts_from_its_choice_over_its_pod_to_the_end_of_the_trial() {
+        let mut turns = Turns::default();
+        assert_eq!(given(&mut turns, &[BUSY, BUSY], 1, 0), ["uid-0"]);
+        assert_eq!(given(&mut turns, &[BUSY, BUSY], 1, 1), NOBODY, "its pod still has the old image");
+        assert_eq!(given(&mut turns, &[State::Leaving, BUSY], 1, 2), NOBODY);
+        assert!(turns.has("uid-0", at(2)) && turns.is_trial("uid-0"));
+        assert_eq!(given(&mut turns, &[STARTING, BUSY], 1, 3), NOBODY);
+        assert_eq!(given(&mut turns, &[STARTED, BUSY], 1, 4), NOBODY);
+        assert_eq!(given(&mut turns, &[WORKS, BUSY], 1, 5), ["uid-1"]);
+        assert!(!turns.is_trial("uid-0"));
+    }
+
+    #[test]
+    fn image_that_does_not_work_stops_the_rollout_for_ever_and_for_everybody() {
+        let mut turns = Turns::default();
+        assert_eq!(given(&mut turns, &[IDLE, IDLE, STOPPED, RUNS_UNWELL], 1, 0), ["uid-0", "uid-2"]);
+        for minute in 1..600 {
+            assert_eq!(given(&mut turns, &[STARTING, IDLE, STOPPED, RUNS_UNWELL], 1, minute), NOBODY, "{minute}");
+        }
+    }
+
+    #[test]
+    fn image_that_works_between_two_crashes_holds_its_slot_again() {
+        let mut turns = Turns::default();
+        assert_eq!(given(&mut turns, &[WORKS, IDLE, IDLE], 1, 0), ["uid-1"]);
+        assert_eq!(given(&mut turns, &[STARTING, WORKS, IDLE], 1, 1), NOBODY);
+    }
+
+    #[test]
+    fn trouble_of_a_session_that_has_worked_with_the_image_for_long_is_its_own() {
+        let mut turns = Turns::default();
+        assert_eq!(given(&mut turns, &[PROVEN, BUSY, BUSY], 1, 0), ["uid-1"]);
+        assert_eq!(given(&mut turns, &[STARTING, WORKS, BUSY], 1, 1), ["uid-2"]);
+        let mut new_leader = Turns::default();
+        assert_eq!(given(&mut new_leader, &[STARTING, WORKS, BUSY], 1, 1), NOBODY, "it cannot know");
+    }
+
+    #[test]
+    fn session_that_was_not_well_before_holds_up_nobody() {
+        let mut turns = Turns::default();
+        assert_eq!(given(&mut turns, &[STOPPED, IDLE, BUSY], 1, 0), ["uid-1", "uid-0"]);
+        assert!(!turns.is_trial("uid-0"));
+        assert_eq!(given(&mut turns, &[STOPPED, WORKS, BUSY], 1, 1), ["uid-2"], "its own turn lasts");
+        assert_eq!(given(&mut turns, &[State::Settled, WORKS, WORKS, BUSY], 1, 2), ["uid-3"]);
+    }
+
+    #[test]
+    fn sessions_that_are_not_well_get_the_image_a_few_at_a_time() {
+        let mut turns = Turns::default();
+        let mut states = [STOPPED; 25];
+        assert_eq!(given(&mut turns, &states, 1, 0).len(), UNWELL_AT_A_TIME);
+        assert_eq!(given(&mut turns, &states, 1, 1), NOBODY);
+        states[0] = State::Settled;
+        assert_eq!(given(&mut turns, &states, 1, 2).len(), 1);
+    }
+
+    #[test]
+    fn session_that_runs_and_may_recover_waits_until_those_that_are_well_have_tried_the_image() {
+        let mut turns = Turns::default();
+        assert_eq!(given(&mut turns, &[RUNS_UNWELL, BUSY], 2, 0), ["uid-1"]);
+        assert_eq!(given(&mut turns, &[RUNS_UNWELL, BUSY], 2, 1), NOBODY);
+        assert_eq!(given(&mut turns, &[RUNS_UNWELL, WORKS], 2, 2), ["uid-0"]);
+        assert_eq!(chosen(&[RUNS_UNWELL, RUNS_UNWELL], 1), ["uid-0", "uid-1"], "nobody is well");
+    }
+
+    #[test]
+    fn session_that_is_ready_since_a_moment_waits_until_it_is_known_how_it_fares() {
+        assert_eq!(chosen(&[JUST_READY, RUNS_UNWELL], 2), NOBODY);
+        assert_eq!(chosen(&[JUST_READY, BUSY], 2), ["uid-1"]);
     }
 
     #[test]
     fn turn_in_vain_goes_to_the_others_first() {
         let mut turns = Turns::default();
         assert_eq!(given(&mut turns, &[IDLE, IDLE, BUSY], 1, 0), ["uid-0"]);
-        assert_eq!(given(&mut turns, &[IDLE, IDLE, BUSY], 1, 4), [""; 0]);
+        assert_eq!(given(&mut turns, &[IDLE, IDLE, BUSY], 1, 4), NOBODY);
         assert_eq!(given(&mut turns, &[IDLE, IDLE, BUSY], 1, 5), ["uid-1"]);
-        assert_eq!(given(&mut turns, &[IDLE, State::Settled, BUSY], 1, 6), ["uid-2"], "though uid-0 is idle");
-        assert_eq!(given(&mut turns, &[IDLE, State::Settled, State::Settled], 1, 7), ["uid-0"]);
+        assert_eq!(given(&mut turns, &[IDLE, WORKS, BUSY], 1, 6), ["uid-2"], "though uid-0 is idle");
+        assert_eq!(given(&mut turns, &[IDLE, WORKS, WORKS], 1, 7), ["uid-0"]);
     }
 
     #[test]
     fn pod_that_does_not_end_holds_the_others_for_a_turn_only() {
         let mut turns = Turns::default();
         assert_eq!(given(&mut turns, &[IDLE, IDLE], 1, 0), ["uid-0"]);
-        assert_eq!(given(&mut turns, &[State::Leaving, IDLE], 1, 1), [""; 0]);
+        assert_eq!(given(&mut turns, &[State::Leaving, IDLE], 1, 1), NOBODY);
         assert_eq!(given(&mut turns, &[State::Leaving, IDLE], 1, 5), ["uid-1"]);
-        assert_eq!(given(&mut turns, &[State::Leaving, State::Settled], 1, 6), [""; 0]);
+        assert_eq!(given(&mut turns, &[State::Leaving, WORKS], 1, 6), NOBODY);
     }
 
     #[test]
-    fn image_that_does_not_start_stops_the_rollout_for_ever() {
-        let waiting = "{phase: Pending, containerStatuses: [{name: uploader, image: '', imageID: '', ready: false, restartCount: 0, \
-                       state: {waiting: {reason: ImagePullBackOff}}}]}";
-        assert_eq!(state_of(waiting, NEW, 600), State::Settling);
+    fn session_on_trial_stays_so_with_its_next_pod_and_not_without_one_or_once_it_was_changed() {
+        let mut turns = Turns::default();
+        assert_eq!(given(&mut turns, &[STARTING, IDLE], 1, 0), NOBODY);
+        let without_pod = |turns: &mut Turns, minute| {
+            let others = members(&[STARTING, IDLE]).split_off(1);
+            turns.see(&others, &HashSet::from(["uid-0".into(), "uid-1".into()]), at(minute));
+            turns.free(most(1), at(minute))
+        };
+        assert_eq!((without_pod(&mut turns, 4), turns.is_trial("uid-0")), (0, true), "it was evicted");
+        assert_eq!(without_pod(&mut turns, 5), 1, "it was suspended");
+        turns.forget("uid-0");
+        assert!(!turns.is_trial("uid-0"));
     }
 
     #[test]
-    fn pod_that_waits_for_its_share_or_a_node_holds_the_rollout_for_a_while_only() {
-        for status in ["{phase: Pending}", "{conditions: [{type: PodScheduled, status: 'True'}]}"] {
-            assert_eq!((state_of(status, NEW, 4), state_of(status, NEW, 5)), (State::Settling, State::Settled), "{status}");
-        }
+    fn what_is_known_of_sessions_that_are_gone_is_forgotten() {
+        let mut turns = Turns::default();
+        given(&mut turns, &[STARTING, PROVEN, IDLE], 1, 0);
+        turns.see(&members(&[IDLE]), &HashSet::from(["uid-0".into()]), at(1));
+        assert_eq!((turns.turns.len(), turns.proven.len()), (1, 0));
+        turns.see(&[], &HashSet::new(), at(1));
+        assert!(turns.turns.is_empty());
     }
 
     #[test]
-    fn ready_uploader_is_done_and_another_image_is_outdated() {
-        let running = fixtures::running("2026-11-21T08:30:00Z");
-        assert_eq!(state_of(&running, NEW, 0), State::Settled);
-        assert_eq!(state_of(&running, "other", 0), BUSY);
+    fn sessions_that_hold_up_the_rollout_are_named_once_a_start_has_had_its_time() {
+        let mut turns = Turns::default();
+        let mut blockers = |states: &[State], limit, minute| {
+            given(&mut turns, states, limit, minute);
+            turns.blockers(&members(states), most(limit), at(minute))
+        };
+        let first = [Place::new("cameras", "truck-0")];
+        assert_eq!(blockers(&[STARTING, IDLE, STOPPED], 1, 0), []);
+        assert_eq!(blockers(&[STARTING, IDLE, STOPPED], 1, 4), []);
+        assert_eq!(blockers(&[STARTING, IDLE, STOPPED], 1, 5), first);
+        assert_eq!(blockers(&[STARTING, STARTING, IDLE], 2, 6), first, "the other one has just begun");
+        assert_eq!(blockers(&[STARTING, STARTING, State::Settled], 2, 7), [], "nobody waits");
+        assert_eq!(blockers(&[WORKS, STARTING, IDLE], 2, 8), [], "others go on");
     }
 }

@@ -2,9 +2,13 @@
 //!
 //! At hand is what is asked of every session of the cluster at once. The rest is packed, and unpacked for a pass over this one.
 
-use blobferry_crds::{Phase, UploadSession, names};
+use blobferry_crds::{
+    Phase, UploadSession,
+    conditions::{READY, Verdict},
+    names,
+};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::{
     Resource, ResourceExt,
     core::{DeserializeGuard, error_boundary::InvalidObject},
@@ -53,6 +57,7 @@ struct Readable {
     standing: Standing,
     phase: Option<Phase>,
     is_idle: bool,
+    ready_since: Option<Timestamp>,
     is_let_go: bool,
     account: Option<Box<str>>,
     /// The folders, as far as the session itself says where they are; none if it wants none now.
@@ -109,6 +114,11 @@ impl KeptSession {
     /// Whether it is known to have no file to upload.
     pub fn is_idle(&self) -> bool {
         self.readable().is_some_and(|session| session.is_idle)
+    }
+
+    /// Since when its condition `Ready` is true, if it is, by the clock of the operator that wrote it.
+    pub fn ready_since(&self) -> Option<Timestamp> {
+        self.readable()?.ready_since
     }
 
     /// Whether passes see to its pod: it can be read and is not let go.
@@ -177,6 +187,7 @@ impl Readable {
             standing: Standing::of(&session),
             phase: status.and_then(|status| status.phase),
             is_idle: progress.is_some_and(|progress| progress.files_active + progress.files_waiting + progress.files_retrying == 0),
+            ready_since: status.and_then(|status| ready_since(&status.conditions)),
             is_let_go: is_let_go(&session),
             account: session.spec.pod.service_account_name.as_deref().map(Into::into),
             area: wanted.map(|session| Box::new(session.area())),
@@ -189,6 +200,12 @@ impl InArea for KeptSession {
     fn area(&self) -> Option<&Area> {
         self.readable()?.area.as_deref()
     }
+}
+
+/// Since when the condition `Ready` is true.
+fn ready_since(conditions: &[Condition]) -> Option<Timestamp> {
+    let ready = conditions.iter().find(|condition| condition.type_ == READY && condition.status == Verdict::True.as_str())?;
+    Some(ready.last_transition_time.0)
 }
 
 /// A session that takes little room.

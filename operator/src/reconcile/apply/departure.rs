@@ -1,7 +1,5 @@
 //! The object of a session itself: our finalizer on it, and its end.
 
-use std::borrow::Cow;
-
 use blobferry_crds::UploadSession;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
@@ -17,11 +15,11 @@ use crate::{
     reconcile::{assess::Case, ending, pod_state::Slot},
 };
 
-/// Gives `session` the finalizers that it should have, before anything else is done for it.
-pub async fn finalize<'a>(session: &'a UploadSession, slot: &Slot, context: &Context) -> Result<Cow<'a, UploadSession>, CallError> {
-    let Some(finalizers) = ending::finalizers(session, slot) else { return Ok(Cow::Borrowed(session)) };
+/// Gives `session` the finalizers that it should have, before anything else is done for it; what it is then, if it had others.
+pub async fn finalize(session: &UploadSession, slot: &Slot, context: &Context) -> Result<Option<Box<UploadSession>>, CallError> {
+    let Some(finalizers) = ending::finalizers(session, slot) else { return Ok(None) };
     let version = set_finalizers(&session.metadata, &finalizers, &context.client).await?;
-    Ok(Cow::Owned(note(session, finalizers, version, context)))
+    Ok(Some(Box::new(note(session, finalizers, version, context))))
 }
 
 /// That `session` has these finalizers since `version`, as it is then; that the watch has not shown it yet keeps no pass from knowing it.

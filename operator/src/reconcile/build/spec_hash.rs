@@ -2,7 +2,8 @@
 //!
 //! Values that are the resource's defaults are left out, and values that are written in different ways but mean the same are equal.
 //! So neither a new version of the operator nor a new field with a default in the resource restarts anything. What the
-//! installation decides (image, pull policy) is not in it for the same reason.
+//! installation decides (image, pull policy) is not in it for the same reason. An operator whose hashes mean something else has another
+//! version of them, and brings its own to sessions as it does a new image.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,11 @@ pub fn spec_hash(session: &ValidSession) -> String {
     let digest = Sha256::digest(meaning(session).text().as_bytes());
     let hex = digest.iter().take(16).fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
     format!("{VERSION}-{hex}")
+}
+
+/// Whether `hash` has the version of ours, so that another one means another session.
+pub fn is_comparable(hash: &str) -> bool {
+    hash.split_once('-').is_some_and(|(version, _)| version == VERSION)
 }
 
 /// What is meant, in a canonical form: a map of the values that are no defaults, with sorted keys at every depth.

@@ -151,7 +151,7 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 fn images() -> Vec<Row> {
-    const PENDING: &[&str] = &["apply uploadsessions/status", "tell UpgradePending"];
+    const PENDING: &[&str] = &["apply uploadsessions/status"];
     vec![
         whole(
             "image-pending",

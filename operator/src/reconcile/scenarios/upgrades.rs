@@ -1,0 +1,148 @@
+//! A new image comes to running sessions.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use blobferry_crds::{UploadSession, names};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::Value;
+
+use super::{POD, PODS, STATUS, after, message, ready, written};
+use crate::{
+    fixtures::{self, ALL_WELL},
+    mock_api::Cluster,
+    rollout,
+};
+
+const OLD: &str = "localhost/blobferry-uploader:old";
+const CRASHED: &str = "{phase: Running, containerStatuses: [{name: uploader, image: '', imageID: '', ready: false, restartCount: 7, state: \
+                       {waiting: {reason: CrashLoopBackOff}}}]}";
+
+/// `session` of another name, namespace and UID.
+fn another(namespace: &str, name: &str, uid: &str) -> UploadSession {
+    let mut session = well();
+    session.metadata.namespace = Some(namespace.into());
+    session.metadata.name = Some(name.into());
+    session.metadata.uid = Some(uid.into());
+    session
+}
+
+/// A session that has been ready for twenty minutes.
+fn well() -> UploadSession {
+    let mut session = fixtures::session("");
+    fixtures::report(&mut session, "2026-11-21T08:29:50Z", ALL_WELL);
+    let ready = "{type: Ready, status: 'True', reason: Running, message: '', lastTransitionTime: '2026-11-21T08:10:00Z'}";
+    session.status.as_mut().unwrap().conditions = vec![serde_norway::from_str(ready).unwrap()];
+    session
+}
+
+fn pod(session: &UploadSession, status: &str, annotation: (&str, &str)) -> Pod {
+    let mut pod = fixtures::pod(session, status);
+    pod.metadata.annotations.as_mut().unwrap().insert(annotation.0.into(), annotation.1.into());
+    pod
+}
+
+fn running() -> String {
+    fixtures::running("2026-11-21T08:10:00Z")
+}
+
+fn rolls_out(cluster: &Cluster, minutes: u64) {
+    rollout::pass(&cluster.context, NonZeroUsize::MIN, fixtures::now() + Duration::from_mins(minutes));
+}
+
+/// Annotations of the pod that `session` gets in place of `old`, whose turn comes.
+async fn annotations_after(session: &UploadSession, old: &Pod, change: impl FnOnce(&mut UploadSession)) -> Value {
+    let mut cluster = Cluster::new(fixtures::settings());
+    cluster.shows(session);
+    cluster.shows_pod(old);
+    rolls_out(&cluster, 0);
+    let mut session = session.clone();
+    change(&mut session);
+    cluster.pass(&session).await;
+    assert_eq!(cluster.lines()[0], format!("DELETE {POD}"));
+    cluster.loses_pods();
+    cluster.pass(&session).await;
+    let calls = cluster.calls();
+    calls.iter().find(|call| call.line == format!("POST {PODS}")).expect("the pod is made").body["metadata"]["annotations"].clone()
+}
+
+#[tokio::test]
+async fn session_that_was_well_gets_the_new_image_on_trial_and_another_one_does_not() {
+    let session = well();
+    for (status, is_trial) in [(running().as_str(), true), (CRASHED, false)] {
+        for annotation in [(names::IMAGE_ANNOTATION, OLD), (names::SPEC_HASH_ANNOTATION, "v0-2f47")] {
+            let made = annotations_after(&session, &pod(&session, status, annotation), |_| ()).await;
+            assert_eq!(made.get(names::TRIAL_ANNOTATION).is_some(), is_trial, "{status} {annotation:?}");
+            assert_eq!(made[names::IMAGE_ANNOTATION], fixtures::settings().uploader_image);
+            assert!(made[names::SPEC_HASH_ANNOTATION].as_str().unwrap().starts_with("v1-"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn session_that_is_changed_in_its_turn_is_not_on_trial() {
+    let session = well();
+    let old = pod(&session, &running(), (names::IMAGE_ANNOTATION, OLD));
+    let made = annotations_after(&session, &old, |session| session.spec.transfer.queue_size = 8).await;
+    assert_eq!(made.get(names::TRIAL_ANNOTATION), None);
+}
+
+#[tokio::test]
+async fn pod_with_a_hash_of_another_version_is_replaced_at_once_when_its_session_was_changed_since() {
+    let mut session = well();
+    let old = pod(&session, &running(), (names::SPEC_HASH_ANNOTATION, "v0-2f47"));
+    for (observed, first) in [(1, format!("PATCH {}", super::SESSION)), (0, format!("DELETE {POD}"))] {
+        session.status.as_mut().unwrap().observed_generation = Some(observed);
+        let mut cluster = Cluster::new(fixtures::settings());
+        cluster.shows(&session);
+        cluster.shows_pod(&old);
+        cluster.pass(&session).await;
+        assert_eq!(cluster.lines()[0], first);
+    }
+}
+
+#[tokio::test]
+async fn session_that_holds_up_the_rollout_is_named_to_those_of_its_namespace_only() {
+    let waiting = [well(), another("secret", "truck-7", "elsewhere")];
+    let blocker = another("cameras", "truck-8", "blocker");
+    let mut cluster = Cluster::new(fixtures::settings());
+    for session in waiting.iter().chain([&blocker]) {
+        cluster.shows(session);
+    }
+    for session in &waiting {
+        cluster.shows_pod(&pod(session, &running(), (names::IMAGE_ANNOTATION, OLD)));
+    }
+    cluster.shows_pod(&pod(&blocker, CRASHED, (names::TRIAL_ANNOTATION, "true")));
+    let told = async |cluster: &Cluster, session: &UploadSession| {
+        cluster.pass(session).await;
+        let calls = cluster.calls();
+        let call = calls.iter().find(|call| call.line.ends_with("/status")).expect("the status is written");
+        assert_eq!(ready(&call.body["status"]), ("True", "UpgradePending"));
+        message(&call.body["status"]).to_owned()
+    };
+    for (minutes, named) in [(0, false), (5, true)] {
+        rolls_out(&cluster, minutes);
+        assert_eq!(told(&cluster, &waiting[0]).await.contains("truck-8"), named, "after {minutes} minutes");
+        let elsewhere = told(&cluster, &waiting[1]).await;
+        assert!(!elsewhere.contains("truck-8") && !elsewhere.contains("cameras"), "{elsewhere}");
+    }
+    cluster.shows_pod(&fixtures::pod(&blocker, &running()));
+    rolls_out(&cluster, 6);
+    cluster.pass(&waiting[0]).await;
+    assert!(!message(&written(&cluster.calls())).contains("truck-8"));
+}
+
+#[tokio::test]
+async fn upgrade_that_waits_is_no_event_and_its_turn_is_one() {
+    let session = well();
+    let mut cluster = Cluster::new(fixtures::settings());
+    cluster.shows(&session);
+    cluster.shows_pod(&pod(&session, &running(), (names::IMAGE_ANNOTATION, OLD)));
+    cluster.pass(&session).await;
+    let calls = cluster.calls_and_events();
+    assert!(!calls.iter().any(|call| call.line.contains("events.k8s.io")), "{calls:?}");
+    assert_eq!(calls.last().unwrap().line, format!("PATCH {STATUS}"));
+    let session = after(&session, &calls);
+    rolls_out(&cluster, 0);
+    cluster.pass(&session).await;
+    assert_eq!(cluster.events(), ["UploaderUpgraded"]);
+}
