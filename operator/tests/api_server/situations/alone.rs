@@ -16,10 +16,11 @@ use super::{
     play,
     scene::{
         Scene, Step,
-        Step::{Change, Delete, DeletePod, Made, NextPod, NoPods, Of, Pods, Runs, RunsAgain, Starts, Until},
+        Step::{Beyond, Change, Delete, DeletePod, Made, NextPod, NoPods, Of, Pods, Runs, RunsAgain, Starts, Until},
     },
+    starting::{LOCATES, WAITS},
     tell,
-    told::{pending, running, suspended},
+    told::{of, pending, running, suspended},
 };
 use crate::{
     alone::{
@@ -341,6 +342,33 @@ fn operators() -> Vec<Row> {
             running("Running"),
             vec![BEGINS],
         ),
+        // Another session waits for its folders through another claim of the export, which the new operator has asked about only.
+        Row {
+            objects: vec![SESSION, POD, ACCOUNT, BINDING, "beyond: session truck-8"],
+            conditions: vec![pending("Scheduling"), of("truck-8", &pending("SessionNameInUse"))],
+            ..whole(
+                "holder-known",
+                vec![
+                    Of(Operator("holder-known-before", &[])),
+                    Runs,
+                    Of(Ends),
+                    Of(Operator("holder-known", &[])),
+                    Beyond("truck-8"),
+                    DeletePod,
+                    NextPod,
+                ],
+                String::new(),
+                vec![
+                    BEGINS,
+                    LOCATES,
+                    WAITS,
+                    &["0-1 apply uploadsessions/status (Stopping, if the pod is seen before it is gone)"],
+                    LOCATES,
+                    &["get serviceaccounts", "get rolebindings"],
+                    AGAIN,
+                ],
+            )
+        },
         whole(
             "standby",
             vec![Of(Operator("standby-leader", ELECTED)), Runs, Of(Beside("standby", ELECTED))],

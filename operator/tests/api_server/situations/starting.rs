@@ -11,7 +11,7 @@ use super::{
 };
 
 /// A session waits for one that holds its folders.
-const WAITS: &[&str] = &["patch uploadsessions", "apply uploadsessions/status", "tell SessionNameInUse"];
+pub(super) const WAITS: &[&str] = &["patch uploadsessions", "apply uploadsessions/status", "tell SessionNameInUse"];
 /// It gets its pod in a namespace that has had one.
 const FOLLOWS: &[&str] = &["create pods", "tell UploaderCreated", "2 apply uploadsessions/status"];
 /// One of the sessions of a namespace is gone, and another gets its pod.
@@ -22,7 +22,7 @@ const FREES: &[&str] = &[
     "0-1 get rolebindings (likewise)",
 ];
 /// Its claim is another one.
-const LOCATES: &[&str] = &["get persistentvolumeclaims", "get persistentvolumes"];
+pub(super) const LOCATES: &[&str] = &["get persistentvolumeclaims", "get persistentvolumes"];
 
 /// A session that gets its pod, which waits for a node.
 fn starts(name: &'static str) -> Row {
