@@ -71,6 +71,7 @@ program_attacks() {
     "with a second container" '.spec.containers += [container | .name = "other" | del(.ports)]' \
     "with an init container" '.spec.initContainers = [{name: "other", image: "other"}]' \
     "with another container" 'container.name = "other"'
+  keeps "cannot be set on create" "to look into" '.spec.ephemeralContainers = [{name: "other", image: "other"}]'
   keeps "runs the image of the chart's image.uploader.repository" \
     "with another image" 'container.image = "evil:1"' \
     "with an image whose name begins alike" 'container.image = "localhost/blobferry-uploader-evil:1"' \
@@ -81,19 +82,26 @@ program_attacks() {
     "in another folder" 'container.workingDir = "/tmp"' \
     "with a hook" 'container.lifecycle = {postStart: {exec: {command: ["/bin/sh"]}}}'
   keeps "ask the pod itself over HTTP" \
-    "without a probe" 'del(container.livenessProbe)' \
-    "with a probe that runs something" 'container.startupProbe |= (del(.httpGet) | .exec.command = ["/bin/sh"])' \
-    "with a probe that asks another host" 'container.readinessProbe.httpGet.host = "192.0.2.1"'
+    "without a startup probe" 'del(container.startupProbe)' \
+    "without a liveness probe" 'del(container.livenessProbe)' \
+    "without a readiness probe" 'del(container.readinessProbe)' \
+    "whose startup probe runs something" 'container.startupProbe |= (del(.httpGet) | .exec.command = ["/bin/sh"])' \
+    "whose liveness probe runs something" 'container.livenessProbe |= (del(.httpGet) | .exec.command = ["/bin/sh"])' \
+    "whose readiness probe runs something" 'container.readinessProbe |= (del(.httpGet) | .exec.command = ["/bin/sh"])' \
+    "whose startup probe asks another host" 'container.startupProbe.httpGet.host = "192.0.2.1"' \
+    "whose liveness probe asks another host" 'container.livenessProbe.httpGet.host = "192.0.2.1"' \
+    "whose readiness probe asks another host" 'container.readinessProbe.httpGet.host = "192.0.2.1"'
 }
 
 node_attacks() {
   keeps "shares neither network nor processes with its node" \
-    "in the network of the node" '.spec.hostNetwork = true' \
+    "in the network of the node" '.spec.hostNetwork = true | del(container.ports)' \
     "among the processes of the node" '.spec.hostPID = true' \
     "in the IPC of the node" '.spec.hostIPC = true' \
     "whose containers see each other" '.spec.shareProcessNamespace = true' \
     "with a port of the node" 'container.ports[0].hostPort = 8080'
   keeps "the scheduler's to place, under the usual runtime and without devices" \
+    "with a device by claim" '.spec.resourceClaims = [{name: "a", resourceClaimName: "a"}]' \
     "on a node of its choice" '.spec.nodeName = "other"' \
     "under another runtime" '.spec.runtimeClassName = "other"' \
     "with a device" 'container.volumeMounts |= map(select(.name != "share"))
@@ -108,6 +116,7 @@ privilege_attacks() {
     "of the root group" '.spec.securityContext.runAsGroup = 0' \
     "also of the root group" '.spec.securityContext.supplementalGroups += [0]' \
     "that re-owns the share" '.spec.securityContext.fsGroup = 1000' \
+    "of a user of Windows" '.spec.securityContext.windowsOptions.runAsUserName = "a"' \
     "with sysctls" '.spec.securityContext.sysctls = [{name: "kernel.shm_rmid_forced", value: "1"}]' \
     "without seccomp" 'del(.spec.securityContext.seccompProfile)' \
     "with seccomp switched off" '.spec.securityContext.seccompProfile.type = "Unconfined"'
@@ -118,6 +127,8 @@ privilege_attacks() {
     "that might gain privileges" 'del(container.securityContext.allowPrivilegeEscalation)' \
     "with a capability" 'container.securityContext.capabilities.add = ["NET_ADMIN"]' \
     "with the usual capabilities" 'del(container.securityContext.capabilities.drop)' \
+    "with most of the usual capabilities" 'container.securityContext.capabilities.drop = ["NET_RAW"]' \
+    "whose container is of a user of Windows" 'container.securityContext.windowsOptions.runAsUserName = "a"' \
     "with a root that can be written" 'container.securityContext.readOnlyRootFilesystem = false' \
     "whose container is root" 'container.securityContext.runAsUser = 0' \
     "whose container is of the root group" 'container.securityContext.runAsGroup = 0' \
