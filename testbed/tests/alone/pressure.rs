@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::{UploadSession, conditions};
-use blobferry_testbed::{Bed, Delivery, Stage, figures, scenario, stage::is_sending};
+use blobferry_testbed::{Bed, Delivery, Stage, figures, scenario, stage::is_sending, wait};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{Node, Pod},
@@ -46,9 +46,16 @@ async fn in_the_middle(stage: &Stage, pod: &Value) -> Result<[Delivery; 2]> {
 
 /// Another pod goes on with the file, counts on, and everything is right again.
 async fn goes_on(stage: &Stage, lost: &str, pod: &Value, delivered: &[Delivery]) -> Result<()> {
-    stage.await_session("s", RECOVERED, "goes on with the file", is_sending).await?;
-    let run = stage.run("s").await?;
-    ensure!(run.pod != lost, "it is the pod that was taken away");
+    // What the lost one was doing is in the status until it is gone.
+    let next = wait::until(RECOVERED, "another uploader runs", async || {
+        let run = stage.run("s").await?;
+        Ok((run.pod != lost).then_some(run.pod))
+    })
+    .await?;
+    let sends = |session: &UploadSession| {
+        is_sending(session) && session.status.as_ref().and_then(|status| status.pod_uid.as_ref()) == Some(&next)
+    };
+    stage.await_session("s", RECOVERED, "goes on with the file", sends).await?;
     stage.await_condition("s", RECOVERED, (conditions::READY, "True"), &["Running"]).await?;
     // Its pod stays the same.
     stage.apply_session("s", slow("64Mi", pod)).await?;
