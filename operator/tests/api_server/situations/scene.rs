@@ -205,7 +205,7 @@ impl Scene {
                 self.wait_in(&stage, name, spec).await
             }
             Step::Beyond(name) => {
-                let beyond = Stage::new(&format!("{}-too", row.name)).await?;
+                let beyond = Stage::bare(&format!("{}-too", row.name)).await?;
                 beyond.share(&self.stage.export()).await?;
                 self.beyond = Some(beyond.clone());
                 self.wait_in(&beyond, name, &json!({})).await
