@@ -17,7 +17,7 @@ use kube::{
     runtime::events::{Event, EventType},
 };
 use serde_json::json;
-use tracing::{debug, warn};
+use tracing::{info, warn};
 
 use crate::api::{self, CallError};
 
@@ -62,7 +62,8 @@ impl Events {
     pub async fn tell(&self, regarding: &ObjectReference, event: Event, now: Timestamp) {
         match self.send(regarding, &event, now).await {
             Err(error) if error.is_of_ending_namespace() => {
-                debug!(reason = event.reason, "people were not told: the namespace ends");
+                let note = event.note.unwrap_or_default();
+                info!(reason = event.reason, note, "people were not told: the namespace ends, and takes no events");
             }
             Err(error) => warn!(reason = event.reason, error = &error as &dyn std::error::Error, "people were not told"),
             Ok(()) => {}

@@ -22,6 +22,8 @@ pub struct Recollection {
     pub creations: Attempts,
     /// Passes that failed in a row.
     pub failures: u32,
+    /// Those of them in which nothing could be done because of a call; a session that changed meanwhile is none.
+    pub failed_calls: u32,
     /// The last look at the events of a pod that does not start, or whose uploader was killed.
     pub look: Option<Box<Look>>,
     /// Since when the last pod of a deleted session cannot be made.
@@ -114,9 +116,22 @@ impl Memory {
         let mut failures = 0;
         self.update(uid, |it| {
             it.failures = if failed { it.failures.saturating_add(1) } else { 0 };
+            if !failed {
+                it.failed_calls = 0;
+            }
             failures = it.failures;
         });
         failures
+    }
+
+    /// Nothing could be done for the session `uid` because of a call; how many times in a row.
+    pub fn count_failed_call(&self, uid: &str) -> u32 {
+        let mut calls = 0;
+        self.update(uid, |it| {
+            it.failed_calls = it.failed_calls.saturating_add(1);
+            calls = it.failed_calls;
+        });
+        calls
     }
 
     /// Forgets the session `uid`, which was deleted.
@@ -149,6 +164,9 @@ mod tests {
     fn failures_are_counted_in_a_row_and_a_session_of_which_nothing_is_known_takes_no_room() {
         let memory = Memory::default();
         assert_eq!([true, true, false, true].map(|failed| memory.count_failure("a", failed)), [1, 2, 0, 1]);
+        assert_eq!([1, 2].map(|_| memory.count_failed_call("a")), [1, 2]);
+        memory.count_failure("a", true);
+        assert_eq!(memory.count_failed_call("a"), 3);
         memory.count_failure("a", false);
         assert!(memory.lock().is_empty());
     }

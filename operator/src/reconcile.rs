@@ -28,7 +28,7 @@ pub mod start;
 pub mod status;
 pub mod validate;
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use blobferry_crds::UploadSession;
 use jiff::Timestamp;
@@ -36,6 +36,8 @@ use kube::{
     ResourceExt,
     runtime::events::{Event, EventType},
 };
+
+use tracing::warn;
 
 use crate::{api::CallError, context::Context};
 pub use observe::Observed;
@@ -59,7 +61,7 @@ impl Refusal {
     }
 }
 
-/// Passes in a row that fail before people are told why: for a quarter of a minute, it may pass by itself.
+/// Failed passes, with no other in between, after which people are told: what passes by itself within a quarter of a minute is no news.
 const TOLD_AFTER: u32 = 5;
 
 /// Brings the cluster one step nearer to what `session` means; how long until the next look, if nothing happens before.
@@ -70,7 +72,7 @@ pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestam
     let observed = observe::observe(session, context, now).await;
     let finalized = match apply::finalize(session, &observed.slot, context).await {
         Ok(finalized) => finalized,
-        Err(error) => return Box::pin(tell_failure(error, session, &observed, context, now)).await,
+        Err(error) => return Err(told(error, session, &observed, context, now).await),
     };
     let session = finalized.as_deref().unwrap_or(session);
     let mut valid = validate::validate(session, &context.settings);
@@ -78,7 +80,7 @@ pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestam
     let plan = apply::reserve(plan::plan(&valid, &observed, now), &valid, context, now);
     let outcome = match apply::apply(&plan, session, &valid, &observed, context, now).await {
         Ok(outcome) => outcome,
-        Err(error) => return Box::pin(tell_failure(error, session, &observed, context, now)).await,
+        Err(error) => return Err(told(error, session, &observed, context, now).await),
     };
     let case = assess::Case { session, valid: &valid, observed: &observed, plan: &plan, outcome: &outcome, now };
     tell(notices::of_action(&case), &case, context).await;
@@ -98,25 +100,30 @@ pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestam
     Ok(assessment.next_look)
 }
 
-/// Nothing could be done for `session` because of `error`, which the pass ends with. Once passes have failed for a while, the status says so.
-async fn tell_failure(
+/// `error`, because of which nothing could be done for `session`. If passes have failed for a while, the status says so.
+fn told<'a>(
     error: CallError,
-    session: &UploadSession,
-    observed: &Observed,
-    context: &Context,
+    session: &'a UploadSession,
+    observed: &'a Observed,
+    context: &'a Context,
     now: Timestamp,
-) -> Result<Option<Duration>, CallError> {
-    let failures = context.memory.recall(&session.uid().unwrap_or_default()).failures;
-    if error.is_conflict() || failures + 1 < TOLD_AFTER {
-        return Err(error);
-    }
-    let valid = validate::validate(session, &context.settings);
-    let outcome = apply::Outcome::Failed(apply::call_failed(&error), Duration::ZERO);
-    let case = assess::Case { session, valid: &valid, observed, plan: &plan::Plan::Rest, outcome: &outcome, now };
-    let status = status::compute(&case, &assess::assess(&case));
-    publish::write_status(&case, &status, session.metadata.resource_version.clone(), context).await?;
-    tell(notices::of_change(&case, &status), &case, context).await;
-    Err(error)
+) -> Pin<Box<dyn Future<Output = CallError> + Send + 'a>> {
+    Box::pin(async move {
+        let uid = session.uid().unwrap_or_default();
+        if error.is_conflict() || context.memory.count_failed_call(&uid) < TOLD_AFTER {
+            return error;
+        }
+        let valid = validate::validate(session, &context.settings);
+        let failure = apply::call_failed(&error);
+        let status = status::failing(session, &failure, now);
+        let outcome = apply::Outcome::Failed(failure, Duration::ZERO);
+        let case = assess::Case { session, valid: &valid, observed, plan: &plan::Plan::Rest, outcome: &outcome, now };
+        match publish::write_status(&case, &status, session.metadata.resource_version.clone(), context).await {
+            Ok(_) => tell(notices::of_change(&case, &status), &case, context).await,
+            Err(second) => warn!(error = &second as &dyn std::error::Error, "people are not told either that calls fail"),
+        }
+        error
+    })
 }
 
 /// Tells people of `event`, and remembers whether they wait to hear that all is well again.

@@ -167,8 +167,8 @@ impl Sessions {
         met.filter_map(|session| session.claimant_of(&me.area, shares)).collect()
     }
 
-    /// Whether a session that may run names this claim.
-    pub fn name_claim(&self, namespace: &str, claim: &str) -> bool {
+    /// Whether sessions that may run are on this claim.
+    pub fn are_on(&self, namespace: &str, claim: &str) -> bool {
         self.lock().sessions.by_area().has(&ShareKey::Claim(namespace.to_owned(), claim.to_owned()))
     }
 

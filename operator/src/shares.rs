@@ -32,8 +32,8 @@ pub struct Export {
     pub path: String,
 }
 
-/// What is known of bound claims, by namespace and name: where a claim leads for as long as a session may name it, because nobody asks
-/// again while its uploader runs.
+/// What is known of bound claims, by namespace and name: where a claim leads for as long as a session may run on it, because nobody
+/// asks again while its uploader does.
 #[derive(Debug, Default)]
 pub struct Shares(Mutex<HashMap<(String, String), Known>>);
 
@@ -79,9 +79,9 @@ impl Shares {
         self.lock().remove(&(namespace.to_owned(), claim.to_owned()));
     }
 
-    /// Only claims that are `named` matter any more.
-    pub fn retain(&self, named: impl Fn(&str, &str) -> bool) {
-        self.lock().retain(|(namespace, claim), _| named(namespace, claim));
+    /// The claims of which something is known, each with its namespace.
+    pub fn claims(&self) -> Vec<(String, String)> {
+        self.lock().keys().cloned().collect()
     }
 
     /// (I/O) The export that a claim leads to; none if it is not bound, or to another kind of volume.

@@ -19,7 +19,6 @@ use crate::{
     place::Place,
     pods::News,
     reconcile::{
-        area::{ShareKey, index::InArea},
         observe::last_report,
         pod_state::{Origin, UploaderPod},
     },
@@ -77,12 +76,12 @@ fn forget(session: &KeptSession, context: &Context) {
     context.sweeper.mark_deleted(session);
 }
 
-/// Where the claim of `session`, which is gone, leads concerns nobody any more, unless another one names it.
+/// Where the claim of `session`, which is gone, leads concerns nobody any more, unless another one is on it.
 fn forget_claim(session: &KeptSession, context: &Context) {
-    if let Some(ShareKey::Claim(namespace, claim)) = session.area().map(|area| &area.share)
-        && !context.sessions.name_claim(namespace, claim)
-    {
-        context.shares.forget(namespace, claim);
+    let source = session.unpack().ok().and_then(|session| session.spec.source.persistent_volume_claim);
+    let namespace = session.place().namespace();
+    if let Some(claim) = source.map(|source| source.claim_name).filter(|claim| !context.sessions.are_on(namespace, claim)) {
+        context.shares.forget(namespace, &claim);
     }
 }
 
@@ -91,7 +90,11 @@ fn retain(context: &Context) {
     let uids = context.sessions.uids();
     context.memory.retain(&uids);
     context.waiters.retain(&uids);
-    context.shares.retain(|namespace, claim| context.sessions.name_claim(namespace, claim));
+    for (namespace, claim) in context.shares.claims() {
+        if !context.sessions.are_on(&namespace, &claim) {
+            context.shares.forget(&namespace, &claim);
+        }
+    }
     context.sweeper.mark_everything();
 }
 

@@ -40,7 +40,7 @@ load_and_install_these() {
 # forget_killed_helm: an upgrade that was killed with its run would keep every later one from starting.
 forget_killed_helm() {
   kubectl --namespace "$RELEASE_NAMESPACE" delete secrets --ignore-not-found \
-    --selector "owner=helm,name=$RELEASE,status in (pending-install, pending-upgrade, pending-rollback)"
+    --selector "owner=helm,name=$RELEASE,status in (pending-install, pending-upgrade, pending-rollback, uninstalling)"
 }
 
 restart_everything() {

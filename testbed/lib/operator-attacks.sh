@@ -31,6 +31,7 @@ keeps() {
 # What such pods name has to be there.
 prepare_attacks() {
   local snapshot
+  kubectl --namespace default delete rolebinding,serviceaccount blobferry-uploader --ignore-not-found
   for snapshot in pod_of_a_{minimal_session,session_that_names_everything,session_with_a_workload_identity_behind_a_proxy}; do
     built "$snapshot" >"$FOLDER/$snapshot"
   done

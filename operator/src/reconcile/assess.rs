@@ -5,7 +5,7 @@ mod waits;
 use std::time::Duration;
 
 use blobferry_crds::{
-    Check, Phase, UploadSession,
+    Check, DeletionPolicy, Phase, UploadSession,
     conditions::{HANGING, Verdict},
 };
 use jiff::Timestamp;
@@ -294,6 +294,9 @@ impl Assessment {
         let (reason, done) = fate(mode);
         let deadline = ending.deadline.strftime("%Y-%m-%d %H:%M:%S");
         if self.ready != Verdict::True {
+            if ending.policy == DeletionPolicy::Stop || !ending.may_have_claims {
+                return Self { phase, next_look, ..self };
+            }
             let message = format!(
                 "{} If its claimed files cannot be {done} until {deadline} UTC, they stay on the share and the session goes; at once if \
                  spec.deletionPolicy is set to Stop.",

@@ -70,6 +70,7 @@ fn allowed_authority(text: &str, settings: &Settings) -> Result<String, Refusal>
 #[cfg(test)]
 mod tests {
     use super::*;
+
     use crate::{fixtures, reconcile::validate::validate};
 
     const IDENTITY: &str = "clientId: 11111111-2222-3333-4444-555555555555, tenantId: example.onmicrosoft.com";
@@ -90,6 +91,15 @@ mod tests {
             ..fixtures::settings()
         };
         validate(&fixtures::session(&spec), &settings).map(|valid| valid.container.federation)
+    }
+
+    /// Pods with any other authority than these are held to the hosts that the chart allows.
+    #[test]
+    fn policy_of_the_chart_knows_the_clouds() {
+        let policy = include_str!("../../../charts/blobferry/templates/policy-operator-pods.yaml");
+        for authority in CLOUDS.iter().map(|(_, authority)| authority).chain([&PUBLIC_CLOUD]) {
+            assert!(policy.contains(&format!("'{authority}'")), "{authority}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! (pure) The operator's part of the status: everything but `progress` and `activity`.
 
 use blobferry_crds::{
-    Check, UploadSession, UploadSessionStatus,
+    Check, Phase, UploadSession, UploadSessionStatus,
     conditions::{self, Finding, Verdict},
 };
 use jiff::Timestamp;
@@ -16,6 +16,7 @@ use super::{
     plan::Plan,
     pod_state::{Slot, Stage},
 };
+use crate::backoff::Failure;
 
 /// All sessions together write at most so many updates a second.
 const UPDATES_PER_SECOND: usize = 50;
@@ -42,6 +43,28 @@ pub fn compute(case: &Case<'_>, assessment: &Assessment) -> UploadSessionStatus 
         conditions: conditions::merge(&old.conditions, findings(case, assessment), generation, case.now),
         progress: None,
         activity: None,
+    }
+}
+
+/// The same when nothing can be done for `session`: `Ready` says why, and what was known stays. A generation for which nothing was done
+/// is not observed.
+pub fn failing(session: &UploadSession, failure: &Failure, now: Timestamp) -> UploadSessionStatus {
+    let told = current(session);
+    let found = [(conditions::READY, Verdict::False), (conditions::RECONCILING, Verdict::True)];
+    let findings = found.map(|(type_, verdict)| Finding {
+        type_,
+        verdict,
+        reason: failure.reason.to_owned(),
+        message: failure.message.clone(),
+    });
+    let replaced = [conditions::READY, conditions::RECONCILING, conditions::STALLED];
+    let others = told.conditions.iter().filter(|it| !replaced.contains(&it.type_.as_str()));
+    let generation = told.observed_generation.unwrap_or_default();
+    let conditions = conditions::merge(&told.conditions, findings.into(), generation, now);
+    UploadSessionStatus {
+        phase: told.phase.filter(|phase| *phase != Phase::Failed).or(Some(Phase::Pending)),
+        conditions: conditions.into_iter().chain(others.cloned()).collect(),
+        ..told
     }
 }
 
@@ -339,6 +362,29 @@ mod tests {
         let status = computed(&session, None);
         assert_eq!((status.completion_time, status.completed_run_token), (None, None));
         assert!(status.conditions.iter().all(|it| it.type_ != conditions::COMPLETE));
+    }
+
+    #[test]
+    fn while_calls_fail_ready_says_so_and_everything_else_stays_as_it_was() {
+        let mut session = fixtures::session("");
+        let first = computed(&session, Some(&fixtures::succeeded(fixtures::COMPLETED)));
+        session.status = Some(first.clone());
+        session.metadata.generation = Some(2);
+        let failure = Failure { reason: "CallFailed", message: "no".into() };
+        let status = failing(&session, &failure, fixtures::now());
+        let mut expected = conditions(&first);
+        expected[0] = ("Ready", "False", "CallFailed");
+        expected.insert(1, ("Reconciling", "True", "CallFailed"));
+        assert_eq!(conditions(&status), expected);
+        assert_eq!(status.conditions[5].message, first.conditions[4].message, "what is left over");
+        assert_eq!((status.phase, status.observed_generation), (first.phase, Some(1)));
+        assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(1)));
+        session.status = Some(status);
+        assert!(is_same(&UploadSessionStatus { observed_generation: Some(2), ..first }, &{
+            let mut again = computed(&session, Some(&fixtures::succeeded(fixtures::COMPLETED)));
+            again.conditions.iter_mut().for_each(|condition| condition.observed_generation = Some(1));
+            again
+        }));
     }
 
     #[test]

@@ -64,8 +64,14 @@ async fn time_of_a_condition_is_when_its_status_changed() -> Result<()> {
     let well = seen("True", "Running").await?;
     ensure!(well.0 > first.0 && well.1 == first.1, "{first:?} {well:?}");
     stage.change("truck-7", json!({"transfer": {"bandwidthLimit": "1Mi"}})).await?;
-    stage.until("the change is seen", async || Ok(seen("True", "Running").await?.1 > well.1)).await?;
-    ensure!(seen("True", "Running").await?.0 == well.0, "only the generation has changed");
+    stage
+        .until("the change is seen", async || {
+            let session: UploadSession = stage.api().get("truck-7").await?;
+            Ok(session.status.and_then(|status| status.observed_generation) == session.metadata.generation)
+        })
+        .await?;
+    let changed = seen("True", "Running").await?;
+    ensure!(changed.0 == well.0 && changed.1 > well.1, "only the generation has changed: {well:?} {changed:?}");
     stage.end().await
 }
 

@@ -174,17 +174,21 @@ async fn uploader_that_is_evicted_for_its_nodes_memory_is_named_and_another_goes
         let delivered = in_the_middle(stage, &pod).await?;
         let lost = stage.run("s").await?.pod;
         let began = Timestamp::now();
-        let told = async {
+        // Not a moment longer: the operator would be next.
+        let evicted = async {
             set_pressure(&stage.bed, true)?;
-            let words = ["Evicted", "low on resource: memory", "free memory on", "requests.memory"];
-            stage.await_told("s", NAMED, "UploaderLost", &words).await
+            wait::until(NAMED, "the uploader is evicted", async || {
+                let pod = stage.uploader_pod("s").await?.filter(|pod| pod.uid().as_ref() == Some(&lost));
+                Ok(pod.is_none_or(|pod| pod.status.and_then(|status| status.reason).as_deref() == Some("Evicted")).then_some(()))
+            })
+            .await
         }
         .await;
-        set_pressure(&stage.bed, false)?;
-        figures::print(&format!(
-            "the eviction for memory is told {:.0} s after the node was short",
-            figures::seconds(began, told?)
-        ));
+        let relieved = set_pressure(&stage.bed, false);
+        evicted.and(relieved)?;
+        let words = ["Evicted", "low on resource: memory", "free memory on", "requests.memory"];
+        let told = stage.await_told("s", NAMED, "UploaderLost", &words).await?;
+        figures::print(&format!("the eviction for memory is told {:.0} s after the node was short", figures::seconds(began, told)));
         goes_on(stage, &lost, &pod, &delivered).await
     })
     .await

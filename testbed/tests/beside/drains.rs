@@ -95,7 +95,7 @@ async fn survives_its_namespace(stage: &Stage, delivery: Delivery, folder: &str)
     figures::print(&format!("the namespace with a session in the middle of a file was gone after {:.0} s", took.as_secs_f64()));
     ensure!(took < NAMESPACE_ENDS, "it was gone only after {took:?}");
     is_on_the_share(stage, &delivery)?;
-    ensure!(stage.blobs.list(folder).await?.is_empty(), "it was not uploaded");
+    ensure!(stage.blobs.list(folder).await?.is_empty(), "it was uploaded");
 
     stage.set_up_again().await?;
     stage.apply_session("s", drains("64Mi")).await?;

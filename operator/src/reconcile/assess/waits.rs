@@ -56,8 +56,8 @@ pub(super) fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
         (Wait::PreviousPod, Slot::Previous(pod)) if pod.terminating.is_some_and(|due| is_overdue(due, case.now)) => {
             let node = pod.node.as_deref().unwrap_or_default();
             let message = format!(
-                "The pod {} of an earlier session of this name does not end: look at its node {node} (a mount that hangs?). From a node \
-                 that is lost it is removed within minutes.",
+                "The pod {} of an earlier session of this name does not end: look at its node {node} (a mount that hangs?) and at its \
+                 finalizers. From a node that is lost it is removed within minutes.",
                 pod.name
             );
             passing("PodStuck", &message).after(RIVAL_LOOK)
@@ -74,7 +74,8 @@ pub(super) fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
 pub(super) fn in_use(rival: &Rival, now: Timestamp) -> Assessment {
     let who = rival.name.as_ref().map_or_else(|| "another session".to_owned(), |name| format!("the session {name}"));
     let what_to_do = if rival.gone_by.is_some_and(|due| is_overdue(due, now)) {
-        ", whose pod does not end: look at that pod's node (a mount that hangs?). From a node that is lost it is removed within minutes."
+        ", whose pod does not end: look at that pod's node (a mount that hangs?) and at its finalizers. From a node that is lost it is \
+         removed within minutes."
     } else {
         ": delete or suspend one of the two, or choose another sessionName."
     };

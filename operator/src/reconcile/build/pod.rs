@@ -54,6 +54,7 @@ fn annotations(session: &ValidSession, settings: &Settings) -> BTreeMap<String, 
     } else {
         all.insert(names::MODE_ANNOTATION.into(), session.mode.as_str().into());
     }
+    all.remove(names::TRIAL_ANNOTATION);
     all.remove(names::IMAGE_ANNOTATION);
     if session.template.image.is_none() {
         all.insert(names::IMAGE_ANNOTATION.into(), settings.uploader_image.clone());
@@ -286,7 +287,9 @@ mod tests {
 
     #[test]
     fn labels_and_annotations_of_ours_cannot_be_forged() {
-        let yaml = yaml("pod: {labels: {blobferry.io/session-uid: x}, annotations: {blobferry.io/area: x, blobferry.io/mode: x}}");
+        let yaml = yaml(
+            "pod: {labels: {blobferry.io/session-uid: x}, annotations: {blobferry.io/area: x, blobferry.io/mode: x, blobferry.io/trial: x}}",
+        );
         assert!(!yaml.contains(": x\n"), "{yaml}");
     }
 }
