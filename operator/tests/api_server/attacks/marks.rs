@@ -141,7 +141,8 @@ async fn owners_and_finalizers_that_somebody_sets_on_a_pod_of_ours_gain_him_noth
     stage
         .until("the pod is ending", async || Ok(stage.until_pod("truck-7", None).await?.metadata.deletion_timestamp.is_some()))
         .await?;
-    stage.until_condition("truck-7", "Ready", "False", "Stopping").await?;
+    let message = stage.until_condition("truck-7", "Ready", "False", "PodStuck").await?;
+    ensure!(message.contains("example.com/keep"), "{message}");
     ensure!(stage.until_pod("truck-7", None).await?.finalizers() == ["example.com/keep"]);
     mark::<Pod>(&stage, "truck-7-uploader", json!({"finalizers": null})).await?;
     stage.until_condition("truck-7", "Ready", "True", "Suspended").await?;
