@@ -27,7 +27,8 @@ pub const AREA_ANNOTATION: &str = "blobferry.io/area";
 pub const MODE_ANNOTATION: &str = "blobferry.io/mode";
 /// Annotation of a pod with the installation's image when it was built; absent if its session names one.
 pub const IMAGE_ANNOTATION: &str = "blobferry.io/image";
-/// Annotation of a pod whose session was well before it got the pod's image, so that the image has to work for it.
+/// Annotation of a pod whose session was well before it got the pod's image, so that the image has to work for it; the generation of
+/// the session of which this is said.
 pub const TRIAL_ANNOTATION: &str = "blobferry.io/trial";
 
 /// Finalizer of sessions whose claimed files are seen to before they go.

@@ -9,7 +9,6 @@ mod choice;
 mod state;
 
 use std::{
-    collections::HashSet,
     num::NonZeroUsize,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -22,7 +21,7 @@ use tracing::warn;
 use crate::{
     context::Context,
     place::Place,
-    reconcile::{ending::Mode, pod_state::UploaderPod},
+    reconcile::{build::pod_name, ending::Mode, pod_state::UploaderPod},
 };
 use choice::{Member, Turns};
 use state::{Told, is_outdated, state};
@@ -95,14 +94,9 @@ impl Rollout {
         Upgrade::Pending { behind: blocker.map(|blocker| blocker.name().to_owned()) }
     }
 
-    /// Whether the next pod of session `uid` is on trial.
-    pub fn is_trial(&self, uid: &str) -> bool {
-        self.lock().turns.is_trial(uid)
-    }
-
-    /// The session `uid` was changed: how it fares from now on says nothing of the image.
-    pub fn changed(&self, uid: &str) {
-        self.lock().turns.forget(uid);
+    /// Whether the next pod of session `uid` is on trial, if the session has this `generation`.
+    pub fn is_trial(&self, uid: &str, generation: i64) -> bool {
+        self.lock().turns.is_trial(uid, generation)
     }
 }
 
@@ -118,11 +112,12 @@ pub async fn run(context: &Context) {
 
 /// Gives turns as far as `most` sessions on trial allow, and wakes those whose turn it is.
 pub fn pass(context: &Context, most: NonZeroUsize, now: Timestamp) {
-    let sessions = context.sessions.uids();
-    let members = members(context, &sessions, now);
+    let mut members = members(context, now);
     let (chosen, blockers, before) = {
         let Known { turns, blockers } = &mut *context.rollout.lock();
-        turns.see(&members, &sessions, now);
+        turns.forget_others(|place, uid| Some(context.sessions.of_uid(place, uid)?.generation()));
+        members.extend(turns.trials().filter(|member| is_without_pod(member, context, now)));
+        turns.see(&members, now);
         let chosen = turns.give(&members, most, now);
         let before = std::mem::replace(blockers, turns.blockers(&members, most, now));
         (chosen, blockers.clone(), before)
@@ -146,7 +141,7 @@ fn tell_of_blockers(before: &[Place], now: &[Place], members: &[Member], context
         warn!(
             namespace = blocker.namespace(),
             session = blocker.name(),
-            "the rollout of the uploader's image is held up by a session that was well before it got the image and is not well with it"
+            "the rollout of the uploader's image is held up by a session that was well before its turn and is not well since"
         );
     }
     let concerns = |place: &Place| before.iter().chain(now).any(|blocker| blocker.namespace() == place.namespace());
@@ -155,18 +150,23 @@ fn tell_of_blockers(before: &[Place], now: &[Place], members: &[Member], context
     }
 }
 
-/// The sessions whose pods have the installation's image, or had. What a session that is gone has left behind waits for nothing.
-fn members(context: &Context, sessions: &HashSet<String>, now: Timestamp) -> Vec<Member> {
-    let is_member = |pod: &UploaderPod| pod.mode == Mode::Watch && pod.success().is_none() && sessions.contains(&pod.session_uid);
-    let pods = context.pods.shown(is_member).into_iter();
-    pods.map(|pod| {
-        let place = Place::new(&pod.namespace, &pod.session);
-        let told = context
-            .sessions
-            .find(&place)
-            .map_or_else(Told::default, |session| Told { idle: session.is_idle(), ready_since: session.ready_since() });
-        let state = state(&pod, &context.settings.uploader_image, told, now);
-        Member { uid: pod.session_uid.clone(), place, state }
-    })
-    .collect()
+/// The sessions whose pods have the installation's image, or had.
+fn members(context: &Context, now: Timestamp) -> Vec<Member> {
+    let pods = context.pods.shown(|pod| pod.mode == Mode::Watch && pod.success().is_none());
+    pods.iter().filter_map(|pod| member(pod, context, now)).collect()
+}
+
+/// The session of `pod`, unless no pass sees to the pod: it would neither get the new image nor become well.
+fn member(pod: &UploaderPod, context: &Context, now: Timestamp) -> Option<Member> {
+    let place = Place::new(&pod.namespace, &pod.session);
+    let session = context.sessions.of_uid(&place, &pod.session_uid).filter(|session| session.sees_to_pod())?;
+    let state = state(pod, &context.settings.uploader_image, Told::by(&session), now);
+    Some(Member { uid: pod.session_uid.clone(), place, generation: session.generation(), state })
+}
+
+/// Whether the session of `member` has no pod although it wants one, whatever keeps it from being made.
+fn is_without_pod(member: &Member, context: &Context, now: Timestamp) -> bool {
+    let Member { uid, place, .. } = member;
+    let pod = context.pods.find(place.namespace(), &pod_name(place.name()), uid, now);
+    pod.is_none_or(|pod| pod.session_uid != *uid) && context.sessions.of_uid(place, uid).is_some_and(|session| session.wants_pod())
 }

@@ -130,7 +130,8 @@ impl Sessions {
         self.lock().sessions.get(place).map(|entry| Arc::clone(entry.shown()))
     }
 
-    fn of_uid(&self, place: &Place, uid: &str) -> Option<Arc<KeptSession>> {
+    /// The session with `uid` at `place`, readable or not.
+    pub fn of_uid(&self, place: &Place, uid: &str) -> Option<Arc<KeptSession>> {
         self.find(place).filter(|session| session.uid() == uid)
     }
 

@@ -200,8 +200,8 @@ async fn create_children(session: &ValidSession, context: &Context, now: Timesta
 async fn create_pod(session: &ValidSession, context: &Context) -> Result<Pod, Halt> {
     let pods: Api<Pod> = api::namespaced(&context.client, &session.namespace);
     let mut pod = build::uploader_pod(session, &context.settings);
-    if context.rollout.is_trial(&session.uid) {
-        pod.annotations_mut().insert(names::TRIAL_ANNOTATION.into(), "true".into());
+    if context.rollout.is_trial(&session.uid, session.generation) {
+        pod.annotations_mut().insert(names::TRIAL_ANNOTATION.into(), session.generation.to_string());
     }
     context.pods.asked(&session.uid);
     match api::create(&pods, &pod).await {
@@ -226,9 +226,6 @@ async fn stop(reason: StopReason, observed: &Observed, context: &Context, grace:
     let Slot::Ours(pod) = &observed.slot else { return Ok(Outcome::Nothing) };
     let pods: Api<Pod> = api::namespaced(&context.client, &pod.namespace);
     api::delete(&pods, &pod.name, &pod.uid, grace).await?;
-    if reason == StopReason::Changed {
-        context.rollout.changed(&pod.session_uid);
-    }
     if reason != StopReason::Lost {
         context.memory.update(&pod.session_uid, |it| it.creations = crate::backoff::Attempts::default());
     }

@@ -91,8 +91,8 @@ pub struct UploaderPod {
     pub area: Option<Area>,
     /// The installation's image when it was built; none if the session names one.
     pub image: Option<String>,
-    /// Whether its session was well before it got that image.
-    pub is_on_trial: bool,
+    /// The generation of its session, if that was well before it got that image.
+    pub trial: Option<i64>,
     /// When it was made, by the API server's clock.
     pub created: Option<Timestamp>,
     /// When it should be gone: the time of its deletion and its grace period.
@@ -187,7 +187,7 @@ impl UploaderPod {
             spec_hash: pod.annotations().get(names::SPEC_HASH_ANNOTATION).cloned(),
             area: area_of(pod),
             image: pod.annotations().get(names::IMAGE_ANNOTATION).cloned(),
-            is_on_trial: pod.annotations().contains_key(names::TRIAL_ANNOTATION),
+            trial: pod.annotations().get(names::TRIAL_ANNOTATION).and_then(|generation| generation.parse().ok()),
             created: pod.creation_timestamp().map(|time| time.0),
             terminating: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             held_by: pod.finalizers().first().filter(|_| pod.metadata.deletion_grace_period_seconds == Some(0)).cloned(),

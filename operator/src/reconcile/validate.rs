@@ -28,6 +28,8 @@ pub struct ValidSession {
     pub name: String,
     /// UID of the object.
     pub uid: String,
+    /// Generation of the object.
+    pub generation: i64,
     /// When the object was made.
     pub created: Timestamp,
     /// How much it has to do with its folders by now.
@@ -163,6 +165,7 @@ pub fn validate(session: &UploadSession, settings: &Settings) -> Result<ValidSes
     Ok(ValidSession {
         name: session.name_any(),
         uid: super::uid(session)?.to_owned(),
+        generation: session.metadata.generation.unwrap_or_default(),
         created: super::created(session)?,
         standing: Standing::of(session),
         identity: Identity::of(session)?,

@@ -1,14 +1,11 @@
 //! (pure) Who gets a new image next.
 //!
 //! Sessions that are well get it on trial: no more than the installation allows are on trial at a time, and one whose uploader does not
-//! become well stays so. Sessions that are not well have nothing to lose and prove nothing: they get it a few at a time while the image
-//! is not in doubt, and hold up nobody.
+//! become well stays so. Sessions that are not well have little to lose and prove nothing: they get it a few at a time while the
+//! image is not in doubt, and hold up nobody. Those that are down have nothing to lose, and get it in any case: it may be an earlier
+//! one that worked for them.
 
-use std::{
-    collections::{HashMap, HashSet},
-    num::NonZeroUsize,
-    time::Duration,
-};
+use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
 
 use jiff::Timestamp;
 
@@ -29,12 +26,15 @@ const UNWELL_AT_A_TIME: usize = 10;
 pub(super) struct Turns {
     /// By UID of the session; those that ended in vain are remembered.
     turns: HashMap<String, Turn>,
-    /// UIDs of sessions that have worked with the new image for long: what happens to them later is not blamed on it.
-    proven: HashSet<String>,
+    /// Sessions that have worked with the new image for long, by UID: what happens to them later is not blamed on it.
+    proven: HashMap<String, Place>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Turn {
+    place: Place,
+    /// Of the session when it got the turn.
+    generation: i64,
     began: Timestamp,
     /// When it was given, or its session was last seen on trial.
     seen: Timestamp,
@@ -43,6 +43,10 @@ struct Turn {
 }
 
 impl Turn {
+    fn of(member: &Member, is_trial: bool, now: Timestamp) -> Self {
+        Self { place: member.place.clone(), generation: member.generation, began: now, seen: now, is_trial }
+    }
+
     fn is_current(&self, now: Timestamp) -> bool {
         self.seen + TURN > now
     }
@@ -54,65 +58,85 @@ impl Turns {
         self.turns.get(uid).is_some_and(|turn| turn.is_current(now))
     }
 
-    /// Whether the next pod of session `uid` is on trial.
-    pub(super) fn is_trial(&self, uid: &str) -> bool {
-        self.turns.get(uid).is_some_and(|turn| turn.is_trial)
+    /// Whether the next pod of session `uid` is on trial, if the session has this `generation`.
+    pub(super) fn is_trial(&self, uid: &str, generation: i64) -> bool {
+        self.turns.get(uid).is_some_and(|turn| turn.is_trial && turn.generation == generation)
     }
 
-    /// The session `uid` has become another one: how it fares says nothing of the image.
-    pub(super) fn forget(&mut self, uid: &str) {
-        self.turns.remove(uid);
+    /// Sessions whose next pods are on trial, as if they had none.
+    pub(super) fn trials(&self) -> impl Iterator<Item = Member> {
+        let trials = self.turns.iter().filter(|(_, turn)| turn.is_trial);
+        trials.map(|(uid, Turn { place, generation, .. })| Member {
+            uid: uid.clone(),
+            place: place.clone(),
+            generation: *generation,
+            state: State::WithoutPod,
+        })
     }
 
-    /// Takes in how `members` fare with the new image at `now`, and forgets sessions that are not among `sessions`.
-    pub(super) fn see(&mut self, members: &[Member], sessions: &HashSet<String>, now: Timestamp) {
-        for Member { uid, state, .. } in members {
-            match state {
+    /// Forgets sessions that are gone, and turns of those that were changed since: how they fare says nothing of the image. A session
+    /// has the `generation`, if it is there.
+    pub(super) fn forget_others(&mut self, generation: impl Fn(&Place, &str) -> Option<i64>) {
+        self.turns.retain(|uid, turn| generation(&turn.place, uid) == Some(turn.generation));
+        self.proven.retain(|uid, place| generation(place, uid).is_some());
+    }
+
+    /// Takes in how `members` fare with the new image at `now`.
+    pub(super) fn see(&mut self, members: &[Member], now: Timestamp) {
+        for member in members {
+            match member.state {
                 State::Outdated { .. } | State::Leaving => {}
-                State::OnTrial(Health::Unwell { .. } | Health::Unproven) if !self.proven.contains(uid) => {
-                    let turn = Turn { began: now, seen: now, is_trial: true };
-                    self.turns.entry(uid.clone()).and_modify(|turn| turn.seen = now).or_insert(turn);
-                }
+                State::WithoutPod => self.goes_on(member, now),
+                State::OnTrial(health) if !health.is_well() && !self.proven.contains_key(&member.uid) => self.goes_on(member, now),
                 State::OnTrial(health) => {
-                    self.turns.remove(uid);
-                    if *health == Health::Proven {
-                        self.proven.insert(uid.clone());
+                    self.turns.remove(&member.uid);
+                    if health == Health::Proven {
+                        self.proven.insert(member.uid.clone(), member.place.clone());
                     }
                 }
-                State::Settled => drop(self.turns.remove(uid)),
+                State::Settled => drop(self.turns.remove(&member.uid)),
             }
         }
-        self.turns.retain(|uid, _| sessions.contains(uid));
-        self.proven.retain(|uid| sessions.contains(uid));
         if !members.iter().any(|member| member.state.is_outdated()) {
             self.proven.clear();
         }
     }
 
-    fn current(&self, is_trial: bool, now: Timestamp) -> usize {
-        self.turns.values().filter(|turn| turn.is_trial == is_trial && turn.is_current(now)).count()
+    /// The trial of `member` goes on at `now`.
+    fn goes_on(&mut self, member: &Member, now: Timestamp) {
+        let turn = self.turns.entry(member.uid.clone()).or_insert_with(|| Turn::of(member, true, now));
+        turn.seen = now;
+    }
+
+    fn current(&self, now: Timestamp) -> impl Iterator<Item = &Turn> {
+        self.turns.values().filter(move |turn| turn.is_current(now))
     }
 
     /// How many may still begin a trial.
     fn free(&self, most: NonZeroUsize, now: Timestamp) -> usize {
-        most.get().saturating_sub(self.current(true, now))
+        most.get().saturating_sub(self.current(now).filter(|turn| turn.is_trial).count())
+    }
+
+    /// How many that are not well may still get the image.
+    fn free_unwell(&self, now: Timestamp) -> usize {
+        UNWELL_AT_A_TIME.saturating_sub(self.current(now).filter(|turn| !turn.is_trial).count())
     }
 
     /// Gives turns at `now`, so that no more than `most` are on trial; whoever had one in vain waits for all others.
     pub(super) fn give(&mut self, members: &[Member], most: NonZeroUsize, now: Timestamp) -> Vec<Member> {
         let free = self.free(most, now);
-        if free == 0 {
-            return Vec::new();
-        }
-        // One that is not well and runs may recover with the image that it has.
         let others_try_first = members.iter().filter_map(Member::health_if_outdated).any(Health::is_ready);
-        let goes_without = |health| matches!(health, Health::Unwell { runs } if !(runs && others_try_first));
+        let goes_without = |health| match health {
+            Health::Down => true,
+            // One that runs may recover with the image that it has.
+            Health::Unwell { runs } => free > 0 && !(runs && others_try_first),
+            Health::Unproven | Health::Well | Health::Proven => false,
+        };
         let well = self.queue(members, Health::is_well, now).into_iter().take(free);
-        let unwell = self.queue(members, goes_without, now).into_iter();
-        let unwell = unwell.take(UNWELL_AT_A_TIME.saturating_sub(self.current(false, now)));
+        let unwell = self.queue(members, goes_without, now).into_iter().take(self.free_unwell(now));
         let chosen: Vec<_> = well.map(|member| (member, true)).chain(unwell.map(|member| (member, false))).collect();
         for (member, is_trial) in &chosen {
-            self.turns.insert(member.uid.clone(), Turn { began: now, seen: now, is_trial: *is_trial });
+            self.turns.insert(member.uid.clone(), Turn::of(member, *is_trial, now));
         }
         chosen.into_iter().map(|(member, _)| member.clone()).collect()
     }
@@ -129,7 +153,7 @@ impl Turns {
     pub(super) fn blockers(&self, members: &[Member], most: NonZeroUsize, now: Timestamp) -> Vec<Place> {
         let is_waited_for = self.free(most, now) == 0 && members.iter().any(|member| member.state.is_outdated());
         let is_blocker = |member: &&Member| {
-            let turn = self.turns.get(&member.uid).filter(|_| matches!(member.state, State::OnTrial(_)));
+            let turn = self.turns.get(&member.uid).filter(|_| matches!(member.state, State::OnTrial(_) | State::WithoutPod));
             turn.is_some_and(|turn| turn.began + TRIAL <= now)
         };
         let mut blockers: Vec<_> =
@@ -146,6 +170,8 @@ pub(super) struct Member {
     pub uid: String,
     /// Where the session is.
     pub place: Place,
+    /// Generation of the session.
+    pub generation: i64,
     /// How far it is.
     pub state: State,
 }
@@ -171,6 +197,7 @@ mod tests {
     const IDLE: State = outdated(Health::Proven, true);
     /// With the old image.
     const STOPPED: State = outdated(Health::Unwell { runs: false }, false);
+    const DOWN: State = outdated(Health::Down, false);
     const RUNS_UNWELL: State = outdated(Health::Unwell { runs: true }, false);
     const JUST_READY: State = outdated(Health::Unproven, true);
     /// With the new one.
@@ -183,10 +210,13 @@ mod tests {
         State::Outdated { health, idle }
     }
 
+    const GENERATION: i64 = 1;
+
     fn members(states: &[State]) -> Vec<Member> {
         let member = |(number, state): (usize, &State)| Member {
             uid: format!("uid-{number}"),
             place: Place::new("cameras", &format!("truck-{number}")),
+            generation: GENERATION,
             state: *state,
         };
         states.iter().enumerate().map(member).collect()
@@ -203,7 +233,7 @@ mod tests {
     /// Who gets a turn when the sessions with the numbers of `states` are like that.
     fn given(turns: &mut Turns, states: &[State], limit: usize, minute: i64) -> Vec<String> {
         let members = members(states);
-        turns.see(&members, &(0..30).map(|number| format!("uid-{number}")).collect(), at(minute));
+        turns.see(&members, at(minute));
         turns.give(&members, most(limit), at(minute)).into_iter().map(|member| member.uid).collect()
     }
 
@@ -237,11 +267,11 @@ mod tests {
         assert_eq!(given(&mut turns, &[BUSY, BUSY], 1, 0), ["uid-0"]);
         assert_eq!(given(&mut turns, &[BUSY, BUSY], 1, 1), NOBODY, "its pod still has the old image");
         assert_eq!(given(&mut turns, &[State::Leaving, BUSY], 1, 2), NOBODY);
-        assert!(turns.has("uid-0", at(2)) && turns.is_trial("uid-0"));
+        assert!(turns.has("uid-0", at(2)) && turns.is_trial("uid-0", GENERATION));
         assert_eq!(given(&mut turns, &[STARTING, BUSY], 1, 3), NOBODY);
         assert_eq!(given(&mut turns, &[STARTED, BUSY], 1, 4), NOBODY);
         assert_eq!(given(&mut turns, &[WORKS, BUSY], 1, 5), ["uid-1"]);
-        assert!(!turns.is_trial("uid-0"));
+        assert!(!turns.is_trial("uid-0", GENERATION));
     }
 
     #[test]
@@ -251,6 +281,14 @@ mod tests {
         for minute in 1..600 {
             assert_eq!(given(&mut turns, &[STARTING, IDLE, STOPPED, RUNS_UNWELL], 1, minute), NOBODY, "{minute}");
         }
+    }
+
+    #[test]
+    fn session_that_is_down_gets_the_image_though_others_hold_up_the_rollout() {
+        let mut turns = Turns::default();
+        assert_eq!(given(&mut turns, &[STARTING, IDLE, DOWN, STOPPED, RUNS_UNWELL], 1, 0), ["uid-2"]);
+        assert!(!turns.is_trial("uid-2", GENERATION));
+        assert_eq!(given(&mut turns, &[STARTING, IDLE, DOWN], 1, 1), NOBODY, "its own turn lasts");
     }
 
     #[test]
@@ -273,7 +311,7 @@ mod tests {
     fn session_that_was_not_well_before_holds_up_nobody() {
         let mut turns = Turns::default();
         assert_eq!(given(&mut turns, &[STOPPED, IDLE, BUSY], 1, 0), ["uid-1", "uid-0"]);
-        assert!(!turns.is_trial("uid-0"));
+        assert!(!turns.is_trial("uid-0", GENERATION));
         assert_eq!(given(&mut turns, &[STOPPED, WORKS, BUSY], 1, 1), ["uid-2"], "its own turn lasts");
         assert_eq!(given(&mut turns, &[State::Settled, WORKS, WORKS, BUSY], 1, 2), ["uid-3"]);
     }
@@ -323,27 +361,45 @@ mod tests {
     }
 
     #[test]
-    fn session_on_trial_stays_so_with_its_next_pod_and_not_without_one_or_once_it_was_changed() {
+    fn session_whose_next_pod_cannot_be_made_holds_up_the_rollout_for_as_long_as_it_wants_one() {
+        let mut turns = Turns::default();
+        assert_eq!(given(&mut turns, &[BUSY, BUSY], 1, 0), ["uid-0"]);
+        for minute in 1..600 {
+            assert_eq!(turns.trials().collect::<Vec<_>>(), members(&[State::WithoutPod]));
+            assert_eq!(given(&mut turns, &[State::WithoutPod, BUSY], 1, minute), NOBODY, "{minute}");
+            assert!(turns.is_trial("uid-0", GENERATION));
+        }
+        let wants_none = members(&[BUSY, BUSY]).split_off(1);
+        let mut given = |minute| {
+            turns.see(&wants_none, at(minute));
+            turns.give(&wants_none, most(1), at(minute)).len()
+        };
+        assert_eq!((given(603), given(604)), (0, 1));
+    }
+
+    #[test]
+    fn only_sessions_on_trial_are_asked_whether_they_have_a_pod() {
+        let mut turns = Turns::default();
+        given(&mut turns, &[STOPPED], 1, 0);
+        assert_eq!(turns.trials().next(), None);
+    }
+
+    #[test]
+    fn session_that_was_changed_since_its_turn_is_not_on_trial_and_holds_up_nobody() {
         let mut turns = Turns::default();
         assert_eq!(given(&mut turns, &[STARTING, IDLE], 1, 0), NOBODY);
-        let without_pod = |turns: &mut Turns, minute| {
-            let others = members(&[STARTING, IDLE]).split_off(1);
-            turns.see(&others, &HashSet::from(["uid-0".into(), "uid-1".into()]), at(minute));
-            turns.free(most(1), at(minute))
-        };
-        assert_eq!((without_pod(&mut turns, 4), turns.is_trial("uid-0")), (0, true), "it was evicted");
-        assert_eq!(without_pod(&mut turns, 5), 1, "it was suspended");
-        turns.forget("uid-0");
-        assert!(!turns.is_trial("uid-0"));
+        assert!(turns.is_trial("uid-0", GENERATION) && !turns.is_trial("uid-0", GENERATION + 1));
+        turns.forget_others(|_, _| Some(GENERATION + 1));
+        assert_eq!(given(&mut turns, &[State::Settled, IDLE], 1, 1), ["uid-1"]);
     }
 
     #[test]
     fn what_is_known_of_sessions_that_are_gone_is_forgotten() {
         let mut turns = Turns::default();
         given(&mut turns, &[STARTING, PROVEN, IDLE], 1, 0);
-        turns.see(&members(&[IDLE]), &HashSet::from(["uid-0".into()]), at(1));
+        turns.forget_others(|place, _| (place.name() == "truck-0").then_some(GENERATION));
         assert_eq!((turns.turns.len(), turns.proven.len()), (1, 0));
-        turns.see(&[], &HashSet::new(), at(1));
+        turns.forget_others(|_, _| None);
         assert!(turns.turns.is_empty());
     }
 
@@ -361,5 +417,7 @@ mod tests {
         assert_eq!(blockers(&[STARTING, STARTING, IDLE], 2, 6), first, "the other one has just begun");
         assert_eq!(blockers(&[STARTING, STARTING, State::Settled], 2, 7), [], "nobody waits");
         assert_eq!(blockers(&[WORKS, STARTING, IDLE], 2, 8), [], "others go on");
+        let second = [Place::new("cameras", "truck-1")];
+        assert_eq!(blockers(&[WORKS, State::WithoutPod, IDLE], 1, 11), second, "its pod cannot be made");
     }
 }

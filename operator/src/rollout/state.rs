@@ -1,19 +1,29 @@
 //! (pure) How far a session is with a new image.
 //!
-//! Everything here is read from the pod and from the session's condition `Ready`, so that a new leader judges as the last one did.
+//! Everything here is read from the pod and from the session's object, so that a new leader judges as the last one did.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::reconcile::{build::is_comparable, pod_state::UploaderPod};
+use crate::{
+    reconcile::{build::is_comparable, pod_state::UploaderPod},
+    sessions::KeptSession,
+};
 
 /// A session is well when it has been ready for this time; one that ends right after its start is ready for a moment, too.
 const READY_FOR: Duration = Duration::from_secs(10);
 
-/// The same for one whose uploader has ended in this pod, and has to show that it does so no more; also the time after which trouble is
-/// not blamed on the image. The kubelet forgets the ends of a container that has run for as long.
-const READY_FOR_LONG: Duration = Duration::from_mins(10);
+/// The same for one whose uploader has ended in this pod, and has to show that it does so no more: the kubelet forgets the ends of
+/// a container that has run for as long.
+const READY_AFTER_END: Duration = Duration::from_mins(10);
+
+/// Trouble that a session has after such a time is not blamed on the image.
+const PROVEN_AFTER: Duration = Duration::from_mins(10);
+
+/// A session that has not been ready for this time, and whose uploader does not run, is not about to recover: the kubelet's longest
+/// pause before it starts a container again.
+const DOWN_AFTER: Duration = Duration::from_mins(5);
 
 /// How far a session is with the new image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +39,9 @@ pub(super) enum State {
     Leaving,
     /// It was well before it got the new image, and fares with it like this.
     OnTrial(Health),
-    /// It has the new image, which proves nothing.
+    /// It was well before its turn came, and has no pod now, although it wants one.
+    WithoutPod,
+    /// It has the new image, and how it fares with it proves nothing.
     Settled,
 }
 
@@ -43,6 +55,8 @@ impl State {
 /// How a session fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
+    /// Its uploader does not run, and it has not been ready for long.
+    Down,
     /// It is not ready.
     Unwell {
         /// Whether its uploader runs nevertheless.
@@ -52,14 +66,14 @@ pub(super) enum Health {
     Unproven,
     /// It is ready.
     Well,
-    /// It has been ready for long.
+    /// It has been ready for long; one on trial may be so no more.
     Proven,
 }
 
 impl Health {
     /// Whether it is ready at all.
     pub(super) fn is_ready(self) -> bool {
-        !matches!(self, Self::Unwell { .. })
+        !matches!(self, Self::Down | Self::Unwell { .. })
     }
 
     /// Whether it is ready and was so for long enough.
@@ -67,11 +81,14 @@ impl Health {
         matches!(self, Self::Well | Self::Proven)
     }
 
-    /// How the session of `pod` fares that is ready since `ready_since`, by the clock of whichever operator has found that.
-    fn of(pod: &UploaderPod, ready_since: Option<Timestamp>, now: Timestamp) -> Self {
-        let Some(since) = ready_since.filter(|_| pod.ready && pod.runs()) else { return Self::Unwell { runs: pod.runs() } };
-        let needed = if pod.restarts == 0 { READY_FOR } else { READY_FOR_LONG };
-        if since + READY_FOR_LONG <= now {
+    /// How the session of `pod` fares, whose status has `told` this.
+    fn of(pod: &UploaderPod, told: Told, now: Timestamp) -> Self {
+        let Some(since) = told.ready_since.filter(|_| pod.ready && pod.runs()) else {
+            let is_down = !pod.runs() && told.unready_since.is_some_and(|since| since + DOWN_AFTER <= now);
+            return if is_down { Self::Down } else { Self::Unwell { runs: pod.runs() } };
+        };
+        let needed = if pod.restarts == 0 { READY_FOR } else { READY_AFTER_END };
+        if since + PROVEN_AFTER <= now {
             Self::Proven
         } else if since + needed <= now {
             Self::Well
@@ -81,13 +98,29 @@ impl Health {
     }
 }
 
-/// What the status of a session says that matters here.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a session says that matters here.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Told {
+    /// Generation of its object.
+    pub generation: i64,
     /// Whether it is known to have no file to upload.
     pub idle: bool,
-    /// Since when its condition `Ready` is true, if it is.
+    /// Since when its condition `Ready` is true, if it is, by the clock of whichever operator has found that.
     pub ready_since: Option<Timestamp>,
+    /// Since when that condition is false, if it is.
+    pub unready_since: Option<Timestamp>,
+}
+
+impl Told {
+    /// What `session` says.
+    pub(super) fn by(session: &KeptSession) -> Self {
+        Self {
+            generation: session.generation(),
+            idle: session.is_idle(),
+            ready_since: session.ready_since(),
+            unready_since: session.unready_since(),
+        }
+    }
 }
 
 /// Whether `pod` is not as it would be made with the image `wanted`, although its session was not changed. What another version of the
@@ -96,15 +129,23 @@ pub(super) fn is_outdated(pod: &UploaderPod, wanted: &str) -> bool {
     pod.image.as_deref().is_some_and(|image| image != wanted) || pod.spec_hash.as_deref().is_some_and(|hash| !is_comparable(hash))
 }
 
-/// How far the session of `pod`, whose status has `told` this, is with the image `wanted`.
+/// Whether the session of `pod` has stopped being ready long after the pod was made. One whose uploader ends may have been ready for
+/// a moment only.
+fn has_worked(pod: &UploaderPod, told: Told) -> bool {
+    let times = pod.created.zip(told.unready_since).filter(|_| pod.restarts == 0);
+    times.is_some_and(|(created, unready_since)| created + PROVEN_AFTER <= unready_since)
+}
+
+/// How far the session of `pod`, which has `told` this, is with the image `wanted`. One that was changed since it was put on trial is
+/// not the one that was well before.
 pub(super) fn state(pod: &UploaderPod, wanted: &str, told: Told, now: Timestamp) -> State {
-    let health = Health::of(pod, told.ready_since, now);
+    let health = Health::of(pod, told, now);
     if pod.terminating.is_some() {
         State::Leaving
     } else if is_outdated(pod, wanted) {
         State::Outdated { health, idle: told.idle }
-    } else if pod.is_on_trial {
-        State::OnTrial(health)
+    } else if pod.trial == Some(told.generation) {
+        State::OnTrial(if has_worked(pod, told) { Health::Proven } else { health })
     } else {
         State::Settled
     }
@@ -122,6 +163,7 @@ mod tests {
     const SINCE: &str = "2026-11-21T08:10:00Z";
     const PULLS: &str = "{phase: Pending, containerStatuses: [{name: uploader, image: '', imageID: '', ready: false, restartCount: 0, \
                          state: {waiting: {reason: ImagePullBackOff}}}]}";
+    const GENERATION: i64 = 1;
     const UNWELL: Health = Health::Unwell { runs: true };
     const STOPPED: Health = Health::Unwell { runs: false };
 
@@ -134,18 +176,29 @@ mod tests {
     }
 
     fn on_trial(pod: UploaderPod) -> UploaderPod {
-        UploaderPod { is_on_trial: true, ..pod }
+        UploaderPod { trial: Some(GENERATION), ..pod }
+    }
+
+    fn ago(seconds: u64) -> Timestamp {
+        fixtures::now() - Duration::from_secs(seconds)
+    }
+
+    fn ready_for(seconds: Option<u64>) -> Told {
+        Told { generation: GENERATION, idle: false, ready_since: seconds.map(ago), unready_since: None }
+    }
+
+    fn unready_for(seconds: u64) -> Told {
+        Told { unready_since: Some(ago(seconds)), ..ready_for(None) }
     }
 
     /// The state at [`fixtures::now`] of a session that has been ready for so many seconds.
-    fn state_of(pod: &UploaderPod, wanted: &str, ready_for: Option<u64>) -> State {
-        let ready_since = ready_for.map(|seconds| fixtures::now() - Duration::from_secs(seconds));
-        state(pod, wanted, Told { idle: false, ready_since }, fixtures::now())
+    fn state_of(pod: &UploaderPod, wanted: &str, seconds: Option<u64>) -> State {
+        state(pod, wanted, ready_for(seconds), fixtures::now())
     }
 
     #[test]
     fn session_is_well_once_it_has_been_ready_for_a_while() {
-        let health = |seconds| Health::of(&running(), Some(fixtures::now() - Duration::from_secs(seconds)), fixtures::now());
+        let health = |seconds| Health::of(&running(), ready_for(Some(seconds)), fixtures::now());
         let expected = [(9, Health::Unproven), (10, Health::Well), (599, Health::Well), (600, Health::Proven)];
         assert_eq!(expected.map(|(seconds, _)| (seconds, health(seconds))), expected);
     }
@@ -176,6 +229,40 @@ mod tests {
     }
 
     #[test]
+    fn session_that_stopped_being_ready_long_after_its_pod_was_made_has_proven_the_image() {
+        let not_ready = on_trial(UploaderPod { ready: false, created: Some(ago(1200)), ..running() });
+        let crashed = UploaderPod { restarts: 1, ..not_ready.clone() };
+        for (pod, seconds, health) in [
+            (&not_ready, 600, Health::Proven),
+            (&not_ready, 601, UNWELL),
+            (&crashed, 600, UNWELL),
+            (&on_trial(UploaderPod { created: Some(ago(1200)), ..pod(PULLS) }), 1199, Health::Down),
+        ] {
+            assert_eq!(state(pod, NEW, unready_for(seconds), fixtures::now()), State::OnTrial(health), "{seconds}: {pod:?}");
+        }
+        assert_eq!(
+            state(&not_ready, OLD, unready_for(600), fixtures::now()),
+            State::Outdated { health: UNWELL, idle: false },
+            "it is not well for all that"
+        );
+    }
+
+    #[test]
+    fn session_is_down_when_its_uploader_does_not_run_for_longer_than_the_kubelet_pauses() {
+        for (pod, seconds, health) in
+            [(pod(PULLS), 299, STOPPED), (pod(PULLS), 300, Health::Down), (UploaderPod { ready: false, ..running() }, 300, UNWELL)]
+        {
+            assert_eq!(Health::of(&pod, unready_for(seconds), fixtures::now()), health, "{seconds}: {pod:?}");
+        }
+    }
+
+    #[test]
+    fn session_that_was_changed_since_proves_nothing() {
+        let changed = Told { generation: GENERATION + 1, ..ready_for(None) };
+        assert_eq!(state(&on_trial(running()), NEW, changed, fixtures::now()), State::Settled);
+    }
+
+    #[test]
     fn session_that_was_not_well_before_proves_nothing() {
         for pod in [pod(PULLS), running()] {
             assert_eq!(state_of(&pod, NEW, None), State::Settled);
@@ -203,8 +290,8 @@ mod tests {
     #[test]
     fn pod_on_trial_says_so() {
         let mut pod = fixtures::pod(&fixtures::session(""), &fixtures::running(SINCE));
-        assert!(!UploaderPod::read(&pod).is_on_trial);
-        pod.metadata.annotations.as_mut().unwrap().insert(names::TRIAL_ANNOTATION.into(), "true".into());
-        assert!(UploaderPod::read(&pod).is_on_trial);
+        assert_eq!(UploaderPod::read(&pod).trial, None);
+        pod.metadata.annotations.as_mut().unwrap().insert(names::TRIAL_ANNOTATION.into(), "7".into());
+        assert_eq!(UploaderPod::read(&pod).trial, Some(7));
     }
 }

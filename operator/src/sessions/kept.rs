@@ -41,6 +41,7 @@ pub struct KeptSession {
     place: Place,
     uid: Box<str>,
     version: Option<u64>,
+    generation: i64,
     waking: u64,
     content: Content,
 }
@@ -58,6 +59,7 @@ struct Readable {
     phase: Option<Phase>,
     is_idle: bool,
     ready_since: Option<Timestamp>,
+    unready_since: Option<Timestamp>,
     is_let_go: bool,
     account: Option<Box<str>>,
     /// The folders, as far as the session itself says where they are; none if it wants none now.
@@ -71,11 +73,12 @@ impl KeptSession {
         let waking = predicates::waking(&session);
         slim_metadata(session.meta_mut());
         let (place, uid, version) = (Place::of(&session), session.uid().unwrap_or_default().into(), version(&session));
+        let generation = session.meta().generation.unwrap_or_default();
         let content = match session.0 {
             Ok(session) => Content::Readable(Readable::of(session, settings)),
             Err(unreadable) => Content::Unreadable(Box::new(unreadable)),
         };
-        Self { place, uid, version, waking, content }
+        Self { place, uid, version, generation, waking, content }
     }
 
     /// The whole session, without the lists of files in its status.
@@ -101,6 +104,11 @@ impl KeptSession {
         self.version
     }
 
+    /// Generation of its object.
+    pub fn generation(&self) -> i64 {
+        self.generation
+    }
+
     /// The hash of what wakes the reconciler.
     pub fn waking(&self) -> u64 {
         self.waking
@@ -119,6 +127,16 @@ impl KeptSession {
     /// Since when its condition `Ready` is true, if it is, by the clock of the operator that wrote it.
     pub fn ready_since(&self) -> Option<Timestamp> {
         self.readable()?.ready_since
+    }
+
+    /// Since when that condition is false, if it is.
+    pub fn unready_since(&self) -> Option<Timestamp> {
+        self.readable()?.unready_since
+    }
+
+    /// Whether it has something to do in its folders, and may: it wants a pod.
+    pub fn wants_pod(&self) -> bool {
+        self.area().is_some()
     }
 
     /// Whether passes see to its pod: it can be read and is not let go.
@@ -187,7 +205,8 @@ impl Readable {
             standing: Standing::of(&session),
             phase: status.and_then(|status| status.phase),
             is_idle: progress.is_some_and(|progress| progress.files_active + progress.files_waiting + progress.files_retrying == 0),
-            ready_since: status.and_then(|status| ready_since(&status.conditions)),
+            ready_since: status.and_then(|status| since(&status.conditions, Verdict::True)),
+            unready_since: status.and_then(|status| since(&status.conditions, Verdict::False)),
             is_let_go: is_let_go(&session),
             account: session.spec.pod.service_account_name.as_deref().map(Into::into),
             area: wanted.map(|session| Box::new(session.area())),
@@ -202,9 +221,9 @@ impl InArea for KeptSession {
     }
 }
 
-/// Since when the condition `Ready` is true.
-fn ready_since(conditions: &[Condition]) -> Option<Timestamp> {
-    let ready = conditions.iter().find(|condition| condition.type_ == READY && condition.status == Verdict::True.as_str())?;
+/// Since when the condition `Ready` has this `verdict`, if it has.
+fn since(conditions: &[Condition], verdict: Verdict) -> Option<Timestamp> {
+    let ready = conditions.iter().find(|condition| condition.type_ == READY && condition.status == verdict.as_str())?;
     Some(ready.last_transition_time.0)
 }
 

@@ -4,12 +4,16 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use blobferry_crds::{UploadSession, names};
 use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    core::{DeserializeGuard, error_boundary::InvalidObject},
+    runtime::watcher::Event,
+};
 use serde_json::Value;
 
 use super::{POD, PODS, STATUS, after, message, ready, written};
 use crate::{
     fixtures::{self, ALL_WELL},
-    mock_api::Cluster,
+    mock_api::{Cluster, status},
     rollout,
 };
 
@@ -82,7 +86,8 @@ async fn session_that_was_well_gets_the_new_image_on_trial_and_another_one_does_
 async fn session_that_is_changed_in_its_turn_is_not_on_trial() {
     let session = well();
     let old = pod(&session, &running(), (names::IMAGE_ANNOTATION, OLD));
-    let made = annotations_after(&session, &old, |session| session.spec.transfer.queue_size = 8).await;
+    let change = |session: &mut UploadSession| (session.spec.transfer.queue_size, session.metadata.generation) = (8, Some(2));
+    let made = annotations_after(&session, &old, change).await;
     assert_eq!(made.get(names::TRIAL_ANNOTATION), None);
 }
 
@@ -111,7 +116,7 @@ async fn session_that_holds_up_the_rollout_is_named_to_those_of_its_namespace_on
     for session in &waiting {
         cluster.shows_pod(&pod(session, &running(), (names::IMAGE_ANNOTATION, OLD)));
     }
-    cluster.shows_pod(&pod(&blocker, CRASHED, (names::TRIAL_ANNOTATION, "true")));
+    cluster.shows_pod(&pod(&blocker, CRASHED, (names::TRIAL_ANNOTATION, "1")));
     let told = async |cluster: &Cluster, session: &UploadSession| {
         cluster.pass(session).await;
         let calls = cluster.calls();
@@ -129,6 +134,54 @@ async fn session_that_holds_up_the_rollout_is_named_to_those_of_its_namespace_on
     rolls_out(&cluster, 6);
     cluster.pass(&waiting[0]).await;
     assert!(!message(&written(&cluster.calls())).contains("truck-8"));
+}
+
+#[tokio::test]
+async fn session_whose_next_pod_cannot_be_made_holds_up_the_rollout_and_is_named_until_it_is_suspended() {
+    let (mut first, next) = (well(), another("cameras", "truck-8", "next"));
+    let mut cluster = Cluster::new(fixtures::settings());
+    cluster.shows(&first);
+    let old = |session| pod(session, &running(), (names::IMAGE_ANNOTATION, OLD));
+    cluster.shows_pod(&old(&first));
+    rolls_out(&cluster, 0);
+    cluster.pass(&first).await;
+    cluster.loses_pods();
+    cluster.shows(&next);
+    cluster.shows_pod(&old(&next));
+    let is_turn = async |cluster: &Cluster| {
+        cluster.calls();
+        cluster.pass_at(&next, fixtures::now() + Duration::from_mins(30)).await.unwrap();
+        cluster.lines().contains(&"DELETE /api/v1/namespaces/cameras/pods/truck-8-uploader".to_owned())
+    };
+    cluster.answers(&format!("POST {PODS}"), 403, status(403, "Forbidden", "the quota is used up"));
+    cluster.pass(&first).await;
+    for minutes in (0..=30).step_by(3) {
+        rolls_out(&cluster, minutes);
+    }
+    cluster.calls();
+    cluster.pass(&next).await;
+    let calls = cluster.calls();
+    let told = calls.iter().find(|call| call.line.ends_with("/status")).expect("the status is written");
+    assert!(message(&told.body["status"]).contains("truck-7"));
+    assert!(!is_turn(&cluster).await);
+    (first.spec.suspend, first.metadata.generation) = (true, Some(2));
+    cluster.shows(&first);
+    rolls_out(&cluster, 30);
+    assert!(is_turn(&cluster).await);
+}
+
+#[tokio::test]
+async fn session_that_cannot_be_read_holds_up_nobody_and_waits_for_nothing() {
+    let (unreadable, waiting) = (well(), another("cameras", "truck-8", "waiting"));
+    let mut cluster = Cluster::new(fixtures::settings());
+    cluster.shows(&waiting);
+    cluster.shows_pod(&pod(&waiting, &running(), (names::IMAGE_ANNOTATION, OLD)));
+    cluster.shows_pod(&pod(&unreadable, CRASHED, (names::TRIAL_ANNOTATION, "1")));
+    let error = InvalidObject { error: "no spec".into(), metadata: unreadable.metadata };
+    cluster.brings(Event::Apply(DeserializeGuard(Err(error))));
+    rolls_out(&cluster, 0);
+    cluster.pass(&waiting).await;
+    assert!(cluster.lines().contains(&"DELETE /api/v1/namespaces/cameras/pods/truck-8-uploader".to_owned()));
 }
 
 #[tokio::test]
