@@ -35,7 +35,7 @@ const REPOSITORY: &str = "localhost/blobferry-uploader";
 const TAG: &str = "dev";
 const LATER_TAG: &str = "later";
 const BUSY: &str = "busy";
-const SESSIONS: [&str; 5] = [BUSY, "idle-1", "idle-2", "idle-3", "idle-4"];
+const SESSIONS: [&str; 4] = [BUSY, "idle-1", "idle-2", "idle-3"];
 
 /// What was seen of the sessions of a stage since somebody last asked.
 #[derive(Debug, Default)]
@@ -171,7 +171,7 @@ async fn at_work(stage: &Stage) -> Result<BTreeMap<&'static str, Vec<Delivery>>>
         delivered.insert(session, vec![stage.deliver(session, "small.dat", 4096)?]);
     }
     try_join_all(SESSIONS.map(|session| stage.await_uploaded(session, 1, SOON))).await?;
-    delivered.entry(BUSY).or_default().push(stage.deliver(BUSY, "large.dat", 600 * MIB)?);
+    delivered.entry(BUSY).or_default().push(stage.deliver(BUSY, "large.dat", 300 * MIB)?);
     stage.await_session(BUSY, SOON, "sends the large file", is_sending).await?;
     all_run(stage, TAG).await?;
     Ok(delivered)
@@ -265,7 +265,7 @@ async fn new_image_comes_to_so_many_sessions_at_a_time_and_back_and_a_file_in_th
         let there = with_image(LATER_TAG, AT_A_TIME, async || {
             all_run(stage, LATER_TAG).await?;
             figures::print(&format!(
-                "five sessions had the new image {:.0} s after the upgrade began",
+                "four sessions had the new image {:.0} s after the upgrade began",
                 began.elapsed().as_secs_f64()
             ));
             one_by_one(&watchman.report()?, AT_A_TIME)
