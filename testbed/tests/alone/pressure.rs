@@ -32,10 +32,10 @@ fn slow(bandwidth: &str, pod: &Value) -> Value {
 
 /// A session that has uploaded a file and is in the middle of another one, and both files.
 async fn in_the_middle(stage: &Stage, pod: &Value) -> Result<[Delivery; 2]> {
-    stage.apply_session("s", slow("2Mi", pod)).await?;
+    stage.apply_session("s", slow("1Mi", pod)).await?;
     let small = stage.deliver("s", "small.dat", 4096)?;
     stage.await_uploaded("s", 1, NAMED).await?;
-    let large = stage.deliver("s", "large.dat", 400 * MIB)?;
+    let large = stage.deliver("s", "large.dat", 200 * MIB)?;
     let begun = |session: &UploadSession| {
         let activity = session.status.as_ref().and_then(|status| status.activity.as_ref());
         activity.is_some_and(|activity| activity.active_files.iter().any(|file| file.bytes_sent > 4 * MIB))
