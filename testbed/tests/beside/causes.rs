@@ -9,9 +9,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::{UploadSession, conditions};
-use blobferry_testbed::{Contents, Delivery, Stage, figures, files, processes, scenario, stage::is_sending, wait};
+use blobferry_testbed::{Contents, Delivery, Stage, figures, files, processes, scenario, stage::is_sending};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Secret};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use kube::{
     ResourceExt as _,
     api::{Patch, PatchParams},
@@ -36,14 +36,7 @@ async fn named(stage: &Stage, session: &str, type_: &str, words: &[&str]) -> Res
 
 /// Waits until the condition is false with all of `words` in its reason and message.
 pub(super) async fn is_named(stage: &Stage, session: &str, type_: &str, words: &[&str]) -> Result<UploadSession> {
-    let says = |session: &UploadSession| {
-        let conditions = session.status.iter().flat_map(|status| &status.conditions);
-        conditions.filter(|condition| condition.type_ == type_ && condition.status == "False").any(|condition| {
-            let text = format!("{} {}", condition.reason, condition.message);
-            words.iter().all(|word| text.contains(word))
-        })
-    };
-    stage.await_session(session, NAMED, &format!("has {type_}=False naming {words:?}"), says).await
+    stage.await_condition(session, NAMED, (type_, "False"), words).await
 }
 
 /// Times of the API server and the kubelet, which keep whole seconds.
@@ -73,26 +66,7 @@ async fn uploads_a_small_file(stage: &Stage) -> Result<Delivery> {
 }
 
 async fn is_ready(stage: &Stage, session: &str) -> Result<()> {
-    let is_ready = |session: &UploadSession| {
-        let mut conditions = session.status.iter().flat_map(|status| &status.conditions);
-        conditions.any(|condition| condition.type_ == conditions::READY && condition.status == "True")
-    };
-    stage.await_session(session, RECOVERED, "is ready", is_ready).await.map(drop)
-}
-
-/// Waits until people were told `reason` with all of `words`, and returns when.
-async fn told(stage: &Stage, session: &str, reason: &str, words: &[&str]) -> Result<Timestamp> {
-    wait::until(NAMED, &format!("people are told {reason} with {words:?}"), async || {
-        let events = stage.events(session).await?;
-        let found = events.iter().find(|event| {
-            let message = event.message.as_deref().unwrap_or_default();
-            event.reason.as_deref() == Some(reason) && words.iter().all(|word| message.contains(word))
-        });
-        let of = |event: &Event| format!("{:?} {:?}", event.reason, event.message);
-        let found = found.with_context(|| format!("they were told {:?}", events.iter().map(of).collect::<Vec<_>>()))?;
-        Ok(found.event_time.as_ref().map(|time| time.0))
-    })
-    .await
+    stage.await_condition(session, RECOVERED, (conditions::READY, "True"), &[]).await.map(drop)
 }
 
 fn quick() -> Value {
@@ -244,7 +218,7 @@ async fn uploader_that_is_evicted_for_its_disk_is_named_and_goes_on_with_more() 
         files::deliver(&stage.bed.folder.join(volumes).join("staging"), "ballast", Contents { seed: 0, size: 32 * MIB })?;
         let full = Timestamp::now();
         let words = ["Evicted", "ephemeral local storage", "limits.ephemeral-storage"];
-        let evicted = told(stage, "s", "UploaderLost", &words).await?;
+        let evicted = stage.await_told("s", NAMED, "UploaderLost", &words).await?;
         stage.apply_session("s", slow("1Gi", &json!({}))).await?;
         figures::print(&format!("the eviction is told {:.0} s after the disk was full", figures::seconds(full, evicted)));
         let session = stage.await_uploaded("s", delivered.len(), RECOVERED).await?;
@@ -268,7 +242,7 @@ async fn uploader_that_hangs_is_named_when_its_health_check_has_it_killed_and_go
         let run = stage.run("s").await?;
         let frozen = Timestamp::now();
         processes::signal_pod(&run.pod, Signal::STOP)?;
-        let told = told(stage, "s", "UploaderUnhealthy", &["health check failed"]).await?;
+        let told = stage.await_told("s", NAMED, "UploaderUnhealthy", &["health check failed"]).await?;
         figures::print(&format!("the failed health check is told {:.0} s after the uploader hung", figures::seconds(frozen, told)));
         stage.await_uploaded("s", delivered.len(), RECOVERED).await?;
         stage.compare("s", &delivered).await?;
