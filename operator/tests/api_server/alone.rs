@@ -34,6 +34,8 @@ pub(crate) struct Running {
     pub(crate) leadership: Leadership,
     stop: CancellationToken,
     ended: mpsc::Receiver<Result<(), Deposed>>,
+    /// Until it is dropped, what the operator has sent goes on its way, also when the operator has ended.
+    network: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -61,6 +63,7 @@ impl Running {
     ) -> Self {
         let (leadership, stop) = (Leadership::default(), CancellationToken::new());
         let (report, ended) = mpsc::channel();
+        let (network, network_ends) = mpsc::channel();
         let args = arguments(more);
         let (role, told) = (leadership.clone(), stop.clone());
         let thread = thread::spawn(move || {
@@ -75,10 +78,11 @@ impl Running {
                     Operator::new(client, args.settings(std::iter::empty()), args.pod_name.clone(), &meter).with_clock(clock);
                 let _ = report.send(operator.run_elected(candidate, told).await);
             });
+            let _ = network_ends.recv();
             // Requests that are frozen for ever must not keep the test from ending.
             runtime.shutdown_timeout(Duration::from_secs(1));
         });
-        Self { leadership, stop, ended, thread: Some(thread) }
+        Self { leadership, stop, ended, network: Some(network), thread: Some(thread) }
     }
 
     /// Whether it leads.
@@ -95,6 +99,7 @@ impl Running {
     /// Waits until it has ended, and returns how.
     pub(crate) fn ended(&mut self) -> Result<Result<(), Deposed>> {
         let how = self.ended.recv_timeout(Duration::from_mins(3)).context("the operator does not end")?;
+        self.network = None;
         self.thread.take().map(JoinHandle::join);
         Ok(how)
     }
