@@ -17,6 +17,9 @@ impl<K> Object for K where K: Resource<DynamicType = ()> + Clone + fmt::Debug + 
 /// The client tries busy answers (429, 503, 504) again within this time.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// How an API server begins to tell that an admission webhook cannot be called, with the code 500.
+const WEBHOOK_FAILED: &str = "failed calling webhook";
+
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action}")]
@@ -61,9 +64,13 @@ impl CallError {
         causes.unwrap_or_default().iter().any(|cause| cause.reason == "NamespaceTerminating")
     }
 
-    /// The words of an API server that refused what was sent, and will refuse it again until something else changes.
+    /// The words of an API server that refused what was sent, and will refuse it again until something else changes: it is forbidden or
+    /// invalid, or an [admission webhook](https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#failure-policy)
+    /// without which it is not taken does not work.
     pub fn refusal(&self) -> Option<&str> {
-        self.answer().filter(|status| matches!(status.code, 400 | 403 | 422)).map(|status| status.message.as_str())
+        let is_refusal =
+            |status: &&kube::core::Status| matches!(status.code, 400 | 403 | 422) || status.message.contains(WEBHOOK_FAILED);
+        self.answer().filter(is_refusal).map(|status| status.message.as_str())
     }
 }
 

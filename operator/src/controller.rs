@@ -2,18 +2,13 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use blobferry_crds::names;
 use futures::{
     FutureExt, Stream, StreamExt,
     future::{FusedFuture, pending},
     stream::{self, FuturesUnordered},
 };
 use jiff::Timestamp;
-use kube::{
-    Client, Resource,
-    core::error_boundary::InvalidObject,
-    runtime::events::{Event, EventType},
-};
+use kube::Client;
 use opentelemetry::metrics::Meter;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +23,7 @@ use crate::{
     metrics::{Metrics, PassOutcome, show_sessions},
     place::Place,
     pods::Pods,
-    reconcile::{apply::release_object, locate},
+    reconcile::{locate, unreadable},
     report, rollout,
     sessions::{KeptSession, Sessions},
     settings::Settings,
@@ -115,7 +110,6 @@ impl Operator {
         }
         .shared();
         let passes = pass_over(woken.take_until(stop), ready.clone(), |session| pass(session, &context));
-        context.sweeper.mark_everything();
         let sweeps = async {
             ready.await;
             sweep::run(&context).await;
@@ -198,8 +192,8 @@ pub(crate) async fn counted_pass(session: &KeptSession, context: &Context) -> Re
             (result, outcome)
         }
         Err(unreadable) => {
-            tell_unreadable(&unreadable, context).await;
-            (let_go_unreadable(&unreadable, context).await.map(|()| None), PassOutcome::Unreadable)
+            let seen_to = unreadable::see_to(&unreadable, context, (context.clock)()).await;
+            (seen_to.map(|()| None), PassOutcome::Unreadable)
         }
     };
     context.metrics.passed(outcome, begun.elapsed());
@@ -218,36 +212,6 @@ fn see_off(session: &KeptSession, failed: bool, context: &Context) {
     if failed {
         context.sweeper.mark_deleted_late(session);
     }
-}
-
-/// A session that nobody can read cannot be drained; its deletion must not wait for a person.
-async fn let_go_unreadable(session: &InvalidObject, context: &Context) -> Result<(), CallError> {
-    let held = session.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == names::FINALIZER);
-    if held && session.metadata.deletion_timestamp.is_some() {
-        release_object(&session.metadata, &context.client).await?;
-    }
-    Ok(())
-}
-
-/// One session that cannot be read keeps no other waiting.
-async fn tell_unreadable(session: &InvalidObject, context: &Context) {
-    let note = format!("The session cannot be read: {}. Correct it, or update the CustomResourceDefinition.", session.error);
-    let event = Event {
-        type_: EventType::Warning,
-        reason: "Unreadable".into(),
-        note: Some(blobferry_crds::conditions::shorten(&note, 1000)),
-        action: "Read".into(),
-        secondary: None,
-    };
-    let regarding = k8s_openapi::api::core::v1::ObjectReference {
-        api_version: Some(blobferry_crds::UploadSession::api_version(&()).into_owned()),
-        kind: Some(blobferry_crds::UploadSession::kind(&()).into_owned()),
-        namespace: session.metadata.namespace.clone(),
-        name: session.metadata.name.clone(),
-        uid: session.metadata.uid.clone(),
-        ..Default::default()
-    };
-    context.events.tell(&regarding, event, (context.clock)()).await;
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod agenda;
 pub mod api;
 pub mod args;
 pub mod backoff;
+pub mod clock;
 pub mod context;
 pub mod controller;
 pub mod events;

@@ -7,19 +7,21 @@ use blobferry_crds::telemetry::Telemetry;
 use blobferry_operator::{
     admin,
     args::Args,
+    clock,
     controller::Operator,
     leader::Leadership,
     metrics::{count_requests, show_role},
     uninstall::{self, UninstallArgs},
 };
 use clap::Parser;
+use jiff::Timestamp;
 use kube::{Client, Config, client::ClientBuilder};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 // One thread is enough for what waits for the API server most of its time, and keeps its memory in one place.
 #[tokio::main(flavor = "current_thread")]
@@ -33,6 +35,7 @@ async fn main() -> anyhow::Result<()> {
     let config = Config::infer().await.context("cannot find the API server")?;
     let client = ClientBuilder::try_from(config).context("cannot use the API server's address")?;
     let client = client.with_layer(&count_requests(telemetry.meter())).build();
+    tokio::spawn(stop_when_the_clock_is_set(stop.clone()));
     let leadership = Leadership::default();
     show_role(telemetry.meter(), leadership.clone());
     let candidate = args.candidate(&client, &leadership);
@@ -56,6 +59,13 @@ async fn before_uninstallation() -> anyhow::Result<()> {
     let client = Client::try_default().await.context("cannot find the API server")?;
     uninstall::uninstall(&args, &client).await.context("the sessions are not let go")?;
     Ok(())
+}
+
+/// The kubelet starts the program again.
+async fn stop_when_the_clock_is_set(stop: CancellationToken) {
+    let set_by = clock::until_set(Timestamp::now).await;
+    warn!(seconds = set_by.as_secs(), "the clock was set: what is remembered of times is wrong; starting again");
+    stop.cancel();
 }
 
 /// Is cancelled when the kubelet, or a person at a terminal, wants the program to end.

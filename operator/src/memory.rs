@@ -7,7 +7,10 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::{backoff::Attempts, reconcile::hearing::Report};
+use crate::{
+    backoff::Attempts,
+    reconcile::{ending::Blocked, hearing::Report},
+};
 
 /// Recollections by the UID of the session's object.
 #[derive(Debug, Default)]
@@ -26,8 +29,8 @@ pub struct Recollection {
     pub failed_calls: u32,
     /// The last look at the events of a pod that does not start, or whose uploader was killed.
     pub look: Option<Box<Look>>,
-    /// Since when the last pod of a deleted session cannot be made.
-    pub blocked_since: Option<Timestamp>,
+    /// That the last pod of a deleted session cannot be made.
+    pub blocked: Option<Box<Blocked>>,
     /// The run of the uploader's container that was seen last.
     pub run: Option<Run>,
     /// Times in a row that something had to settle before a pod could be made.

@@ -26,6 +26,7 @@ pub mod publish;
 mod scenarios;
 pub mod start;
 pub mod status;
+pub mod unreadable;
 pub mod validate;
 
 use std::{pin::Pin, time::Duration};

@@ -142,6 +142,12 @@ async fn delete_pod(session: &PartialObjectMeta<UploadSession>, client: &Client)
     let (name, uid) = (session.name_any(), session.uid().unwrap_or_default());
     let Some(pod) = api::get(&pods, &pod_name(&name)).await? else { return Ok(false) };
     let Slot::Ours(pod) = Slot::of(&UploaderPod::read(&pod), &name, &uid) else { return Ok(false) };
-    api::delete(&pods, &pod.name, &pod.uid, None).await?;
-    Ok(true)
+    match api::delete(&pods, &pod.name, &pod.uid, None).await {
+        // A pod that may not be deleted must not keep the session, and its namespace, for ever.
+        Err(error) if error.refusal().is_some() => {
+            warn!(pod = pod.name, namespace = pod.namespace, error = &error as &dyn std::error::Error, "a pod stays: delete it by hand");
+            Ok(false)
+        }
+        deleted => deleted.map(|()| true),
+    }
 }

@@ -48,6 +48,8 @@ pub enum Outcome {
 enum Halt {
     /// Something changed meanwhile, or has to settle first: it is looked at again soon, which is no failed attempt.
     Settling,
+    /// An object of ours has to go first; what people are told if it does not.
+    Leaving(Failure),
     Failed(Failure),
     Call(CallError),
 }
@@ -160,7 +162,8 @@ async fn create(session: &ValidSession, context: &Context, now: Timestamp) -> Re
 fn outcome(halt: Halt, session: &ValidSession, context: &Context, now: Timestamp) -> Result<Outcome, CallError> {
     match halt {
         Halt::Call(error) => Err(error),
-        Halt::Settling => Ok(settling(session, context)),
+        Halt::Settling => Ok(settling(session, None, context)),
+        Halt::Leaving(failure) => Ok(settling(session, Some(failure), context)),
         Halt::Failed(failure) => {
             let wait = attempted(session, context, now, Some(failure.clone()));
             Ok(Outcome::Failed(failure, wait))
@@ -169,14 +172,14 @@ fn outcome(halt: Halt, session: &ValidSession, context: &Context, now: Timestamp
 }
 
 /// What is being made or removed is done within a second or two; what is not waits for a person, and a look is cheap.
-fn settling(session: &ValidSession, context: &Context) -> Outcome {
+fn settling(session: &ValidSession, lasting: Option<Failure>, context: &Context) -> Outcome {
     let mut looks = 0;
     context.memory.update(&session.uid, |it| {
         it.settling = it.settling.saturating_add(1);
         looks = it.settling;
     });
-    let failure = Failure { reason: STARTING, message: "The uploader's objects are being made.".into() };
-    Outcome::Failed(failure, if looks <= SOON_LOOKS { SOON } else { LATER })
+    let usual = || Failure { reason: STARTING, message: "The uploader's objects are being made.".into() };
+    if looks <= SOON_LOOKS { Outcome::Failed(usual(), SOON) } else { Outcome::Failed(lasting.unwrap_or_else(usual), LATER) }
 }
 
 /// Remembers an attempt and returns how long the next one has to wait.
@@ -244,7 +247,7 @@ async fn restore_rights(
     rights::doubt_rights(&session.namespace, context).await;
     match rights::ensure_rights(session, context, now).await {
         Ok(()) => replace_powerless(session, observed, context).await,
-        Err(Halt::Settling) => Ok(Outcome::Nothing),
+        Err(Halt::Settling | Halt::Leaving(_)) => Ok(Outcome::Nothing),
         Err(Halt::Failed(failure)) => Ok(Outcome::Failed(failure, RIGHTS_PAUSE)),
         Err(Halt::Call(error)) => Err(error),
     }

@@ -19,12 +19,16 @@ use super::{
     pod_state::{Origin, Slot, Stage, UploaderPod},
     validate::ValidSession,
 };
-use crate::backoff::{Attempts, Failure};
+use crate::backoff::Attempts;
 
 /// How long a pod that cannot be made is tried for.
 const BLOCKED_FOR: Duration = Duration::from_mins(1);
 /// What `spec.drainTimeout` is unless somebody got another past the schema.
 const USUAL_TIMEOUT: Duration = Duration::from_hours(1);
+
+/// [Finalizers](https://kubernetes.io/docs/concepts/architecture/garbage-collection/#cascading-deletion) of a deletion in the foreground,
+/// and of one that leaves the children alone.
+const GARBAGE_COLLECTION: [&str; 2] = ["foregroundDeletion", "orphan"];
 
 /// What an uploader is to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,8 +81,17 @@ pub struct Ending {
     pub deadline: Timestamp,
     /// Whether files may be claimed for it.
     pub may_have_claims: bool,
-    /// Since when its last pod cannot be made.
-    pub blocked_since: Option<Timestamp>,
+    /// That its last pod cannot be made.
+    pub blocked: Option<Box<Blocked>>,
+}
+
+/// That the last pod of a deleted session cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, as of now.
+    pub why: String,
 }
 
 /// Why the object of a deleted session is let go.
@@ -103,8 +116,13 @@ pub fn is_held(session: &UploadSession) -> bool {
     session.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER)
 }
 
-/// Whether nothing is left to do for `session`, because it is deleted and not held.
+/// Whether nothing is left to do for `session`: it is deleted, and nobody holds it but the garbage collector, which sees to its pod.
 pub fn is_let_go(session: &UploadSession) -> bool {
+    is_left(session) && session.finalizers().iter().all(|finalizer| GARBAGE_COLLECTION.contains(&finalizer.as_str()))
+}
+
+/// Whether `session` is deleted and we do not hold it, or do so no more.
+pub fn is_left(session: &UploadSession) -> bool {
     session.metadata.deletion_timestamp.is_some() && !is_held(session)
 }
 
@@ -129,15 +147,15 @@ pub fn without_ours(finalizers: &[String]) -> Vec<String> {
 }
 
 /// What is known of the ending of `session`, if it is one.
-pub fn of(session: &UploadSession, slot: &Slot, blocked_since: Option<Timestamp>) -> Option<Ending> {
-    let deleted = session.metadata.deletion_timestamp.as_ref()?.0;
+pub fn of(session: &UploadSession, slot: &Slot, blocked: Option<Box<Blocked>>) -> Option<Ending> {
+    let deleted = session.metadata.deletion_timestamp.as_ref().filter(|_| is_held(session))?.0;
     let timeout = session.spec.drain_timeout.parse().unwrap_or(USUAL_TIMEOUT);
     let is_over = super::completion::completed(session, slot).is_some();
     Some(Ending {
         policy: session.spec.deletion_policy,
         deadline: deleted.checked_add(timeout).unwrap_or(deleted),
         may_have_claims: !is_over && (has_run(session) || matches!(slot, Slot::Ours(pod) if may_have_run(pod))),
-        blocked_since,
+        blocked,
     })
 }
 
@@ -173,17 +191,13 @@ pub fn end(session: &Result<ValidSession, Refusal>, observed: &Observed, now: Ti
         return Some(End::Done(message));
     }
     let failure = observed.creations.failure.as_deref();
+    let blocked = ending.blocked.as_ref().filter(|blocked| now >= blocked.since + BLOCKED_FOR);
     match session {
         Err(refusal) => Some(End::Refused(refusal.message.clone())),
         Ok(_) if now >= ending.deadline => Some(End::TimedOut),
         Ok(_) if failure.is_some_and(|failure| failure.reason == NAMESPACE_ENDING) => Some(End::NamespaceEnding),
-        Ok(_) if ending.blocked_since.is_some_and(|since| now >= since + BLOCKED_FOR) => Some(End::Blocked(obstacle(failure))),
-        Ok(_) => None,
+        Ok(_) => blocked.map(|blocked| End::Blocked(blocked.why.clone())),
     }
-}
-
-fn obstacle(failure: Option<&Failure>) -> String {
-    failure.map_or_else(|| "Its folders or the name of its pod are in use.".to_owned(), |failure| failure.message.clone())
 }
 
 /// What the last uploader said, if it did what it was to do.
@@ -193,21 +207,23 @@ fn last_words(slot: &Slot) -> Option<String> {
     Some(super::completion::sentence(&account.message))
 }
 
-/// Whether the last pod of a session could not be made in this pass.
-pub fn is_blocked(plan: &Plan, outcome: &Outcome, creations: &Attempts) -> bool {
-    let refused = |failure: &Failure| failure.reason != STARTING;
-    match (plan, outcome) {
-        (_, Outcome::Failed(failure, _)) => refused(failure),
-        (Plan::Wait(Wait::Rival(_) | Wait::ForeignPod | Wait::PreviousPod), _) => true,
-        (Plan::Wait(Wait::Backoff), _) => creations.failure.as_deref().is_some_and(refused),
-        _ => false,
-    }
+/// Why the last pod of a session could not be made in this pass, if it could not.
+pub fn obstacle(plan: &Plan, outcome: &Outcome, creations: &Attempts) -> Option<String> {
+    let failure = match (plan, outcome) {
+        (_, Outcome::Failed(failure, _)) => Some(failure),
+        (Plan::Wait(Wait::Rival(_) | Wait::ForeignPod | Wait::PreviousPod), _) => {
+            return Some("Its folders or the name of its pod are in use.".into());
+        }
+        (Plan::Wait(Wait::Backoff), _) => creations.failure.as_deref(),
+        _ => None,
+    };
+    failure.filter(|failure| failure.reason != STARTING).map(|failure| failure.message.clone())
 }
 
 impl Ending {
     /// When to look again, whatever else happens.
     pub fn next_change(&self) -> Timestamp {
-        self.blocked_since.map_or(self.deadline, |since| self.deadline.min(since + BLOCKED_FOR))
+        self.blocked.as_ref().map_or(self.deadline, |blocked| self.deadline.min(blocked.since + BLOCKED_FOR))
     }
 }
 
@@ -217,7 +233,7 @@ mod tests {
     use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 
     use super::*;
-    use crate::{fixtures, reconcile::validate::validate};
+    use crate::{backoff::Failure, fixtures, reconcile::validate::validate};
 
     fn decided(session: &UploadSession, pod: Option<&Pod>, change: impl FnOnce(&mut Observed)) -> Option<End> {
         let mut observed = fixtures::observed(session, pod);
@@ -304,8 +320,8 @@ mod tests {
         assert_eq!(decided(&session, None, |it| fails(it, NAMESPACE_ENDING)), Some(End::NamespaceEnding));
         let blocked = |seconds: u64| {
             decided(&session, None, |it| {
-                fails(it, "PodRefused");
-                it.ending.as_mut().unwrap().blocked_since = Some(fixtures::now() - Duration::from_secs(seconds));
+                let since = fixtures::now() - Duration::from_secs(seconds);
+                it.ending.as_mut().unwrap().blocked = Some(Box::new(Blocked { since, why: "exceeded quota".into() }));
             })
         };
         assert_eq!((blocked(59), blocked(60)), (None, Some(End::Blocked("exceeded quota".into()))));
@@ -313,16 +329,17 @@ mod tests {
 
     #[test]
     fn pod_is_blocked_by_refusals_and_rivals_and_not_by_what_settles_by_itself() {
-        let failure = |reason| Failure { reason, message: String::new() };
+        let failure = |reason| Failure { reason, message: "exceeded quota".into() };
         let failed = |reason| Outcome::Failed(failure(reason), Duration::ZERO);
         let none = Attempts::default();
-        assert!(is_blocked(&Plan::Create, &failed("PodRefused"), &none));
-        assert!(!is_blocked(&Plan::Create, &failed(STARTING), &none));
-        assert!(is_blocked(&Plan::Wait(Wait::ForeignPod), &Outcome::Nothing, &none));
-        assert!(!is_blocked(&Plan::Wait(Wait::Terminating), &Outcome::Nothing, &none));
+        let words = Some("exceeded quota".to_owned());
+        assert_eq!(obstacle(&Plan::Create, &failed("PodRefused"), &none), words);
+        assert_eq!(obstacle(&Plan::Create, &failed(STARTING), &none), None);
+        assert!(obstacle(&Plan::Wait(Wait::ForeignPod), &Outcome::Nothing, &none).is_some());
+        assert_eq!(obstacle(&Plan::Wait(Wait::Terminating), &Outcome::Nothing, &none), None);
         let refused = none.next(fixtures::now(), Some(failure("PodRefused")), 0.0);
-        assert!(is_blocked(&Plan::Wait(Wait::Backoff), &Outcome::Nothing, &refused));
-        assert!(!is_blocked(&Plan::Wait(Wait::Backoff), &Outcome::Nothing, &none));
+        assert_eq!(obstacle(&Plan::Wait(Wait::Backoff), &Outcome::Nothing, &refused), words);
+        assert_eq!(obstacle(&Plan::Wait(Wait::Backoff), &Outcome::Nothing, &none), None);
     }
 
     #[test]

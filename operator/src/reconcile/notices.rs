@@ -75,6 +75,15 @@ pub fn of_action(case: &Case<'_>) -> Option<Event> {
     }
 }
 
+/// That the API server, in these words, does not let the operator remove what a deleted session has left.
+pub fn of_rest(words: &str) -> Event {
+    let text = format!(
+        "The session goes, and what it has left stays until it can be removed, its uploader too: the operator tries again. The API server \
+         says: {words}"
+    );
+    event(EventType::Warning, "CleanupRefused", "LetGo", &text)
+}
+
 /// How a deleted session ended, unless there was nothing to do.
 fn of_end(end: &End, case: &Case<'_>) -> Option<Event> {
     let mode = Mode::of(case.session);

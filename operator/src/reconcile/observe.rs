@@ -66,10 +66,15 @@ pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp)
     let uid = session.uid().unwrap_or_default();
     let pod = context.pods.find(&namespace, &pod_name(&name), &uid, now);
     let slot = pod.map_or(Slot::Empty, |pod| Slot::of(&pod, &name, &uid));
+    let is_new_spec = is_new_spec(session);
+    if is_new_spec {
+        // What a person has changed, or a deletion asks for, is tried at once.
+        context.memory.update(&uid, |it| it.creations = Attempts::default());
+    }
     let recollection = context.memory.recall(&uid);
     let mut observed = Observed {
         slot: Slot::Empty,
-        is_new_spec: is_new_spec(session),
+        is_new_spec,
         completed: None,
         ending: None,
         creations: Attempts::default(),
@@ -87,7 +92,7 @@ pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp)
     if let Slot::Ours(pod) = &slot {
         observe_pod(pod, &mut observed, (&uid, &namespace), context, now).await;
     }
-    observed.ending = ending::of(session, &slot, recollection.blocked_since);
+    observed.ending = ending::of(session, &slot, recollection.blocked);
     observed.completed = completed(session, &slot).filter(|_| observed.ending.is_none());
     observed.creations = recollection.creations;
     (observed.warned, observed.step_written) = (recollection.warned, recollection.step_written);

@@ -21,6 +21,7 @@ use crate::{
 /// Between the kubelet's word that it kills a container and the end of that: its grace, and a runtime that is busy, or a process that
 /// the kernel does not let go.
 const LONGEST_KILL: Duration = Duration::from_mins(5);
+const WARNING: &str = "Warning";
 
 /// Lists the events of `pod` that are worth it, now and then.
 pub async fn look(
@@ -42,31 +43,31 @@ pub async fn look(
     let count = last.as_ref().map_or(1, |look| look.count.saturating_add(1));
     let wait = LOOK_AFTER.max(backoff::delay(count.saturating_add(4), 0.0));
     let found = match subject {
-        Subject::Start => newest_warning(namespace, &pod.uid, context).await,
+        Subject::Start => newest(namespace, &pod.uid, context).await,
         Subject::Kill => killing(namespace, &pod.uid, since, context).await,
     };
-    let warning = seen(found).flatten().or_else(|| last.and_then(|look| look.warning));
+    let warning = match (seen(found).flatten(), subject) {
+        // What went well since then, like a mount, ends what did not.
+        (Some(event), Subject::Start) if event.type_.as_deref() != Some(WARNING) => None,
+        (Some(event), _) => Some(reason_and_message(event)),
+        (None, _) => last.and_then(|look| look.warning),
+    };
     let look = Box::new(Look { pod_uid: pod.uid.clone(), since, count, due: now + wait, warning });
     context.memory.update(uid, |it| it.look = Some(look.clone()));
     Some(look)
 }
 
-/// What keeps a pod that has a node from running: the scheduler's words before are no cause any more.
-async fn newest_warning(namespace: &str, pod_uid: &str, context: &Context) -> Result<Option<(String, String)>, CallError> {
-    let newest = events(namespace, pod_uid, "type=Warning,reason!=FailedScheduling", context).await?.into_iter().max_by_key(when);
-    Ok(newest.map(reason_and_message))
+/// What its node said last of a pod: the scheduler's words before are no cause any more. Of two in one second a warning is the last.
+async fn newest(namespace: &str, pod_uid: &str, context: &Context) -> Result<Option<Event>, CallError> {
+    let all = events(namespace, pod_uid, "reason!=FailedScheduling", context).await?;
+    Ok(all.into_iter().max_by_key(|event| (when(event), event.type_.as_deref() == Some(WARNING))))
 }
 
 /// The kubelet's word, if it has one, on a kill after which the container ended at `finished`. It says so before it does it.
-async fn killing(
-    namespace: &str,
-    pod_uid: &str,
-    finished: Timestamp,
-    context: &Context,
-) -> Result<Option<(String, String)>, CallError> {
+async fn killing(namespace: &str, pod_uid: &str, finished: Timestamp, context: &Context) -> Result<Option<Event>, CallError> {
     let newest = events(namespace, pod_uid, "reason=Killing", context).await?.into_iter().max_by_key(when);
     let is_of_this_kill = |event: &Event| when(event).is_some_and(|told| told + LONGEST_KILL >= finished);
-    Ok(newest.filter(is_of_this_kill).map(reason_and_message))
+    Ok(newest.filter(is_of_this_kill))
 }
 
 async fn events(namespace: &str, pod_uid: &str, which: &str, context: &Context) -> Result<Vec<Event>, CallError> {

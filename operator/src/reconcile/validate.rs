@@ -10,7 +10,7 @@ use url::Url;
 use super::{
     Refusal,
     area::{Area, Claimant, ShareKey, Standing},
-    ending::Mode,
+    ending::{Mode, is_left},
     federation::Federation,
     identity::Identity,
 };
@@ -156,6 +156,9 @@ pub fn validate(session: &UploadSession, settings: &Settings) -> Result<ValidSes
     let mode = Mode::of(session);
     let namespace = session.namespace().ok_or_else(|| Refusal::invalid("metadata.namespace", "is missing"))?;
     let spec = &session.spec;
+    if is_left(session) {
+        return Err(Refusal::new("Deleted", left(session)));
+    }
     if spec.pod.image.is_some() && !settings.allow_pod_image {
         return Err(Refusal::new(
             "ImageNotAllowed",
@@ -186,6 +189,13 @@ pub fn validate(session: &UploadSession, settings: &Settings) -> Result<ValidSes
         template: spec.pod.clone(),
         namespace,
     })
+}
+
+fn left(session: &UploadSession) -> String {
+    let finalizers = session.finalizers().join(", ");
+    format!(
+        "The session is deleted and has no uploader any more. Its object goes when whoever has set its finalizers {finalizers} removes them."
+    )
 }
 
 fn share(session: &UploadSession, namespace: &str, settings: &Settings) -> Result<Share, Refusal> {

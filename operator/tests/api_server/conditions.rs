@@ -156,9 +156,24 @@ async fn session_that_cannot_be_read_is_reported_stops_no_other_and_can_be_delet
     stage.session("well", json!({})).await?;
     stage.until_pod("well", None).await?;
     stage.until("people are told", async || Ok(stage.event_reasons("odd").await?.contains(&"Unreadable".into()))).await?;
+    let told = |verdict, reason| ready_as(&sessions, verdict, reason);
+    stage.until("its status says so", async || told("Unknown", "Unreadable").await).await?;
+    let corrected = Patch::Merge(json!({"status": {"reportInterval": 5}}));
+    sessions.patch_status("odd", &PatchParams::default(), &corrected).await?;
+    stage.until("it is read again", async || told("True", "Suspended").await).await?;
+    sessions.patch_status("odd", &PatchParams::default(), &odd).await?;
+    stage.until("its status says so again", async || told("Unknown", "Unreadable").await).await?;
     let held = sessions.get("odd").await?;
     assert_eq!(held.finalizers(), [names::FINALIZER]);
     sessions.delete("odd", &DeleteParams::default()).await?;
     stage.until("it is gone", async || Ok(sessions.get_opt("odd").await?.is_none())).await?;
     stage.end().await
+}
+
+/// Whether the condition `Ready` of the session `odd`, which cannot be read, is this.
+async fn ready_as(sessions: &Api<DynamicObject>, verdict: &str, reason: &str) -> Result<bool> {
+    let odd = sessions.get("odd").await?;
+    let conditions = odd.data["status"]["conditions"].as_array().context("it has conditions")?;
+    let ready = conditions.iter().find(|condition| condition["type"] == "Ready").context("one of them is Ready")?;
+    Ok(ready["status"] == verdict && ready["reason"] == reason)
 }

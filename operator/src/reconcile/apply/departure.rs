@@ -7,12 +7,18 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
+use tracing::warn;
 
 use super::{Outcome, volumes};
 use crate::{
     api::{self, CallError},
     context::Context,
-    reconcile::{assess::Case, ending, pod_state::Slot},
+    reconcile::{
+        assess::Case,
+        ending::{self, Blocked},
+        notices,
+        pod_state::Slot,
+    },
 };
 
 /// Gives `session` the finalizers that it should have, before anything else is done for it; what it is then, if it had others.
@@ -30,17 +36,27 @@ fn note(session: &UploadSession, finalizers: Vec<String>, version: Option<String
     changed
 }
 
-/// Removes what a deleted session has left, and then what holds its object; readable or not, it needs no more than its metadata.
+/// Removes what a deleted session has left, and then what holds its object. What the operator is not let remove keeps no object: the
+/// sweep goes on trying.
 pub(super) async fn let_go(session: &UploadSession, slot: &Slot, context: &Context) -> Result<Outcome, CallError> {
+    if let Err(error) = remove_rest(session, slot, context).await {
+        let Some(words) = error.refusal() else { return Err(error) };
+        warn!(error = &error as &dyn std::error::Error, "a deleted session goes without what it has left");
+        context.tell(session, Some(notices::of_rest(words))).await;
+    }
+    let version = release_object(&session.metadata, &context.client).await?;
+    note(session, others(&session.metadata), version, context);
+    Ok(Outcome::Gone)
+}
+
+async fn remove_rest(session: &UploadSession, slot: &Slot, context: &Context) -> Result<(), CallError> {
     if let Slot::Ours(pod) = slot {
         api::delete(&api::namespaced::<Pod>(&context.client, &pod.namespace), &pod.name, &pod.uid, None).await?;
     }
     if session.spec.source.nfs.is_some() {
         volumes::remove_claim(&session.namespace().unwrap_or_default(), &session.uid().unwrap_or_default(), context).await?;
     }
-    let version = release_object(&session.metadata, &context.client).await?;
-    note(session, others(&session.metadata), version, context);
-    Ok(Outcome::Gone)
+    Ok(())
 }
 
 /// Removes our finalizer from the object with this metadata; the sweep removes what it leaves. The version since then, unless the object
@@ -66,12 +82,15 @@ async fn set_finalizers(meta: &ObjectMeta, finalizers: &[String], client: &Clien
     Ok(api::call(format!("change the finalizers of session {name}"), patched).await?.metadata.resource_version)
 }
 
-/// Remembers since when the last pod of a deleted session cannot be made.
+/// Remembers since when, and why, the last pod of a deleted session cannot be made.
 pub fn remember_blocked(case: &Case<'_>, context: &Context) {
     if case.observed.ending.is_some() {
-        let blocked = ending::is_blocked(case.plan, case.outcome, &case.observed.creations);
+        let obstacle = ending::obstacle(case.plan, case.outcome, &case.observed.creations);
         let uid = case.session.uid().unwrap_or_default();
-        context.memory.update(&uid, |it| it.blocked_since = blocked.then(|| it.blocked_since.unwrap_or(case.now)));
+        context.memory.update(&uid, |it| {
+            let since = it.blocked.as_ref().map_or(case.now, |blocked| blocked.since);
+            it.blocked = obstacle.map(|why| Box::new(Blocked { since, why }));
+        });
     }
 }
 

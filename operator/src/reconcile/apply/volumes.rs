@@ -2,11 +2,12 @@
 
 use blobferry_crds::names::SESSION_UID_LABEL;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 
 use super::Halt;
 use crate::{
     api::{self, CallError, Object},
+    backoff::Failure,
     context::Context,
     reconcile::{build, validate::ValidSession},
 };
@@ -77,13 +78,9 @@ pub(super) async fn ensure_volumes(session: &ValidSession, context: &Context) ->
         Step::VolumeTaken => Err(Halt::name_taken(&format!("The PersistentVolume {name}"))),
         Step::ClaimTaken => Err(Halt::name_taken(&format!("The PersistentVolumeClaim {name}"))),
         Step::Remove => {
-            if let Some(claim) = claim.filter(|claim| claim.metadata.deletion_timestamp.is_none()) {
-                api::delete(&claims, &name, &claim.uid().unwrap_or_default(), None).await?;
-            }
-            if let Some(volume) = volume.filter(|volume| volume.metadata.deletion_timestamp.is_none()) {
-                api::delete(&volumes, &name, &volume.uid().unwrap_or_default(), None).await?;
-            }
-            Err(Halt::Settling)
+            remove(&claims, claim.as_ref()).await?;
+            remove(&volumes, volume.as_ref()).await?;
+            Err(Halt::Leaving(leaving(claim.as_ref(), volume.as_ref())))
         }
         Step::Complete => {
             if volume.is_none() {
@@ -95,6 +92,26 @@ pub(super) async fn ensure_volumes(session: &ValidSession, context: &Context) ->
             Ok(())
         }
     }
+}
+
+async fn remove<K: Object>(objects: &Api<K>, object: Option<&K>) -> Result<(), CallError> {
+    let Some(meta) = object.map(Resource::meta).filter(|meta| meta.deletion_timestamp.is_none()) else { return Ok(()) };
+    api::delete(objects, meta.name.as_deref().unwrap_or_default(), meta.uid.as_deref().unwrap_or_default(), None).await
+}
+
+/// What people are told if a claim or a volume that has to be made anew does not go.
+fn leaving(claim: Option<&PersistentVolumeClaim>, volume: Option<&PersistentVolume>) -> Failure {
+    let (reason, kind, meta) = match (claim, volume) {
+        (None, Some(volume)) => ("PersistentVolumeTerminating", "PersistentVolume", Some(&volume.metadata)),
+        _ => ("PersistentVolumeClaimTerminating", "PersistentVolumeClaim", claim.map(|claim| &claim.metadata)),
+    };
+    let name = meta.and_then(|meta| meta.name.as_deref()).unwrap_or_default();
+    let finalizers = meta.and_then(|meta| meta.finalizers.as_deref()).unwrap_or_default().join(", ");
+    let message = format!(
+        "The {kind} {name} has to be made anew and does not go: its finalizers {finalizers} hold it. End the pods that use it \
+         (`kubectl describe` lists them), or see to whoever has set the other finalizers; the session starts by itself then."
+    );
+    Failure { reason, message }
 }
 
 async fn create<K: Object>(objects: &Api<K>, object: &K) -> Result<(), Halt> {

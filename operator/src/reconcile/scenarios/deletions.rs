@@ -137,6 +137,100 @@ async fn pod_that_cannot_be_made_for_a_minute_ends_it() {
 }
 
 #[tokio::test]
+async fn webhook_that_cannot_be_called_for_a_minute_ends_it_too() {
+    let mut session = deleted("deletionPolicy: Drain");
+    let cluster = cluster(&session);
+    let words = "Internal error occurred: failed calling webhook \"pods.example.com\": service \"gate\" not found";
+    cluster.answers(&format!("POST {PODS}"), 500, status(500, "InternalError", words));
+    for (seconds, ended) in [(0, false), (59, false), (60, true)] {
+        cluster.pass_at(&session, fixtures::now() + Duration::from_secs(seconds)).await.unwrap();
+        let calls = cluster.calls_and_events();
+        assert_eq!(finalizers(&calls).is_some(), ended, "after {seconds} s");
+        if seconds == 0 {
+            let told = written(&calls);
+            assert!(ready(&told).1 == "PodRefused" && message(&told).contains("gate") && message(&told).contains("Stop"), "{told}");
+            session = after(&session, &calls);
+        }
+        if ended {
+            let given_up = calls.iter().find(|call| call.body["reason"] == "DrainGivenUp").unwrap();
+            assert!(given_up.body["note"].as_str().unwrap().contains("service \"gate\" not found"), "{given_up:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_refused_often_is_tried_at_once_when_its_session_is_changed_or_deleted() {
+    let refused = status(403, "Forbidden", "exceeded quota");
+    for deletion in [false, true] {
+        let mut session = fixtures::session("deletionPolicy: Drain");
+        session.status =
+            Some(UploadSessionStatus { start_time: session.metadata.creation_timestamp.clone(), ..UploadSessionStatus::default() });
+        let cluster = cluster(&session);
+        cluster.answers(&format!("POST {PODS}"), 403, refused.clone());
+        let mut now = fixtures::now();
+        for _ in 0..10 {
+            let wait = cluster.pass_at(&session, now).await.unwrap();
+            let calls = cluster.calls();
+            if calls.iter().any(|call| call.line == format!("PATCH {STATUS}")) {
+                session = after(&session, &calls);
+            }
+            session.metadata.finalizers = Some(vec![names::FINALIZER.into()]);
+            now += wait.unwrap();
+        }
+        now -= Duration::from_secs(1);
+        cluster.pass_at(&session, now).await.unwrap();
+        assert!(!cluster.lines().contains(&format!("POST {PODS}")), "it is not due");
+        session.metadata.generation = session.metadata.generation.map(|generation| generation + 1);
+        if deletion {
+            session.metadata.deletion_timestamp = Some(Time(now));
+        }
+        cluster.pass_at(&session, now).await.unwrap();
+        let calls = cluster.calls();
+        assert!(calls.iter().any(|call| call.line == format!("POST {PODS}")), "{calls:?}");
+        assert_eq!(finalizers(&calls), None);
+    }
+}
+
+#[tokio::test]
+async fn what_may_not_be_removed_holds_no_deleted_session() {
+    for forbidden in [POD, CLAIM] {
+        let mut session = UploadSession { spec: fixtures::nfs_session().spec, ..deleted("") };
+        session.spec.deletion_policy = blobferry_crds::DeletionPolicy::Drain;
+        session.spec.drain_timeout = "2m".into();
+        let mut cluster = cluster(&session);
+        cluster.shows_pod(&fixtures::pod(&session, &fixtures::running("2026-11-21T08:28:10Z")));
+        let claim = super::super::build::volume_claim(&super::super::validate::validate(&session, &fixtures::settings()).unwrap());
+        cluster.answers(&format!("GET {CLAIM}"), 200, serde_json::to_value(claim).unwrap());
+        cluster.answers(&format!("DELETE {forbidden}"), 403, status(403, "Forbidden", "nothing is deleted at night"));
+        cluster.pass(&session).await;
+        let calls = cluster.calls_and_events();
+        assert!(calls.iter().any(|call| call.line == format!("DELETE {forbidden}")), "{calls:?}");
+        assert_eq!(finalizers(&calls), Some(json!([])), "{forbidden}");
+        let told = calls.iter().find(|call| call.body["reason"] == "CleanupRefused").unwrap();
+        assert!(told.body["note"].as_str().unwrap().contains("nothing is deleted at night"), "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn deleted_session_that_somebody_else_holds_has_no_uploader_any_more_and_says_so() {
+    let mut session = fixtures::deleted("", "2026-11-21T08:29:00Z");
+    session.metadata.finalizers = Some(vec!["foregroundDeletion".into()]);
+    let mut cluster = cluster(&session);
+    cluster.shows_pod(&fixtures::pod(&fixtures::session(""), &fixtures::running("2026-11-21T08:10:00Z")));
+    cluster.pass(&session).await;
+    assert_eq!(cluster.lines(), [""; 0], "the garbage collector sees to it");
+    session.metadata.finalizers = Some(vec!["foregroundDeletion".into(), "example.com/audit".into()]);
+    cluster.pass(&session).await;
+    let calls = cluster.calls_and_events();
+    assert_eq!(calls[0].line, format!("DELETE {POD}"));
+    let told = written(&calls);
+    assert!(ready(&told) == ("False", "Deleted") && message(&told).contains("example.com/audit"), "{told}");
+    cluster.loses_pods();
+    cluster.pass(&after(&session, &calls)).await;
+    assert!(!cluster.lines().iter().any(|line| line.starts_with("POST") || line.starts_with("DELETE")));
+}
+
+#[tokio::test]
 async fn session_that_may_not_run_and_one_that_never_ran_go_at_once() {
     let never = fixtures::deleted("deletionPolicy: Drain", "2026-11-21T08:28:00Z");
     for session in [deleted("{deletionPolicy: Drain, pod: {image: other}}"), never] {

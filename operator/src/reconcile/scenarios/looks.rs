@@ -37,7 +37,8 @@ async fn failing_mount_is_looked_for_after_twenty_seconds_and_once_per_step() {
     let mut cluster = cluster(&session);
     let scheduled = "{conditions: [{type: PodScheduled, status: 'True', lastTransitionTime: '2026-11-21T08:29:45Z'}]}";
     cluster.shows_pod(&fixtures::pod(&session, scheduled));
-    let event = json!({"metadata": {}, "involvedObject": {}, "reason": "FailedMount", "message": "mount.nfs: access denied"});
+    let words = "mount.nfs: access denied";
+    let event = json!({"metadata": {}, "involvedObject": {}, "type": "Warning", "reason": "FailedMount", "message": words});
     let events = "GET /api/v1/namespaces/cameras/events";
     cluster.answers(events, 200, json!({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": [event]}));
     cluster.pass(&session).await;
@@ -56,6 +57,38 @@ async fn failing_mount_is_looked_for_after_twenty_seconds_and_once_per_step() {
             assert_eq!(ready(&written(&calls)), ("False", "FailedMount"));
             assert!(message(&written(&calls)).contains("access denied"));
         }
+    }
+}
+
+#[tokio::test]
+async fn mount_that_failed_is_not_told_any_more_once_it_has_worked() {
+    let session = fixtures::session("");
+    let mut cluster = cluster(&session);
+    let scheduled = "{conditions: [{type: PodScheduled, status: 'True', lastTransitionTime: '2026-11-21T08:29:00Z'}]}";
+    cluster.shows_pod(&fixtures::pod(&session, scheduled));
+    let event = |type_: &str, reason: &str, second: u32| {
+        let time = format!("2026-11-21T08:29:{second:02}Z");
+        json!({"metadata": {}, "involvedObject": {}, "type": type_, "reason": reason, "message": "m", "lastTimestamp": time})
+    };
+    let mut told = vec![event("Normal", "Scheduled", 0), event("Warning", "FailedMount", 5)];
+    let mut now = fixtures::now();
+    let mut session = session;
+    for (next, reason) in [
+        (None, "FailedMount"),
+        (Some(event("Normal", "Pulling", 40)), "ContainerCreating"),
+        (Some(event("Warning", "FailedMount", 50)), "FailedMount"),
+        (Some(event("Normal", "Pulling", 50)), "FailedMount"),
+    ] {
+        told.splice(0..0, next);
+        let list = json!({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": told});
+        cluster.answers("GET /api/v1/namespaces/cameras/events", 200, list);
+        let wait = cluster.pass_at(&session, now).await.unwrap();
+        let calls = cluster.calls();
+        if calls.iter().any(|call| call.line == format!("PATCH {STATUS}")) {
+            session = after(&session, &calls);
+        }
+        assert_eq!(session.status.as_ref().unwrap().conditions[0].reason, reason, "{told:?}");
+        now += wait.unwrap();
     }
 }
 

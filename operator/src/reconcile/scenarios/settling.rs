@@ -24,6 +24,28 @@ async fn volume_that_is_being_removed_is_looked_at_again_soon_every_time() {
 }
 
 #[tokio::test]
+async fn claim_that_does_not_go_is_named_with_what_holds_it_after_half_a_minute() {
+    let session = fixtures::nfs_session();
+    let cluster = cluster(&session);
+    let valid = super::super::validate::validate(&session, &fixtures::settings()).unwrap();
+    let mut claim = serde_json::to_value(super::super::build::volume_claim(&valid)).unwrap();
+    claim["metadata"]["deletionTimestamp"] = json!("2026-11-21T08:29:00Z");
+    claim["metadata"]["finalizers"] = json!(["kubernetes.io/pvc-protection"]);
+    let name = super::super::build::volume_name(&valid.uid);
+    cluster.answers(&format!("GET /api/v1/namespaces/cameras/persistentvolumeclaims/{name}"), 200, claim);
+    for attempt in 1..=31 {
+        let wait = cluster.pass(&session).await;
+        let calls = cluster.calls();
+        let status = calls.iter().find(|call| call.line == format!("PATCH {STATUS}")).map(|call| &call.body["status"]);
+        let named = status.is_some_and(|status| ready(status) == ("False", "PersistentVolumeClaimTerminating"));
+        assert_eq!((named, wait == Some(Duration::from_secs(15))), (attempt == 31, attempt == 31), "{attempt}: {status:?}");
+        assert!(
+            status.is_none_or(|status| !named || (message(status).contains(&name) && message(status).contains("pvc-protection")))
+        );
+    }
+}
+
+#[tokio::test]
 async fn pod_of_the_name_that_is_still_ending_is_looked_at_again_soon_every_time() {
     let session = fixtures::session("");
     let cluster = cluster(&session);

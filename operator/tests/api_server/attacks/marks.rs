@@ -112,8 +112,11 @@ async fn labels_owners_and_finalizers_that_an_author_sets_on_his_session_stay_hi
                 Ok(stage.api::<UploadSession>().get(&name).await?.finalizers() == ["example.com/first", "example.com/last"])
             })
             .await?;
-        mark::<UploadSession>(&stage, &name, json!({"finalizers": null})).await?;
+        // They keep the object, and nothing works for it any more.
+        let told = stage.until_condition(&name, "Ready", "False", "Deleted").await?;
+        ensure!(told.contains("example.com/first, example.com/last"), "{told}");
         stage.until("its pod is gone", async || Ok(stage.list::<Pod>().await?.is_empty())).await?;
+        mark::<UploadSession>(&stage, &name, json!({"finalizers": null})).await?;
     }
     stage.end().await
 }
