@@ -59,11 +59,13 @@ impl Operator {
     }
 
     /// This operator with another clock.
+    ///
+    /// # Panics
+    ///
+    /// If somebody has asked for its context before.
     #[must_use]
     pub fn with_clock(mut self, clock: fn() -> Timestamp) -> Self {
-        if let Some(context) = Arc::get_mut(&mut self.context) {
-            context.clock = clock;
-        }
+        Arc::get_mut(&mut self.context).expect("nobody has asked for the context yet").clock = clock;
         self
     }
 

@@ -104,6 +104,11 @@ impl Cluster {
         self.answers.lock().unwrap().insert(line.to_owned(), (code, body));
     }
 
+    /// The call `line` is answered as usual again.
+    pub(crate) fn works_again(&self, line: &str) {
+        self.answers.lock().unwrap().remove(line);
+    }
+
     /// One pass over `session` at `now`.
     pub(crate) async fn pass_at(&self, session: &UploadSession, now: Timestamp) -> Result<Option<Duration>, CallError> {
         reconcile(session, &self.context, now).await

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_annotation_that_somebody_removes_wakes() {
+    fn an_annotation_that_somebody_changes_wakes() {
         assert!(wakes(|session| drop(session.annotations_mut().insert(names::SESSION_NAME_ANNOTATION.into(), "x".into()))));
     }
 

@@ -1,9 +1,9 @@
 //! The driver: one pass over one session, as a list of named steps.
 //!
-//! `observe` reads what is there, `validate` parses what a person wrote, `locate` finds the export behind a claim, `plan` decides one step, `build` makes objects, `apply`
-//! sends them, `assess` and `status` say what is true now, `publish` writes it if it differs (`start` lets it
-//! wait a little), `notices` tells people. Everything
-//! between `observe` and `apply` is pure, and so is everything between `apply` and `publish`.
+//! `observe` reads what is there, `finalize` sees to our finalizer, `validate` parses what a person wrote, `locate` finds the export behind
+//! a claim, `plan` decides one step, `reserve` takes the folders for it, `build` makes objects, `apply` sends them, `assess` and `status`
+//! say what is true now, `publish` writes it if it differs (`start` lets it wait a little), `notices` tells people. Modules say in their
+//! first line whether they are pure. A session that cannot be read is seen to by `unreadable`.
 
 pub mod apply;
 pub mod area;

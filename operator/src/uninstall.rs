@@ -145,7 +145,12 @@ async fn delete_pod(session: &PartialObjectMeta<UploadSession>, client: &Client)
     match api::delete(&pods, &pod.name, &pod.uid, None).await {
         // A pod that may not be deleted must not keep the session, and its namespace, for ever.
         Err(error) if error.refusal().is_some() => {
-            warn!(pod = pod.name, namespace = pod.namespace, error = &error as &dyn std::error::Error, "a pod stays: delete it by hand");
+            warn!(
+                pod = pod.name,
+                namespace = pod.namespace,
+                error = &error as &dyn std::error::Error,
+                "a pod stays: delete it by hand"
+            );
             Ok(false)
         }
         deleted => deleted.map(|()| true),

@@ -15,7 +15,7 @@ use super::{
     apply::{NAME_TAKEN, Outcome},
     completion::Completed,
     diagnose::{Cause, LOOK_AFTER, diagnose},
-    ending::{Ending, Mode},
+    ending::{Ending, Fate, Mode},
     hearing::{Hearing, active_patience, hearing},
     plan::{NodeHealth, Plan, StopReason},
     pod_state::{Slot, Stage, UploaderPod},
@@ -116,9 +116,9 @@ fn by_plan(case: &Case<'_>) -> Assessment {
             passing("Replacing", "The session was changed: its pod is being replaced by one with the new settings.")
         }
         (Plan::Stop(StopReason::Ending), _) => {
-            let (reason, done) = fate(Mode::of(case.session));
-            let message = format!("The session is deleted: its pod is replaced by one by which claimed files are {done}.");
-            passing(reason, &message)
+            let fate = Mode::of(case.session).fate();
+            let message = format!("The session is deleted: its pod is replaced by one by which claimed files are {}.", fate.done);
+            passing(fate.reason, &message)
         }
         (Plan::Stop(StopReason::Again), _) => {
             passing("Restarting", "The session was completed and is started again because of its new runToken.")
@@ -141,16 +141,13 @@ fn by_plan(case: &Case<'_>) -> Assessment {
 }
 
 fn finished(completed: &Completed, case: &Case<'_>) -> Assessment {
-    // Before it is written down, its time begins now.
-    let ttl = case.session.spec.ttl_seconds_after_finished.filter(|_| completed.since.is_none());
-    let expires = completed.expires.or_else(|| ttl.map(|seconds| case.now + Duration::from_secs(seconds.into())));
     Assessment {
         phase: Phase::Completed,
         ready: Verdict::True,
         trouble: Trouble::None,
         ..passing(&completed.reason, &completed.message)
     }
-    .maybe_after(expires.map(|expires| until(expires, case.now)))
+    .maybe_after(completed.expires(case.now).map(|expires| until(expires, case.now)))
 }
 
 fn kept(case: &Case<'_>, pod: &UploaderPod) -> Assessment {
@@ -277,21 +274,13 @@ fn troubled(trouble: Trouble, reason: &str, message: &str) -> Assessment {
     }
 }
 
-/// What becomes of claimed files in a mode.
-fn fate(mode: Mode) -> (&'static str, &'static str) {
-    match mode {
-        Mode::Release => ("Releasing", "given back"),
-        _ => ("Draining", "uploaded"),
-    }
-}
-
 impl Assessment {
     /// A session that is deleted is never ready: what its uploader does well is to end it.
     fn of_ending(self, ending: &Ending, mode: Mode, now: Timestamp) -> Self {
         let due = until(ending.next_change(), now);
         let next_look = self.next_look.map(|look| look.min(due));
         let phase = if self.trouble == Trouble::Lasting { Phase::Failed } else { Phase::Draining };
-        let (reason, done) = fate(mode);
+        let Fate { reason, done, .. } = mode.fate();
         let deadline = ending.deadline.strftime("%Y-%m-%d %H:%M:%S");
         if self.ready != Verdict::True {
             if ending.policy == DeletionPolicy::Stop || !ending.may_have_claims {

@@ -20,8 +20,24 @@ pub struct Completed {
     pub message: String,
     /// When it was written down; nothing if this is the first time that it is seen.
     pub since: Option<Timestamp>,
-    /// When the session's object is to be deleted.
-    pub expires: Option<Timestamp>,
+    /// How long the session's object stays after that, if it does not for ever.
+    pub ttl: Option<Duration>,
+}
+
+impl Completed {
+    /// When the session's object is to be deleted. If the completion was not written down before `now`, that is done now.
+    pub fn expires(&self, now: Timestamp) -> Option<Timestamp> {
+        self.ttl.map(|ttl| self.since.unwrap_or(now) + ttl)
+    }
+
+    /// Whether that time has come. It never has before the completion is written down.
+    pub fn has_expired(&self, now: Timestamp) -> bool {
+        self.since.is_some() && self.expires(now).is_some_and(|expires| expires <= now)
+    }
+}
+
+fn ttl(session: &UploadSession) -> Option<Duration> {
+    session.spec.ttl_seconds_after_finished.map(|seconds| Duration::from_secs(seconds.into()))
 }
 
 /// The end of `session`, if it has come and no other run was asked for.
@@ -42,20 +58,15 @@ fn recorded(session: &UploadSession) -> Option<Completed> {
         return None;
     }
     let since = status.completion_time.as_ref()?.0;
-    let ttl = session.spec.ttl_seconds_after_finished;
-    Some(Completed {
-        reason: condition.reason.clone(),
-        message: condition.message.clone(),
-        since: Some(since),
-        expires: ttl.map(|seconds| since + Duration::from_secs(seconds.into())),
-    })
+    Some(Completed { reason: condition.reason.clone(), message: condition.message.clone(), since: Some(since), ttl: ttl(session) })
 }
 
 fn reported(session: &UploadSession, slot: &Slot) -> Option<Completed> {
     let Slot::Ours(pod) = slot else { return None };
     let account = pod.success().filter(|account| account.result == TerminationResult::Completed)?;
     let same_run = account.run_token == session.spec.run_token;
-    same_run.then(|| Completed { reason: account.reason, message: sentence(&account.message), since: None, expires: None })
+    let message = sentence(&account.message);
+    same_run.then(|| Completed { reason: account.reason, message, since: None, ttl: ttl(session) })
 }
 
 /// `text` with a capital at the start and a full stop at the end.
@@ -153,7 +164,7 @@ mod tests {
 
     #[test]
     fn object_expires_after_its_time_and_never_without_one() {
-        let expires = |session: &UploadSession| completed(session, &Slot::Empty).unwrap().expires;
+        let expires = |session: &UploadSession| completed(session, &Slot::Empty).unwrap().expires(fixtures::now());
         assert_eq!(expires(&recorded("")), None);
         assert_eq!(expires(&recorded("ttlSecondsAfterFinished: 90")), Some("2026-11-21T08:31:30Z".parse().unwrap()));
     }

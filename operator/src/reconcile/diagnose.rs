@@ -259,13 +259,17 @@ mod tests {
     }
 
     #[test]
-    fn pending_claim_and_full_nodes_are_told_in_the_schedulers_words() {
+    fn claim_that_is_not_bound_or_goes_and_full_nodes_say_what_to_do_or_the_schedulers_words() {
         for words in
             ["pod has unbound immediate PersistentVolumeClaims.", "1 node(s) didn''t find available persistent volumes to bind."]
         {
             let cause = unscheduled(&format!("0/1 nodes are available: {words}"));
             assert_eq!((cause.reason.as_str(), cause.source), ("PersistentVolumeClaimPending", true));
-            assert!(cause.message.contains("kubectl describe pvc --namespace cameras"), "{cause:?}");
+            assert!(
+                cause.message.contains("kubectl describe pvc --namespace cameras")
+                    && cause.message.contains(&words.replace("''", "'")),
+                "{cause:?}"
+            );
         }
         let cause = unscheduled(r#"0/1 nodes are available: persistentvolumeclaim "share" is being deleted. preemption: 0/1"#);
         assert_eq!((cause.reason.as_str(), cause.source), ("PersistentVolumeClaimTerminating", true));

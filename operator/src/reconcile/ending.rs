@@ -62,6 +62,14 @@ impl Mode {
         }
     }
 
+    /// What becomes of claimed files when a session is deleted.
+    pub fn fate(self) -> Fate {
+        match self {
+            Self::Release => Fate { reason: "Releasing", verb: "give back", done: "given back", told: "Released" },
+            Self::Watch | Self::Drain => Fate { reason: "Draining", verb: "upload", done: "uploaded", told: "Drained" },
+        }
+    }
+
     /// The mode that a pod's annotation names; none means watching.
     pub fn parse(text: Option<&str>) -> Self {
         match text {
@@ -70,6 +78,19 @@ impl Mode {
             _ => Self::Watch,
         }
     }
+}
+
+/// What becomes of claimed files, in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fate {
+    /// Reason while it happens.
+    pub reason: &'static str,
+    /// What the uploader does with them.
+    pub verb: &'static str,
+    /// The same as a participle.
+    pub done: &'static str,
+    /// Reason when it has happened.
+    pub told: &'static str,
 }
 
 /// A deleted session that our finalizer holds.

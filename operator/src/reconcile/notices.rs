@@ -1,5 +1,5 @@
-//! (pure) What people are told by events: what was done, and what is newly true. Nothing is told twice, because doing happens once
-//! and a change of reason is written once.
+//! (pure) What people are told by events: what was done, and what is newly true. A change of reason is written once, and so told once; a
+//! pod that is deleted once more, because the watch has not shown the first time yet, is one more occurrence of the same event.
 
 use blobferry_crds::{
     Phase, UploadSessionStatus,
@@ -12,7 +12,7 @@ use super::{
     apply::Outcome,
     assess::Case,
     diagnose::diagnose,
-    ending::{End, Mode},
+    ending::{End, Fate, Mode},
     plan::{Plan, StopReason},
     pod_state::Slot,
 };
@@ -27,8 +27,9 @@ pub fn of_action(case: &Case<'_>) -> Option<Event> {
         (Outcome::Created(name, _), _, _) => {
             let mode = Mode::of(case.session);
             if mode != Mode::Watch {
-                let text = format!("Created the pod {name} to {} claimed files before the session goes.", verb(mode));
-                return Some(event(EventType::Normal, "Draining", "CreatePod", &text));
+                let Fate { reason, verb, .. } = mode.fate();
+                let text = format!("Created the pod {name} to {verb} claimed files before the session goes.");
+                return Some(event(EventType::Normal, reason, "CreatePod", &text));
             }
             let resumed = case.session.status.as_ref().is_some_and(|status| status.phase == Some(Phase::Suspended));
             let (reason, why) =
@@ -40,7 +41,9 @@ pub fn of_action(case: &Case<'_>) -> Option<Event> {
             let (type_, reason, why) = match reason {
                 StopReason::Suspended => (EventType::Normal, "Suspended", "the session is suspended".to_owned()),
                 StopReason::Changed => (EventType::Normal, "UploaderReplaced", "the session was changed".to_owned()),
-                StopReason::Ending => (EventType::Normal, "Draining", "the session is deleted".to_owned()),
+                StopReason::Ending => {
+                    (EventType::Normal, Mode::of(case.session).fate().reason, "the session is deleted".to_owned())
+                }
                 StopReason::Again => {
                     (EventType::Normal, "StartedAgain", "the session is to run again with its new runToken".to_owned())
                 }
@@ -86,25 +89,18 @@ pub fn of_rest(words: &str) -> Event {
 
 /// How a deleted session ended, unless there was nothing to do.
 fn of_end(end: &End, case: &Case<'_>) -> Option<Event> {
-    let mode = Mode::of(case.session);
     let given_up = |why: &str| {
         let text = format!("Claimed files stay on the share for a later session of the same sessionName: {why}");
         Some(event(EventType::Warning, "DrainGivenUp", "LetGo", &text))
     };
     match end {
         End::Nothing => None,
-        End::Done(words) => {
-            Some(event(EventType::Normal, if mode == Mode::Release { "Released" } else { "Drained" }, "LetGo", words))
-        }
+        End::Done(words) => Some(event(EventType::Normal, Mode::of(case.session).fate().told, "LetGo", words)),
         End::TimedOut => given_up("spec.drainTimeout is over."),
         End::NamespaceEnding => given_up("the namespace is being deleted."),
         End::Refused(why) => given_up(why),
         End::Blocked(why) => given_up(&format!("the last pod could not be made. {why}")),
     }
-}
-
-fn verb(mode: Mode) -> &'static str {
-    if mode == Mode::Release { "give back" } else { "upload" }
 }
 
 /// What is newly true, once `status` is written: a session that works again, or one that does not and why.

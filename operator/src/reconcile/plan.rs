@@ -80,7 +80,7 @@ pub enum Wait {
     ForeignPod,
 }
 
-/// What is known of the node of a pod that does not end.
+/// What is known of the node of a pod that does not end, or whose uploader is silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeHealth {
     /// The kubelet reports.
@@ -95,8 +95,7 @@ pub fn plan(session: &Result<ValidSession, Refusal>, observed: &Observed, now: T
         return Plan::LetGo(end);
     }
     if let Some(completed) = &observed.completed {
-        let expired = completed.expires.is_some_and(|expires| expires <= now);
-        return if expired { Plan::Expire } else { Plan::Finished };
+        return if completed.has_expired(now) { Plan::Expire } else { Plan::Finished };
     }
     let pod = match &observed.slot {
         Slot::Ours(pod) => pod,
@@ -292,11 +291,15 @@ mod tests {
     fn object_of_a_session_that_is_over_is_deleted_when_its_time_has_come() {
         let session = fixtures::session("");
         let pod = fixtures::pod(&session, &fixtures::succeeded(fixtures::COMPLETED));
-        let expires = |second| {
-            let due = fixtures::now() + Duration::from_secs(second);
-            planned(&session, Some(&pod), |it| it.completed.as_mut().unwrap().expires = Some(due))
+        let planned = |since: Option<Timestamp>, ttl: u64| {
+            planned(&session, Some(&pod), |it| {
+                let completed = it.completed.as_mut().unwrap();
+                (completed.since, completed.ttl) = (since, Some(Duration::from_secs(ttl)));
+            })
         };
-        assert_eq!((expires(0), expires(1)), (Plan::Expire, Plan::Finished));
+        let since = Some(fixtures::now() - Duration::from_mins(1));
+        assert_eq!((planned(since, 60), planned(since, 61)), (Plan::Expire, Plan::Finished));
+        assert_eq!(planned(None, 0), Plan::Finished, "it is written down first");
     }
 
     #[test]

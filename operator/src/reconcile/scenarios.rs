@@ -279,7 +279,7 @@ async fn conflict_is_an_error_that_says_so() {
 }
 
 #[tokio::test]
-async fn events_tell_what_was_done_once() {
+async fn events_tell_what_was_done() {
     let session = fixtures::session("");
     let mut cluster = cluster(&session);
     cluster.pass(&session).await;
@@ -291,5 +291,9 @@ async fn events_tell_what_was_done_once() {
     let told: Vec<_> = calls.iter().filter_map(|call| call.body["reason"].as_str()).collect();
     assert_eq!(told, ["UploaderStopped", "AccountHostNotAllowed"]);
     cluster.pass(&after(&refused, &calls)).await;
-    assert_eq!(cluster.events(), ["UploaderStopped"], "the pod that the watch still shows is deleted again, nothing else is told");
+    assert_eq!(
+        cluster.events(),
+        ["UploaderStopped"],
+        "the pod that the watch still shows is deleted again; what was found is told once"
+    );
 }

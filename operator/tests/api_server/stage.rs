@@ -1,4 +1,4 @@
-//! A namespace for each test, the operator for all of them, and the parts that a node would play.
+//! A namespace for each test, and the parts that a node would play.
 
 use std::{
     env,

@@ -35,6 +35,9 @@ async fn pod_of_a_deleted_session_keeps_its_folders_until_it_is_gone() {
     cluster.shows_pod(&fixtures::pod(&first, &fixtures::running("2026-11-21T08:10:00Z")));
     cluster.pass(&second).await;
     assert!(!cluster.lines().iter().any(|line| line.starts_with("POST")));
+    cluster.loses_pods();
+    cluster.pass(&second).await;
+    assert!(cluster.lines().contains(&format!("POST {PODS}")));
 }
 
 #[tokio::test]

@@ -74,5 +74,8 @@ async fn call_that_fails_again_and_again_is_told_and_what_was_told_goes_when_it_
         assert_eq!(ready(&written(&told)), ("False", "CallFailed"));
         let words = written(&told)["conditions"][0]["message"].as_str().unwrap().to_owned();
         assert!(words.contains(message) && words.contains("the database sleeps"), "{words}");
+        cluster.works_again(line);
+        passes().await;
+        assert_eq!(ready(&written(&cluster.calls())), ("False", "Starting"));
     }
 }
