@@ -64,6 +64,8 @@ enum Fate {
     Deleted,
     /// It is deleted, and its last uploader does not come to an end.
     TimesOut,
+    /// It is deleted while another session waits for its folders.
+    Followed,
 }
 
 impl Fate {
@@ -71,7 +73,16 @@ impl Fate {
     fn is_gone(self) -> bool {
         matches!(self, Self::Completes | Self::Deleted | Self::TimesOut)
     }
+
+    /// The session that runs in the end, if one does.
+    fn last(self) -> &'static str {
+        if self == Self::Followed { FOLLOWER } else { SESSION }
+    }
 }
+
+const SESSION: &str = "s";
+/// Another session, with the same folders.
+const FOLLOWER: &str = "t";
 
 /// A life of a session.
 struct Life {
@@ -97,6 +108,8 @@ fn lives() -> Vec<Life> {
         life("delete-drain", json!({"deletionPolicy": "Drain"}), Fate::Deleted),
         life("delete-drain-nfs", json!({"deletionPolicy": "Drain", "source": nfs}), Fate::Deleted),
         life("delete-in-vain", json!({"deletionPolicy": "Drain", "drainTimeout": "3s"}), Fate::TimesOut),
+        life("followed", json!({"sessionName": "shared"}), Fate::Followed),
+        life("followed-drain", json!({"sessionName": "shared", "deletionPolicy": "Drain"}), Fate::Followed),
         life("delete-release", json!({"deletionPolicy": "Release"}), Fate::Deleted),
         life("delete-release-nfs", json!({"deletionPolicy": "Release", "source": nfs}), Fate::Deleted),
     ]
@@ -173,60 +186,68 @@ async fn play(life: &Life, moment: Moment) -> Result<(usize, bool)> {
 
 /// What people, the kubelet and the uploader do. Nothing here waits for the operator but by looking at what it made.
 async fn tell(life: &Life, stage: &Stage) -> Result<()> {
-    stage.session("s", life.spec.clone()).await?;
-    let pod = runs(stage, None).await?;
+    stage.session(SESSION, life.spec.clone()).await?;
+    let pod = runs(stage, SESSION, None).await?;
     match life.fate {
         Fate::Runs => Ok(()),
         Fate::Replaced => {
-            stage.change("s", json!({"transfer": {"queueSize": 8}})).await?;
-            runs(stage, pod.uid().as_deref()).await.map(drop)
+            stage.change(SESSION, json!({"transfer": {"queueSize": 8}})).await?;
+            runs(stage, SESSION, pod.uid().as_deref()).await.map(drop)
         }
         Fate::Suspended => {
-            stage.change("s", json!({"suspend": true})).await?;
+            stage.change(SESSION, json!({"suspend": true})).await?;
             stage.until("no pod is there", async || Ok(stage.list::<Pod>().await?.is_empty())).await?;
-            stage.change("s", json!({"suspend": false})).await?;
-            runs(stage, None).await.map(drop)
+            stage.change(SESSION, json!({"suspend": false})).await?;
+            runs(stage, SESSION, None).await.map(drop)
         }
         Fate::Handed => {
-            stage.change("s", json!({"deletionPolicy": "Drain"})).await?;
-            runs(stage, pod.uid().as_deref()).await.map(drop)
+            stage.change(SESSION, json!({"deletionPolicy": "Drain"})).await?;
+            runs(stage, SESSION, pod.uid().as_deref()).await.map(drop)
         }
         Fate::Refused => {
-            stage.change("s", json!({"pod": {"image": "somebody/elses:1"}})).await?;
-            stage.until_condition("s", "Stalled", "True", "ImageNotAllowed").await?;
+            stage.change(SESSION, json!({"pod": {"image": "somebody/elses:1"}})).await?;
+            stage.until_condition(SESSION, "Stalled", "True", "ImageNotAllowed").await?;
             stage.until("no pod is there", async || Ok(stage.list::<Pod>().await?.is_empty())).await?;
-            stage.change("s", json!({"pod": {"image": null}})).await?;
-            runs(stage, None).await.map(drop)
+            stage.change(SESSION, json!({"pod": {"image": null}})).await?;
+            runs(stage, SESSION, None).await.map(drop)
         }
         Fate::RunsAgain => {
             stage.ends(&pod, "Completed", "watch").await?;
-            stage.until_condition("s", "Complete", "True", "Completed").await?;
-            stage.change("s", json!({"runToken": "again"})).await?;
-            runs(stage, pod.uid().as_deref()).await.map(drop)
+            stage.until_condition(SESSION, "Complete", "True", "Completed").await?;
+            stage.change(SESSION, json!({"runToken": "again"})).await?;
+            runs(stage, SESSION, pod.uid().as_deref()).await.map(drop)
         }
         Fate::Completes => stage.ends(&pod, "Completed", "watch").await,
         Fate::Deleted => {
-            stage.delete::<UploadSession>("s").await?;
+            stage.delete::<UploadSession>(SESSION).await?;
             last_uploaders_do_their_work(stage).await
         }
         Fate::TimesOut => {
-            stage.delete::<UploadSession>("s").await?;
-            stage.until("the session is gone", async || Ok(stage.api::<UploadSession>().get_opt("s").await?.is_none())).await
+            stage.delete::<UploadSession>(SESSION).await?;
+            stage.until("the session is gone", async || Ok(stage.api::<UploadSession>().get_opt(SESSION).await?.is_none())).await
+        }
+        Fate::Followed => {
+            stage.session(FOLLOWER, life.spec.clone()).await?;
+            stage.until_condition(FOLLOWER, "Ready", "False", "SessionNameInUse").await?;
+            ensure!(stage.list::<Pod>().await?.len() == 1, "two work in the same folders");
+            stage.delete::<UploadSession>(SESSION).await?;
+            last_uploaders_do_their_work(stage).await?;
+            runs(stage, FOLLOWER, None).await.map(drop)
         }
     }
 }
 
 /// The kubelet starts the session's next pod, and the uploader in it reports.
-async fn runs(stage: &Stage, but: Option<&str>) -> Result<Pod> {
-    let pod = stage.until_pod("s", but).await?;
+async fn runs(stage: &Stage, session: &str, but: Option<&str>) -> Result<Pod> {
+    let pod = stage.until_pod(session, but).await?;
     stage.run_pod(&pod).await?;
-    stage.until("the operator names the pod", async || Ok(stage.status("s").await?.pod_uid == pod.uid())).await?;
-    stage.report("s", &all_well()).await?;
-    stage.until_condition("s", "Ready", "True", "Running").await?;
+    stage.until("the operator names the pod", async || Ok(stage.status(session).await?.pod_uid == pod.uid())).await?;
+    stage.report(session, &all_well()).await?;
+    stage.until_condition(session, "Ready", "True", "Running").await?;
     Ok(pod)
 }
 
-/// Whatever pod drains or releases does so, until the session is gone: an operator that took over may ask once more.
+/// Whatever pod of the session drains or releases does so, until the session is gone: an operator that took over may ask once more.
 async fn last_uploaders_do_their_work(stage: &Stage) -> Result<()> {
     stage
         .until("the session is gone", async || {
@@ -235,7 +256,7 @@ async fn last_uploaders_do_their_work(stage: &Stage) -> Result<()> {
                 // It may be gone by now.
                 let _ = stage.ends_if_last(&pod).await;
             }
-            Ok(stage.api::<UploadSession>().get_opt("s").await?.is_none())
+            Ok(stage.api::<UploadSession>().get_opt(SESSION).await?.is_none())
         })
         .await
 }
@@ -276,8 +297,8 @@ fn expected(life: &Life) -> Vec<String> {
     let mut all = vec![
         format!("account {}", names::UPLOADER_ACCOUNT),
         format!("binding {}", names::UPLOADER_ACCOUNT),
-        format!("pod s-uploader owned {}", !drains),
-        format!("session s {finalizers} false"),
+        format!("pod {}-uploader owned {}", life.fate.last(), !drains),
+        format!("session {} {finalizers} false", life.fate.last()),
     ];
     if life.spec["source"].get("nfs").is_some() {
         all.extend([format!("claim owned {}", !drains), "volume".to_owned()]);
@@ -303,9 +324,9 @@ async fn until_as_expected(life: &Life, stage: &Stage) -> Result<()> {
     if life.fate.is_gone() {
         return Ok(());
     }
-    let session: UploadSession = stage.api().get("s").await?;
+    let session: UploadSession = stage.api().get(life.fate.last()).await?;
     is_told_to_be_well(&session)?;
-    let pod: Pod = stage.api().get("s-uploader").await?;
+    let pod: Pod = stage.api().get(&format!("{}-uploader", life.fate.last())).await?;
     ensure!(session.status.as_ref().and_then(|status| status.pod_uid.clone()) == pod.uid(), "the status names another pod");
     ensure!(session.annotations().contains_key(names::SESSION_NAME_ANNOTATION), "the session has no annotation");
     Ok(())
@@ -328,8 +349,8 @@ fn is_told_to_be_well(session: &UploadSession) -> Result<()> {
 /// this, so another one helps.
 async fn clear(stage: &Stage) -> Result<()> {
     let _janitor = Mortal::start(&stage.namespace, Moment::Never).await?;
-    if let Some(session) = stage.api::<UploadSession>().get_opt("s").await? {
-        stage.change("s", json!({"deletionPolicy": "Stop"})).await?;
+    for session in stage.list::<UploadSession>().await? {
+        stage.change(&session.name_any(), json!({"deletionPolicy": "Stop"})).await?;
         stage.api::<UploadSession>().delete(&session.name_any(), &DeleteParams::background()).await?;
     }
     stage.until("nothing is left", async || Ok(objects(stage).await?.is_empty())).await?;
