@@ -48,8 +48,17 @@ pub(crate) fn note_session(event: watcher::Event<Guarded>, listed: &Listed, cont
         KeptSession::of(session, &context.settings)
     };
     match event {
-        watcher::Event::Apply(session) => return sessions.saw(keep(session)).into_iter().collect(),
-        watcher::Event::Delete(session) => forget(&KeptSession::of(session, &context.settings), context),
+        watcher::Event::Apply(session) => {
+            let session = keep(session);
+            let waiting = if session.wants_pod() { Vec::new() } else { waiting_for(session.place(), context) };
+            return sessions.saw(session).into_iter().chain(waiting).collect();
+        }
+        watcher::Event::Delete(session) => {
+            let session = KeptSession::of(session, &context.settings);
+            let waiting = waiting_for(session.place(), context);
+            forget(&session, context);
+            return waiting;
+        }
         watcher::Event::Init => sessions.listing_begins(),
         watcher::Event::InitApply(session) => sessions.listing_shows(keep(session)),
         watcher::Event::InitDone => {
@@ -60,6 +69,12 @@ pub(crate) fn note_session(event: watcher::Event<Guarded>, listed: &Listed, cont
         }
     }
     Vec::new()
+}
+
+/// The sessions that wait for the folders which the session at `place` has wanted until now. Its pod may have left them before.
+fn waiting_for(place: &Place, context: &Context) -> Vec<Place> {
+    let folders = context.sessions.find(place).and_then(|session| session.folders(&context.shares));
+    folders.map(|area| context.waiters.of(&area)).unwrap_or_default()
 }
 
 fn note_report(session: &Guarded, context: &Context) {
@@ -158,10 +173,15 @@ fn note_orphan(pod: &UploaderPod, context: &Context) {
 
 #[cfg(test)]
 mod tests {
-    use blobferry_crds::UploadSession;
+    use blobferry_crds::{UploadSession, UploadSessionStatus, names};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use kube::{ResourceExt, core::DeserializeGuard, runtime::watcher::Event};
 
-    use crate::{fixtures, mock_api::Cluster, reconcile::area::Claimant};
+    use crate::{
+        fixtures,
+        mock_api::Cluster,
+        reconcile::{area::Claimant, validate::validate},
+    };
 
     fn session(name: &str, generation: i64) -> UploadSession {
         let mut session = fixtures::session("");
@@ -232,6 +252,33 @@ mod tests {
         // The listing is interrupted, and begins anew.
         assert_eq!(woken_by(&cluster, std::slice::from_ref(&two)), [""; 0]);
         assert_eq!(cluster.context.sessions.uids(), ["uid of two".to_owned()].into());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_folders_is_looked_at_when_the_session_that_wants_them_goes_or_wants_them_no_more() {
+        let drained = |deleted: bool| {
+            let mut session = session("one", 1);
+            session.spec.deletion_policy = blobferry_crds::DeletionPolicy::Drain;
+            session.status = Some(UploadSessionStatus { start_time: Some(Time(fixtures::now())), ..Default::default() });
+            session.metadata.deletion_timestamp = deleted.then(|| Time(fixtures::now()));
+            session.metadata.finalizers = Some(vec![names::FINALIZER.into()]);
+            session
+        };
+        let mut suspended = session("one", 2);
+        suspended.spec.suspend = true;
+        for (before, event, woken) in [
+            (session("one", 1), Event::Apply(suspended.clone()), &["one", "truck-7"][..]),
+            (session("one", 1), Event::Delete(session("one", 1)), &["truck-7"]),
+            (drained(true), Event::Delete(drained(true)), &["truck-7"]),
+            (drained(false), Event::Apply(drained(true)), &["one"]),
+            (suspended.clone(), Event::Delete(suspended), &[]),
+        ] {
+            let cluster = Cluster::new(fixtures::settings());
+            let area = validate(&before, &fixtures::settings()).unwrap().area();
+            cluster.context.waiters.wait(Claimant { area, ..fixtures::claimant() });
+            brings(&cluster, Event::Apply(before));
+            assert_eq!(brings(&cluster, event), woken);
+        }
     }
 
     #[tokio::test]

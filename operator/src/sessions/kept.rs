@@ -139,6 +139,16 @@ impl KeptSession {
         self.area().is_some()
     }
 
+    /// The folders that it wants, as far as is known where they are.
+    pub fn folders(&self, shares: &Shares) -> Option<Area> {
+        let area = self.area()?;
+        let export = match &area.share {
+            ShareKey::Claim(namespace, claim) => shares.known(namespace, claim),
+            ShareKey::Server(_) => None,
+        };
+        Some(export.map_or_else(|| area.clone(), |export| area.clone().on(&export)))
+    }
+
     /// Whether passes see to its pod: it can be read and is not let go.
     pub fn sees_to_pod(&self) -> bool {
         self.readable().is_some_and(|session| !session.is_let_go)
