@@ -32,7 +32,7 @@ pub(crate) struct Call {
     made: Option<String>,
     at: Timestamp,
     /// The code of the answer, once it is there.
-    pub(crate) answer: Option<u16>,
+    answer: Option<u16>,
     /// Whether the operator waits for the answer.
     is_open: bool,
 }
@@ -84,6 +84,12 @@ impl Stage {
         let within = format!("/namespaces/{}/", self.namespace);
         let here = |call: &&Call| call.by == name && call.line.contains(&within);
         written().iter().filter(here).map(|call| call.line.clone()).collect()
+    }
+
+    /// What the operator `name` was answered whenever it was to make a pod in this namespace.
+    pub(crate) fn attempts(&self, name: &str) -> Vec<Option<u16>> {
+        let pods = format!("POST /api/v1/namespaces/{}/pods", self.namespace);
+        written().iter().filter(|call| call.by == name && call.line == pods).map(|call| call.answer).collect()
     }
 
     /// Whether the operator `name` waits for an answer to a call that names this namespace, or something that is called after it.

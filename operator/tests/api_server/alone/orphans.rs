@@ -45,15 +45,14 @@ async fn rights_that_are_made_after_their_session_has_gone_are_removed() -> Resu
     let stage = Stage::bare("late-rights").await?;
     let (operator, freezer) = operator(&stage).await?;
     let within = format!("/api/v1/namespaces/{}", stage.namespace);
-    freezer.hold(&format!("GET {within}/persistentvolumeclaims/share"));
+    freezer.hold(&format!("POST {within}/serviceaccounts"));
     stage.session("truck-7", json!({})).await?;
     freezer.until_frozen().await?;
-    delete(&stage).await?;
     let swept = format!("GET {within}/serviceaccounts/{UPLOADER_ACCOUNT}");
-    stage.until("the namespace is swept", async || Ok(freezer.count(&swept) > 0)).await?;
-    freezer.wake();
-    // It is made last.
-    stage.until("a pod is made", async || Ok(freezer.count(&format!("POST {within}/pods")) > 0)).await?;
+    let before = freezer.count(&swept);
+    delete(&stage).await?;
+    stage.until("the namespace is swept", async || Ok(freezer.count(&swept) > before)).await?;
+    arrives(&stage, &freezer).await?;
     stage
         .until("the rights are removed", async || {
             Ok(stage.api::<ServiceAccount>().get_opt(UPLOADER_ACCOUNT).await?.is_none()
