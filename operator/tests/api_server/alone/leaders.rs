@@ -68,7 +68,12 @@ async fn play_once(stage: &Stage, story: impl AsyncFn(&Stage, &Freezer, Running,
         let freezer = freezer.clone();
         move |client| freezer.around(client)
     });
-    stage.until("the first operator leads", async || Ok(first.leads())).await?;
+    stage
+        .until("the first operator leads", async || {
+            ensure!(!first.deposed.is_cancelled(), TooSlow);
+            Ok(first.leads())
+        })
+        .await?;
     let second = Running::start(SECOND, |client| write_down(SECOND, client));
     let (first_deposed, second_deposed) = (first.deposed.clone(), second.deposed.clone());
     // Frozen, it may lose the lease.
@@ -85,7 +90,7 @@ async fn play_once(stage: &Stage, story: impl AsyncFn(&Stage, &Freezer, Running,
     };
     let is_late = second_deposed.is_cancelled() || first_is_late();
     second.finish()?;
-    played.map_err(|error| if is_late { error.context(TooSlow) } else { error })
+    played.map_err(|error| if is_late && !error.is::<TooSlow>() { error.context(TooSlow) } else { error })
 }
 
 fn leases(stage: &Stage) -> Api<Lease> {
