@@ -66,13 +66,14 @@ tick() {
 }
 
 # wait_until SECONDS COMMAND...: true as soon as the command succeeds, false
-# once the time is over.
+# if it does not succeed once more when the time is over.
 wait_until() {
-  local deadline=$((SECONDS + $1))
+  local deadline=$((SECONDS + $1)) last=false
   shift
   until "$@" >/dev/null 2>&1; do
-    ((SECONDS < deadline)) || return 1
+    if $last; then return 1; fi
     sleep 0.1
+    if ((SECONDS >= deadline)); then last=true; fi
   done
 }
 

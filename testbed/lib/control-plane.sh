@@ -25,12 +25,15 @@ start_api() {
 
 api_is_ready() { curl --silent --fail --cacert "$(certificate_of ca)" --noproxy '*' "https://$BED_ADDRESS:6443/readyz"; }
 
-# start_controllers: among them those for service accounts, namespaces and garbage.
+# start_controllers MODE: among them those for service accounts, namespaces and garbage.
 # A claim that is looked at before its volume waits for the next round, else 15 s.
 start_controllers() {
+  local -a more=()
+  # Without a node, a test plays the kubelets, and they have no heartbeat.
+  if [[ $1 == control-plane ]]; then more=(--node-monitor-grace-period 1h); fi
   launch kube-controller-manager kube-controller-manager \
     --kubeconfig "$BED_DIR/kube-controller-manager.kubeconfig" --leader-elect=false --bind-address 127.0.0.1 \
-    --pvclaimbinder-sync-period 1s \
+    --pvclaimbinder-sync-period 1s "${more[@]}" \
     --root-ca-file "$(certificate_of ca)" --service-account-private-key-file "$(key_of service-account)"
 }
 

@@ -1,5 +1,6 @@
 //! Tests that bring operators of their own and suffer no other beside them: they run one after the other, after the rest.
 
+pub(crate) mod clock;
 mod deadlines;
 mod exports;
 mod faults;
@@ -26,13 +27,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     chart::{NAMESPACE, operator_client},
-    stage::arguments,
+    stage::{PATIENCE, arguments},
 };
 
 /// An operator in a thread of its own, which ends with the test.
 pub(crate) struct Running {
     pub(crate) leadership: Leadership,
     stop: CancellationToken,
+    /// Cancelled when it has lost the Lease.
+    pub(crate) deposed: CancellationToken,
     ended: mpsc::Receiver<Result<(), Deposed>>,
     /// Until it is dropped, what the operator has sent goes on its way, also when the operator has ended.
     network: Option<mpsc::Sender<()>>,
@@ -47,7 +50,7 @@ impl Running {
 
     /// Starts an operator whose clock is another one.
     pub(crate) fn start_at(clock: fn() -> Timestamp) -> Self {
-        Self::start_all(&["--namespace", NAMESPACE], |client| client, clock)
+        Self::start_all(&[], |client| client, clock)
     }
 
     /// Starts an operator with more arguments than the usual ones.
@@ -61,11 +64,11 @@ impl Running {
         around: impl FnOnce(Client) -> Client + Send + 'static,
         clock: fn() -> Timestamp,
     ) -> Self {
-        let (leadership, stop) = (Leadership::default(), CancellationToken::new());
+        let (leadership, stop, deposed) = (Leadership::default(), CancellationToken::new(), CancellationToken::new());
         let (report, ended) = mpsc::channel();
         let (network, network_ends) = mpsc::channel();
         let args = arguments(more);
-        let (role, told) = (leadership.clone(), stop.clone());
+        let (role, told, lost) = (leadership.clone(), stop.clone(), deposed.clone());
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
             let (Ok(runtime), Ok(args)) = (runtime, args) else { return };
@@ -76,13 +79,17 @@ impl Running {
                 let meter = opentelemetry::global::meter("test");
                 let operator =
                     Operator::new(client, args.settings(std::iter::empty()), args.pod_name.clone(), &meter).with_clock(clock);
-                let _ = report.send(operator.run_elected(candidate, told).await);
+                let how = operator.run_elected(candidate, told).await;
+                if how.is_err() {
+                    lost.cancel();
+                }
+                let _ = report.send(how);
             });
             let _ = network_ends.recv();
             // Requests that are frozen for ever must not keep the test from ending.
             runtime.shutdown_timeout(Duration::from_secs(1));
         });
-        Self { leadership, stop, ended, network: Some(network), thread: Some(thread) }
+        Self { leadership, stop, deposed, ended, network: Some(network), thread: Some(thread) }
     }
 
     /// Whether it leads.
@@ -96,9 +103,15 @@ impl Running {
         self.ended()?.map_err(|error| anyhow!(error))
     }
 
+    /// The same when it has played its part, after which it may have lost the Lease.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.stop.cancel();
+        self.ended().map(drop)
+    }
+
     /// Waits until it has ended, and returns how.
     pub(crate) fn ended(&mut self) -> Result<Result<(), Deposed>> {
-        let how = self.ended.recv_timeout(Duration::from_mins(3)).context("the operator does not end")?;
+        let how = self.ended.recv_timeout(PATIENCE).context("the operator does not end")?;
         self.network = None;
         self.thread.take().map(JoinHandle::join);
         Ok(how)

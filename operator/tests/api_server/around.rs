@@ -5,8 +5,11 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use anyhow::{Context as _, Result};
 use kube::{Client, client::Body};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
+
+use crate::stage::PATIENCE;
 
 /// A request as the test sees it: method and path.
 pub(crate) fn line(request: &http::Request<Body>) -> String {
@@ -35,10 +38,12 @@ struct Inner {
     /// Whether that request alone stays on its way.
     alone: AtomicBool,
     frozen: AtomicBool,
+    /// Whether the request at which it freezes has come.
+    has_frozen: AtomicBool,
     /// Lines of all requests so far.
     lines: Mutex<Vec<String>>,
     froze: Notify,
-    woken: Notify,
+    woken: Arc<Notify>,
     /// What the late request was answered.
     late: Mutex<Option<u16>>,
 }
@@ -62,8 +67,13 @@ impl Freezer {
     }
 
     /// Waits until it is frozen.
-    pub(crate) async fn until_frozen(&self) {
-        self.0.froze.notified().await;
+    pub(crate) async fn until_frozen(&self) -> Result<()> {
+        timeout(PATIENCE, self.0.froze.notified()).await.context("the request that was to be kept never came")
+    }
+
+    /// Whether the request at which it freezes has come.
+    pub(crate) fn has_frozen(&self) -> bool {
+        self.0.has_frozen.load(Ordering::SeqCst)
     }
 
     /// Lets everything go on.
@@ -85,6 +95,8 @@ impl Freezer {
 
     async fn send(self, request: http::Request<Body>, client: Client) -> kube::Result<http::Response<Body>> {
         let line = line(&request);
+        // Before it looks: it may be woken right afterwards.
+        let woken = Arc::clone(&self.0.woken).notified_owned();
         let first = self.freezes_at(&line);
         self.0.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         if !first && !self.0.frozen.load(Ordering::SeqCst) {
@@ -92,8 +104,8 @@ impl Freezer {
         }
         // What is on its way arrives, whoever has stopped waiting for it meanwhile.
         let task = tokio::spawn(async move {
-            let woken = self.0.woken.notified();
             if first {
+                self.0.has_frozen.store(true, Ordering::SeqCst);
                 self.0.froze.notify_one();
             }
             woken.await;

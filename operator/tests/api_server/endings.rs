@@ -50,6 +50,9 @@ async fn session_that_ended_by_itself_is_complete_keeps_its_pod_and_runs_again_w
     let status = session.status.unwrap_or_default();
     assert_eq!((status.phase, status.pod_uid), (Some(Phase::Completed), pod.uid()));
     assert!(status.completion_time.is_some() && status.progress.is_some());
+    stage
+        .until("people are told", async || Ok(stage.event_reasons("truck-7").await?.contains(&"CompletedWithLeftovers".into())))
+        .await?;
     // A change alone starts nothing.
     let calls = stage.until_quiet(FIRST).await?;
     stage.change("truck-7", json!({"transfer": {"queueSize": 8}})).await?;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use blobferry_crds::{Progress, UploadSession, UploadSessionStatus, names};
 use blobferry_operator::{args::Args, controller::Operator};
 use clap::Parser;
@@ -28,14 +28,34 @@ use crate::chart::{ensure_nothing_was_refused, operator_config};
 /// The variable with the way to the bed's API server.
 pub(crate) const KUBECONFIG: &str = "BLOBFERRY_BED_KUBECONFIG";
 /// More than anything here takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
-const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(10);
+/// Between two looks.
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where one test plays.
 #[derive(Clone)]
 pub(crate) struct Stage {
     pub(crate) client: Client,
     pub(crate) namespace: String,
+    /// For how long it waits for something.
+    pub(crate) patience: Duration,
+}
+
+/// What did not come.
+#[derive(Debug, thiserror::Error)]
+#[error("waited in vain until {what}; {scene}")]
+pub(crate) struct InVain {
+    what: String,
+    scene: String,
+}
+
+/// Whether an API server that has no time, or has just gone, answers or fails like this.
+fn is_passing(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) => status.code == 429 || status.code >= 500,
+        Some(kube::Error::Service(_) | kube::Error::HyperError(_)) => true,
+        _ => false,
+    }
 }
 
 /// Access of the administrator.
@@ -74,7 +94,7 @@ impl Stage {
     pub(crate) async fn bare(name: &str) -> Result<Self> {
         let client = client().await?;
         operator_config().await?;
-        let stage = Self { client, namespace: format!("{name}-{:x}", jiff::Timestamp::now().as_millisecond()) };
+        let stage = Self { client, namespace: format!("{name}-{:x}", jiff::Timestamp::now().as_millisecond()), patience: PATIENCE };
         let namespace: Namespace = serde_json::from_value(json!({
             "metadata": {"name": stage.namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
         }))?;
@@ -150,16 +170,23 @@ impl Stage {
         Ok(self.api::<UploadSession>().get(name).await?.status.unwrap_or_default())
     }
 
-    /// Waits until `holds`.
+    /// Waits until `holds`, and looks once more when the time is over. An API server that does not answer may do so the next time.
     pub(crate) async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        while !holds().await? {
-            if Instant::now() > deadline {
-                bail!("waited in vain until {what}; {}", self.scene().await?);
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let is_last = Instant::now() > deadline;
+            let failure = match holds().await {
+                Ok(true) => return Ok(()),
+                Ok(false) => String::new(),
+                Err(error) if is_passing(&error) => format!("{error:#}; "),
+                Err(error) => return Err(error),
+            };
+            if is_last {
+                let scene = self.scene().await.unwrap_or_else(|error| format!("{error:#}"));
+                return Err(InVain { what: what.to_owned(), scene: failure + &scene }.into());
             }
             tokio::time::sleep(PAUSE).await;
         }
-        Ok(())
     }
 
     /// Removes the sessions that other tests have left, whose namespaces are not gone yet.

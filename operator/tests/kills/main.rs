@@ -42,6 +42,8 @@ use stage::{Stage, all_well};
 const SAMPLE: usize = 1;
 /// Longer than the operator lets pass between two looks at what settles.
 const MOMENT: Duration = Duration::from_millis(1200);
+/// What a mutant keeps from coming is waited for in vain.
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// What happens to a session after its uploader runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +158,7 @@ fn report(line: &str) {
 
 /// Plays `life` with an operator that dies at `moment` and another one after it; returns the writes of the first, and whether it died.
 async fn play(life: &Life, moment: Moment) -> Result<(usize, bool)> {
-    let stage = Stage::bare(&format!("kill-{}", life.name)).await?;
+    let stage = Stage { patience: PATIENCE, ..Stage::bare(&format!("kill-{}", life.name)).await? };
     let first = Mortal::start(&stage.namespace, moment).await?;
     let successor = async {
         first.dies().await;

@@ -15,6 +15,7 @@ use blobferry_testbed::{
     release::{self, CHART, RELEASE, helm},
     scenario,
     stage::{is_sending, limited},
+    wait,
 };
 use serde_json::{Value, json};
 
@@ -26,7 +27,7 @@ const LATER: Duration = Duration::from_mins(10);
 #[ignore = "needs a bed: make e2e"]
 async fn upgrade_of_operator_and_definition_and_the_way_back_leave_a_running_uploader_alone() -> Result<()> {
     scenario("upgrade", async |stage| {
-        stage.apply_session("s", limited("1Mi")).await?;
+        stage.apply_session("s", limited("256Ki")).await?;
         let delivery = stage.deliver("s", "large.dat", 256 * MIB)?;
         stage.await_session("s", SOON, "sends the file", is_sending).await?;
         let before = stage.run("s").await?;
@@ -63,7 +64,7 @@ async fn upgrade(stage: &Stage) -> Result<()> {
     let later = stage.kubectl(&["get", "uploadsession/s", "--output", "jsonpath={.spec.later}"])?;
     ensure!(later == "added", "the definition is not the later one: {later}");
 
-    stage.apply_session("s", limited("2Mi")).await?;
+    stage.apply_session("s", limited("512Ki")).await?;
     let generation = stage.sessions().get("s").await?.metadata.generation;
     let is_looked_after = |session: &UploadSession| {
         let status = session.status.as_ref();
@@ -127,17 +128,21 @@ async fn helm_kubectl_and_argo_see_when_a_session_is_ready_and_why_it_is_not() -
         // Its pod is made anew first.
         failed(&run("upgrade", &[("s", without_secret.clone())], "1s")?)?;
         stage.await_session("s", SOON, "names the credential", |session| names(session, "credential is absent")).await?;
-        let words = failed(&run("upgrade", &[("s", without_secret)], "15s")?)?;
-        ensure!(words.contains("InProgress") && words.contains("credential is absent"), "Helm says {words}");
+        wait::until(SOON, "Helm says what it waits for", async || {
+            let words = failed(&run("upgrade", &[("s", without_secret.clone())], "15s")?)?;
+            ensure!(words.contains("InProgress") && words.contains("credential is absent"), "Helm says {words}");
+            Ok(Some(()))
+        })
+        .await?;
         ensure!(stage.kubectl(&["wait", "uploadsession/s", "--for=condition=Ready", "--timeout=1s"]).is_err());
         let words = health(stage, "s")?;
         ensure!(words.starts_with("Progressing") && words.contains("credential is absent"), "Argo CD says {words}");
 
         let began = Instant::now();
         let somewhere = json!({"source": {"persistentVolumeClaim": null, "nfs": {"server": "nas.example.com", "path": "/srv"}}});
-        let words = failed(&run("upgrade", &[well(), ("not-allowed", somewhere)], "5m")?)?;
+        let words = failed(&run("upgrade", &[well(), ("not-allowed", somewhere)], "15m")?)?;
         ensure!(words.contains("Failed") && words.contains("nfs.allowed"), "Helm says {words}");
-        ensure!(began.elapsed() < SOON, "Helm waited for what cannot become right by itself");
+        ensure!(!words.contains("deadline"), "Helm waited for what cannot become right by itself: {words}");
         figures::print(&format!("helm upgrade --wait gave up after {:.0} s", began.elapsed().as_secs_f64()));
         let words = health(stage, "not-allowed")?;
         ensure!(words.starts_with("Degraded") && words.contains("nfs.allowed"), "Argo CD says {words}");

@@ -167,7 +167,7 @@ fn limited(bandwidth: &str) -> Value {
 async fn at_work(stage: &Stage) -> Result<BTreeMap<&'static str, Vec<Delivery>>> {
     let mut delivered = BTreeMap::new();
     for session in SESSIONS {
-        stage.apply_session(session, limited("512Ki")).await?;
+        stage.apply_session(session, limited("256Ki")).await?;
         delivered.insert(session, vec![stage.deliver(session, "small.dat", 4096)?]);
     }
     try_join_all(SESSIONS.map(|session| stage.await_uploaded(session, 1, SOON))).await?;

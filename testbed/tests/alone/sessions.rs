@@ -114,8 +114,12 @@ async fn print_figures(stage: &Stage, session: &str) -> Result<()> {
     figures::print(&format!("the uploader at rest holds {:.1} MiB", figures::resident_mebibytes(&uploader)?));
     let operators = ListParams::default().labels(OPERATOR);
     for operator in Api::<Pod>::all(stage.client()).list(&operators).await?.items {
-        if figures::container_start(&operator).is_some() {
-            figures::print(&format!("the operator holds {:.1} MiB", figures::resident_mebibytes(&operator)?));
+        // One that is going may have no process any more, whatever its status says.
+        if figures::container_start(&operator).is_some() && operator.metadata.deletion_timestamp.is_none() {
+            figures::print(&match figures::resident_mebibytes(&operator) {
+                Ok(held) => format!("the operator holds {held:.1} MiB"),
+                Err(error) => format!("what the operator holds is not known: {error:#}"),
+            });
         }
     }
     Ok(())

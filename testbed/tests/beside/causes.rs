@@ -284,9 +284,11 @@ async fn description_of_a_session_tells_its_story_and_stays_short_when_its_folde
         let whole = ["UploaderCreated", "SourceMissing", "Running"];
         // An event is sent right after the status that it is about.
         blobferry_testbed::wait::until(NAMED, "the description tells the story", async || {
-            let told = told_reasons(stage)?;
-            ensure!(told.len() < whole.len() || told == whole, "people read {told:?}");
-            Ok((told == whole).then_some(()))
+            // A slow machine may have more to tell in between.
+            let mut told = told_reasons(stage)?;
+            told.retain(|reason| whole.contains(&reason.as_str()));
+            ensure!(told == whole, "people read {told:?}");
+            Ok(Some(()))
         })
         .await?;
         let began = Instant::now();

@@ -18,8 +18,8 @@ const MIB: u64 = 1 << 20;
 const SOON: Duration = Duration::from_mins(5);
 /// The kubelet looks at a changed Secret within about a minute and a half.
 const LATER: Duration = Duration::from_mins(8);
-/// Much longer than a namespace with pods takes that end at once, and much shorter than the file and `drainTimeout` would take.
-const NAMESPACE_ENDS: Duration = Duration::from_mins(2);
+/// Much longer than a namespace with pods takes that end at once, and shorter than the file and `drainTimeout` would take.
+const NAMESPACE_ENDS: Duration = Duration::from_mins(8);
 
 /// Claimed files are uploaded before the session goes; they are taken soon, and sent with so many bytes a second.
 fn drains(bandwidth: &str) -> Value {
@@ -130,14 +130,15 @@ async fn namespace_of_a_session_that_would_drain_is_gone_soon_and_a_later_sessio
 #[ignore = "needs a bed: make e2e"]
 async fn claim_that_is_deleted_while_its_session_drains_stays_until_the_file_is_uploaded() -> Result<()> {
     scenario("claim-goes", async |stage| {
-        let (delivery, folder) = in_the_middle(stage, 48).await?;
+        let (delivery, folder) = in_the_middle(stage, 600).await?;
         is_draining(stage).await?;
         let claims = stage.api::<PersistentVolumeClaim>();
         claims.delete("share", &DeleteParams::background()).await?;
         let claim = claims.get("share").await.context("the claim went while an uploader used it")?;
         ensure!(claim.metadata.deletion_timestamp.is_some(), "it was not deleted");
         stage.await_session("s", SOON, "still sends the file", is_sending).await?;
-        is_gone(stage, SOON).await?;
+        stage.apply_session("s", drains("64Mi")).await?;
+        is_gone(stage, LATER).await?;
         is_uploaded(stage, &folder, delivery).await?;
         wait::until(SOON, "the claim goes", async || Ok(claims.get_opt("share").await?.is_none().then_some(()))).await
     })
@@ -148,7 +149,7 @@ async fn claim_that_is_deleted_while_its_session_drains_stays_until_the_file_is_
 #[ignore = "needs a bed: make e2e"]
 async fn session_whose_claim_is_gone_when_it_is_to_drain_says_so_and_drains_when_it_is_made_again() -> Result<()> {
     scenario("claim-gone", async |stage| {
-        let (delivery, folder) = in_the_middle(stage, 48).await?;
+        let (delivery, folder) = in_the_middle(stage, 600).await?;
         let claims = stage.api::<PersistentVolumeClaim>();
         let claim = claims.get("share").await?;
         // It stays for as long as the uploader runs, which is replaced now by one that may not use it.
@@ -161,7 +162,8 @@ async fn session_whose_claim_is_gone_when_it_is_to_drain_says_so_and_drains_when
         }
         is_on_the_share(stage, &delivery)?;
         stage.make_claim_again(&claim).await?;
-        is_gone(stage, SOON).await?;
+        stage.apply_session("s", drains("64Mi")).await?;
+        is_gone(stage, LATER).await?;
         is_uploaded(stage, &folder, delivery).await
     })
     .await

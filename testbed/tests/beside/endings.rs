@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 const MIB: u64 = 1 << 20;
 const SOON: Duration = Duration::from_mins(5);
 
-/// A session that sends 24 MiB for 24 seconds, in the middle of that.
-async fn in_the_middle(stage: &Stage, spec: Value) -> Result<Delivery> {
+/// A session in the middle of a file that takes a second for each MiB.
+async fn in_the_middle(stage: &Stage, spec: Value, mebibytes: u64) -> Result<Delivery> {
     stage.apply_session("s", spec).await?;
-    let delivery = stage.deliver("s", "large.dat", 24 * MIB)?;
+    let delivery = stage.deliver("s", "large.dat", mebibytes * MIB)?;
     stage.await_session("s", SOON, "sends a file", is_sending).await?;
     Ok(delivery)
 }
@@ -44,7 +44,7 @@ async fn delete(stage: &Stage) -> Result<()> {
 #[ignore = "needs a bed: make e2e"]
 async fn session_deleted_in_the_middle_of_an_upload_finishes_its_claimed_files_and_disappears() -> Result<()> {
     scenario("drain", async |stage| {
-        let claimed = in_the_middle(stage, slow("Drain")).await?;
+        let claimed = in_the_middle(stage, slow("Drain"), 24).await?;
         let folder = blob_folder(&stage.sessions().get("s").await?)?;
         stage.deliver("s", "later.part", 4096)?;
         delete(stage).await?;
@@ -62,7 +62,7 @@ async fn session_that_cannot_drain_without_its_secret_is_let_go_after_its_time_a
     scenario("undrained", async |stage| {
         let mut spec = slow("Drain");
         spec["drainTimeout"] = "20s".into();
-        let claimed = in_the_middle(stage, spec).await?;
+        let claimed = in_the_middle(stage, spec, 600).await?;
         let session = stage.sessions().get("s").await?;
         let secret = session.spec.destination.azure_blob.credentials_secret_ref.clone().context("it names a Secret")?;
         stage.api::<Secret>().delete(&secret.name, &DeleteParams::default()).await?;
@@ -88,7 +88,7 @@ async fn session_that_cannot_drain_without_its_secret_is_let_go_after_its_time_a
 #[ignore = "needs a bed: make e2e"]
 async fn session_that_releases_gives_a_claimed_file_back_to_its_folder() -> Result<()> {
     scenario("release", async |stage| {
-        let claimed = in_the_middle(stage, slow("Release")).await?;
+        let claimed = in_the_middle(stage, slow("Release"), 600).await?;
         let folder = blob_folder(&stage.sessions().get("s").await?)?;
         let file = stage.incoming("s")?.join(&claimed.name);
         ensure!(!file.exists(), "it was claimed");

@@ -28,10 +28,11 @@ fn is_well(session: &UploadSession) -> bool {
     is_true(conditions::READY) && is_true(conditions::DESTINATION_REACHABLE)
 }
 
-async fn begin(stage: &Stage, line: &Line) -> Result<()> {
+/// A session behind `line` that sends so many bytes a second.
+async fn apply(stage: &Stage, line: &Line, bandwidth: &str) -> Result<()> {
     let change = json!({
         "destination": {"azureBlob": {"accountUrl": line.url()}},
-        "transfer": {"bandwidthLimit": "8Mi"},
+        "transfer": {"bandwidthLimit": bandwidth},
     });
     stage.apply_session("s", change).await
 }
@@ -41,7 +42,7 @@ async fn begin(stage: &Stage, line: &Line) -> Result<()> {
 async fn an_account_that_goes_away_in_the_middle_of_files_is_named_and_every_file_arrives_once_it_is_back() -> Result<()> {
     scenario("outage", async |stage| {
         let mut line = Line::closed(stage.bed.host, stage.bed.account.url()).await?;
-        begin(stage, &line).await?;
+        apply(stage, &line, "1Mi").await?;
         stage.await_session("s", SOON, "says that the account is unreachable", says_unreachable).await?;
 
         line.open().await?;
@@ -57,6 +58,7 @@ async fn an_account_that_goes_away_in_the_middle_of_files_is_named_and_every_fil
         ensure!(meanwhile.files_failed == 0, "the network is no fault of a file: {meanwhile:#?}");
 
         line.open().await?;
+        apply(stage, &line, "64Mi").await?;
         stage.await_uploaded("s", sizes.len(), LATER).await?;
         stage.compare("s", &delivered).await?;
         stage.ensure_each_committed_once("s", &delivered).await?;

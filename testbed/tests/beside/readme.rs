@@ -17,7 +17,7 @@ const SESSION: &str = "truck-7";
 async fn what_the_readmes_commands_call_safe_is_in_azure() -> Result<()> {
     scenario("wipe", async |stage| {
         // Slow enough that the commands begin to wait in the middle of a file.
-        stage.apply_session(SESSION, json!({"transfer": {"bandwidthLimit": "2Mi"}})).await?;
+        stage.apply_session(SESSION, json!({"transfer": {"bandwidthLimit": "512Ki"}})).await?;
         let delivered = [stage.deliver(SESSION, "small.dat", 5000)?, stage.deliver(SESSION, "large.dat", 16 * MIB)?];
         fs::write(stage.incoming(SESSION)?.join("half.part"), "left alone")?;
         let sends = |session: &UploadSession| {
@@ -29,7 +29,8 @@ async fn what_the_readmes_commands_call_safe_is_in_azure() -> Result<()> {
         // Nothing is waited for any more.
         stage.compare(SESSION, &delivered).await?;
         ensure!(said.trim() == "1 ignored", "they say {said}");
-        run(stage, "kubectl wait uploadsession/truck-7 --for=condition=CaughtUp --timeout=1m").await?;
+        run(stage, "kubectl wait uploadsession/truck-7 --for=condition=CaughtUp --timeout=4m").await?;
+        stage.apply_session(SESSION, json!({"transfer": {"bandwidthLimit": "64Ki"}})).await?;
         stage.deliver(SESSION, "another.dat", 16 * MIB)?;
         let waits = |session: &UploadSession| {
             let conditions = session.status.iter().flat_map(|status| &status.conditions);

@@ -42,12 +42,13 @@ fn start(test: &str) -> (Child, BufReader<process::ChildStdout>) {
     (child, output)
 }
 
-fn end(mut child: Child, signal: Kill) -> (ExitStatus, Duration) {
+/// Ends the process before the kubelet would lose its patience.
+fn end(mut child: Child, signal: Kill) -> ExitStatus {
     let start = Instant::now();
     kill_process(Pid::from_child(&child), signal).unwrap();
-    while start.elapsed() < Duration::from_secs(10) {
+    while start.elapsed() < Duration::from_secs(25) {
         if let Some(status) = child.try_wait().unwrap() {
-            return (status, start.elapsed());
+            return status;
         }
         thread::sleep(Duration::from_millis(5));
     }
@@ -84,24 +85,22 @@ fn process_with_last_words() {
 }
 
 #[test]
-fn sigterm_ends_a_process_in_which_everything_hangs_within_a_second() {
+fn sigterm_ends_a_process_in_which_everything_hangs() {
     let (child, _output) = start("process_in_which_everything_hangs");
-    let (status, took) = end(child, Kill::TERM);
+    let status = end(child, Kill::TERM);
     assert_eq!((status.code(), status.signal()), (Some(143), None));
-    assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
 #[test]
 fn sigint_ends_the_process_with_its_own_code() {
     let (child, _output) = start("process_in_which_everything_hangs");
-    assert_eq!(end(child, Kill::INT).0.code(), Some(130));
+    assert_eq!(end(child, Kill::INT).code(), Some(130));
 }
 
 #[test]
 fn last_words_are_heard() {
     let (child, output) = start("process_with_last_words");
-    let (status, _) = end(child, Kill::TERM);
-    assert_eq!(status.code(), Some(143));
+    assert_eq!(end(child, Kill::TERM).code(), Some(143));
     assert!(output.lines().any(|line| line.unwrap().contains("LAST WORDS")));
 }
 

@@ -13,7 +13,7 @@ use std::{
 use tempfile::TempDir;
 
 /// Longest wait for something that the program does at once.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A share with a file on it, and the program's variables.
 pub(crate) struct Run {

@@ -1,6 +1,12 @@
 //! Two operators of which one leads: hand-over, and a leader that wakes up late.
 
-use anyhow::{Context as _, Result, ensure};
+use std::{
+    future::pending,
+    io::Write as _,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
 use blobferry_crds::UploadSession;
 use blobferry_operator::leader::LEASE;
 use k8s_openapi::api::{
@@ -19,22 +25,72 @@ use crate::{
     around::Freezer,
     calls::write_down,
     chart::NAMESPACE,
-    situations::objects::objects,
+    situations::{ACCOUNT, BINDING, HELD, POD, SESSION, UNOWNED_POD, objects::objects},
     stage::{Stage, all_well},
 };
 
 const SECOND: &str = "operator-b";
 
-/// Two operators on one stage; the first leads, and its freezer is the test's.
-async fn two(stage: &Stage) -> Result<(Running, Freezer, Running)> {
+/// How often a story may be played.
+const ATTEMPTS: usize = 3;
+/// A leader that ends has this time for giving the lease back.
+const RELEASE_WITHIN: Duration = Duration::from_secs(3);
+
+/// The machine stood still for so long that an operator lost the lease which it has in the story, or could not give it back.
+#[derive(Debug, thiserror::Error)]
+#[error("an operator was too slow for the story")]
+struct TooSlow;
+
+/// Plays a story on a stage of this name, again on another one if an operator was too slow for it.
+async fn play(name: &str, story: impl AsyncFn(&Stage, &Freezer, Running, &Running) -> Result<()>) -> Result<()> {
+    let mut attempt = 1;
+    loop {
+        let stage = Stage::bare(name).await?;
+        match Box::pin(play_once(&stage, &story)).await {
+            Err(error) if error.is::<TooSlow>() && attempt < ATTEMPTS => {
+                writeln!(std::io::stdout(), "{name} is played again: {error:#}")?;
+                stage.end().await?;
+            }
+            outcome => {
+                outcome?;
+                return stage.end().await;
+            }
+        }
+        attempt += 1;
+    }
+}
+
+/// Two operators on one stage; the first leads, and its freezer is the story's.
+async fn play_once(stage: &Stage, story: impl AsyncFn(&Stage, &Freezer, Running, &Running) -> Result<()>) -> Result<()> {
+    stage.remove_others().await?;
     let freezer = Freezer::default();
     let first = Running::start("operator-a", {
         let freezer = freezer.clone();
         move |client| freezer.around(client)
     });
-    stage.until("the first operator leads", async || Ok(first.leads())).await?;
+    stage
+        .until("the first operator leads", async || {
+            ensure!(!first.deposed.is_cancelled(), TooSlow);
+            Ok(first.leads())
+        })
+        .await?;
     let second = Running::start(SECOND, |client| write_down(SECOND, client));
-    Ok((first, freezer, second))
+    let (first_deposed, second_deposed) = (first.deposed.clone(), second.deposed.clone());
+    // Frozen, it may lose the lease.
+    let first_is_late = || first_deposed.is_cancelled() && !freezer.has_frozen();
+    let played = tokio::select! {
+        played = story(stage, &freezer, first, &second) => played,
+        () = second_deposed.cancelled() => Err(TooSlow.into()),
+        () = async {
+            first_deposed.cancelled().await;
+            if !first_is_late() {
+                pending::<()>().await;
+            }
+        } => Err(TooSlow.into()),
+    };
+    let is_late = second_deposed.is_cancelled() || first_is_late();
+    second.finish()?;
+    played.map_err(|error| if is_late && !error.is::<TooSlow>() { error.context(TooSlow) } else { error })
 }
 
 fn leases(stage: &Stage) -> Api<Lease> {
@@ -54,7 +110,7 @@ async fn holder(stage: &Stage) -> Result<Option<String>> {
 
 /// Lets the second operator take over from the first, which is frozen.
 async fn take_over(stage: &Stage, freezer: &Freezer, second: &Running) -> Result<()> {
-    freezer.until_frozen().await;
+    freezer.until_frozen().await?;
     expire_lease(stage).await?;
     stage.until("the second operator leads", async || Ok(second.leads())).await
 }
@@ -72,59 +128,59 @@ async fn wake(stage: &Stage, freezer: &Freezer, mut first: Running, code: u16) -
 #[tokio::test]
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn leader_that_was_paused_before_it_made_a_pod_makes_none_when_it_wakes() -> Result<()> {
-    let stage = Stage::bare("paused-create").await?;
-    let (first, freezer, second) = two(&stage).await?;
-    freezer.arm(&format!("POST /api/v1/namespaces/{}/pods", stage.namespace));
-    stage.session("truck-7", json!({})).await?;
-    take_over(&stage, &freezer, &second).await?;
-    let pod = stage.until_pod("truck-7", None).await?;
-    stage.until("the status names the pod", async || Ok(stage.status("truck-7").await?.pod_uid == pod.uid())).await?;
-    wake(&stage, &freezer, first, 409).await?;
-    let pods = stage.list::<Pod>().await?;
-    ensure!(pods.len() == 1 && pods[0].uid() == pod.uid(), "{pods:#?}");
-    ensure!(stage.status("truck-7").await?.pod_uid == pod.uid());
-    second.end()?;
-    stage.end().await
+    play("paused-create", async |stage, freezer, first, second| {
+        freezer.arm(&format!("POST /api/v1/namespaces/{}/pods", stage.namespace));
+        stage.session("truck-7", json!({})).await?;
+        take_over(stage, freezer, second).await?;
+        let pod = stage.until_pod("truck-7", None).await?;
+        stage.until("the status names the pod", async || Ok(stage.status("truck-7").await?.pod_uid == pod.uid())).await?;
+        wake(stage, freezer, first, 409).await?;
+        let pods = stage.list::<Pod>().await?;
+        ensure!(pods.len() == 1 && pods[0].uid() == pod.uid(), "{pods:#?}");
+        ensure!(stage.status("truck-7").await?.pod_uid == pod.uid());
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn leader_that_was_paused_before_it_deleted_a_pod_leaves_its_successor_alone() -> Result<()> {
-    let stage = Stage::bare("paused-delete").await?;
-    let (first, freezer, second) = two(&stage).await?;
-    let old = stage.running_session("truck-7", json!({})).await?;
-    freezer.arm(&format!("DELETE /api/v1/namespaces/{}/pods/", stage.namespace));
-    stage.change("truck-7", json!({"transfer": {"queueSize": 8}})).await?;
-    take_over(&stage, &freezer, &second).await?;
-    let new = stage.until_pod("truck-7", old.uid().as_deref()).await?;
-    stage.run_pod(&new).await?;
-    wake(&stage, &freezer, first, 409).await?;
-    let pods = stage.list::<Pod>().await?;
-    ensure!(pods.len() == 1 && pods[0].uid() == new.uid() && pods[0].metadata.deletion_timestamp.is_none(), "{pods:#?}");
-    second.end()?;
-    stage.end().await
+    play("paused-delete", async |stage, freezer, first, second| {
+        let old = stage.running_session("truck-7", json!({})).await?;
+        freezer.arm(&format!("DELETE /api/v1/namespaces/{}/pods/", stage.namespace));
+        stage.change("truck-7", json!({"transfer": {"queueSize": 8}})).await?;
+        take_over(stage, freezer, second).await?;
+        let new = stage.until_pod("truck-7", old.uid().as_deref()).await?;
+        stage.run_pod(&new).await?;
+        wake(stage, freezer, first, 409).await?;
+        let pods = stage.list::<Pod>().await?;
+        ensure!(pods.len() == 1 && pods[0].uid() == new.uid() && pods[0].metadata.deletion_timestamp.is_none(), "{pods:#?}");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn leader_that_was_paused_before_it_wrote_a_status_writes_none_when_it_wakes() -> Result<()> {
-    let stage = Stage::bare("paused-status").await?;
-    let (first, freezer, second) = two(&stage).await?;
-    stage.running_session("truck-7", json!({})).await?;
-    freezer.arm(&format!("PATCH /apis/blobferry.io/v1alpha1/namespaces/{}/uploadsessions/truck-7/status", stage.namespace));
-    let mut progress = all_well();
-    progress.caught_up = false;
-    stage.report("truck-7", &progress).await?;
-    take_over(&stage, &freezer, &second).await?;
-    stage.until_condition("truck-7", "CaughtUp", "False", "FilesWait").await?;
-    stage.change("truck-7", json!({"suspend": true})).await?;
-    stage.until_condition("truck-7", "Ready", "True", "Suspended").await?;
-    stage.until("the activity is removed", async || Ok(stage.status("truck-7").await?.activity.is_none())).await?;
-    let before = stage.status("truck-7").await?;
-    wake(&stage, &freezer, first, 409).await?;
-    ensure!(stage.status("truck-7").await? == before, "the status changed");
-    second.end()?;
-    stage.end().await
+    play("paused-status", async |stage, freezer, first, second| {
+        stage.running_session("truck-7", json!({})).await?;
+        freezer.arm(&format!("PATCH /apis/blobferry.io/v1alpha1/namespaces/{}/uploadsessions/truck-7/status", stage.namespace));
+        let mut progress = all_well();
+        progress.caught_up = false;
+        stage.report("truck-7", &progress).await?;
+        take_over(stage, freezer, second).await?;
+        stage.until_condition("truck-7", "CaughtUp", "False", "FilesWait").await?;
+        stage.change("truck-7", json!({"suspend": true})).await?;
+        stage.until_condition("truck-7", "Ready", "True", "Suspended").await?;
+        stage.until("the activity is removed", async || Ok(stage.status("truck-7").await?.activity.is_none())).await?;
+        let before = stage.status("truck-7").await?;
+        wake(stage, freezer, first, 409).await?;
+        ensure!(stage.status("truck-7").await? == before, "the status changed");
+        Ok(())
+    })
+    .await
 }
 
 /// What leads to a write.
@@ -153,12 +209,6 @@ struct Late {
     objects: Vec<&'static str>,
 }
 
-const SESSION: &str = "session truck-7";
-const HELD: &str = "session truck-7 held";
-const POD: &str = "pod truck-7-uploader of truck-7, owned";
-const UNOWNED_POD: &str = "pod truck-7-uploader of truck-7";
-const ACCOUNT: &str = "account blobferry-uploader";
-const BINDING: &str = "binding blobferry-uploader for blobferry-uploader";
 const CLAIM: &str = "claim of truck-7, owned, Bound";
 const UNOWNED_CLAIM: &str = "claim of truck-7, Bound";
 const VOLUME: &str = "volume of truck-7";
@@ -236,24 +286,24 @@ async fn leader_that_was_paused_before_any_other_write_changes_nothing_when_it_w
 }
 
 async fn arrive_late(late: &Late) -> Result<()> {
-    let stage = Stage::bare(&format!("paused-{}", late.name)).await?;
-    let (first, freezer, second) = two(&stage).await?;
-    let at = late.at.replace("NAMESPACE", &stage.namespace);
-    cause(late, &stage, &freezer, &at).await?;
-    take_over(&stage, &freezer, &second).await?;
-    if matches!(late.cause, Cause::Deleted | Cause::Expired) {
-        stage.until("nothing is left", async || Ok(objects(&stage).await?.is_empty())).await?;
-        stage.session("truck-7", late.spec.clone()).await?;
-    }
-    until_scheduling(&stage).await?;
-    stage.until("all is as it should be", async || Ok(objects(&stage).await? == late.objects)).await?;
-    stage.until_quiet(SECOND).await?;
-    let before = versions(&stage).await?;
-    wake(&stage, &freezer, first, late.code).await?;
-    ensure!(versions(&stage).await? == before, "{before:#?} became {:#?}", versions(&stage).await?);
-    ensure!(objects(&stage).await? == late.objects, "{:#?}", objects(&stage).await?);
-    second.end()?;
-    stage.end().await
+    play(&format!("paused-{}", late.name), async |stage, freezer, first, second| {
+        let at = late.at.replace("NAMESPACE", &stage.namespace);
+        cause(late, stage, freezer, &at).await?;
+        take_over(stage, freezer, second).await?;
+        if matches!(late.cause, Cause::Deleted | Cause::Expired) {
+            stage.until("nothing is left", async || Ok(objects(stage).await?.is_empty())).await?;
+            stage.session("truck-7", late.spec.clone()).await?;
+        }
+        until_scheduling(stage).await?;
+        stage.until("all is as it should be", async || Ok(objects(stage).await? == late.objects)).await?;
+        stage.until_quiet(SECOND).await?;
+        let before = versions(stage).await?;
+        wake(stage, freezer, first, late.code).await?;
+        ensure!(versions(stage).await? == before, "{before:#?} became {:#?}", versions(stage).await?);
+        ensure!(objects(stage).await? == late.objects, "{:#?}", objects(stage).await?);
+        Ok(())
+    })
+    .await
 }
 
 /// Brings the first operator to the request that is to be late.
@@ -296,21 +346,27 @@ async fn versions(stage: &Stage) -> Result<Vec<(Option<String>, Option<String>)>
 #[tokio::test]
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn leader_that_ends_hands_over_at_once_and_running_sessions_do_not_notice() -> Result<()> {
-    let stage = Stage::bare("hand-over").await?;
-    let (first, _, second) = two(&stage).await?;
-    let pod = stage.running_session("truck-7", json!({})).await?;
-    stage
-        .until("the second operator stands by", async || Ok(second.leadership.role() == blobferry_operator::leader::Role::Standby))
-        .await?;
-    let version = stage.api::<UploadSession>().get("truck-7").await?.resource_version();
-    first.end()?;
-    ensure!(holder(&stage).await?.as_deref() != Some("operator-a"), "the lease was not given back");
-    stage.until("the second operator leads", async || Ok(second.leads())).await?;
-    // The new leader works, and has nothing to do for the session that runs.
-    stage.session("truck-8", json!({"sessionName": "other"})).await?;
-    stage.until_pod("truck-8", None).await?;
-    ensure!(stage.until_pod("truck-7", None).await?.uid() == pod.uid());
-    ensure!(stage.api::<UploadSession>().get("truck-7").await?.resource_version() == version);
-    second.end()?;
-    stage.end().await
+    play("hand-over", async |stage, _, first, second| {
+        let pod = stage.running_session("truck-7", json!({})).await?;
+        stage
+            .until("the second operator stands by", async || {
+                Ok(second.leadership.role() == blobferry_operator::leader::Role::Standby)
+            })
+            .await?;
+        let version = stage.api::<UploadSession>().get("truck-7").await?.resource_version();
+        let told = Instant::now();
+        first.end()?;
+        if holder(stage).await?.as_deref() == Some("operator-a") {
+            ensure!(told.elapsed() >= RELEASE_WITHIN, "the lease was not given back");
+            bail!(TooSlow);
+        }
+        stage.until("the second operator leads", async || Ok(second.leads())).await?;
+        // The new leader works, and has nothing to do for the session that runs.
+        stage.session("truck-8", json!({"sessionName": "other"})).await?;
+        stage.until_pod("truck-8", None).await?;
+        ensure!(stage.until_pod("truck-7", None).await?.uid() == pod.uid());
+        ensure!(stage.api::<UploadSession>().get("truck-7").await?.resource_version() == version);
+        Ok(())
+    })
+    .await
 }

@@ -18,7 +18,7 @@ const SWEPT: &str = "GET /api/v1/persistentvolumes";
 /// An operator one of whose requests the test holds.
 async fn operator(stage: &Stage) -> Result<(Running, Freezer)> {
     let freezer = Freezer::default();
-    let operator = Running::start("operator-a", {
+    let operator = Running::start_with(&["--pod-name", "operator-a"], {
         let freezer = freezer.clone();
         move |client| freezer.around(client)
     });
@@ -45,15 +45,14 @@ async fn rights_that_are_made_after_their_session_has_gone_are_removed() -> Resu
     let stage = Stage::bare("late-rights").await?;
     let (operator, freezer) = operator(&stage).await?;
     let within = format!("/api/v1/namespaces/{}", stage.namespace);
-    freezer.hold(&format!("GET {within}/persistentvolumeclaims/share"));
+    freezer.hold(&format!("POST {within}/serviceaccounts"));
     stage.session("truck-7", json!({})).await?;
-    freezer.until_frozen().await;
-    delete(&stage).await?;
+    freezer.until_frozen().await?;
     let swept = format!("GET {within}/serviceaccounts/{UPLOADER_ACCOUNT}");
-    stage.until("the namespace is swept", async || Ok(freezer.count(&swept) > 0)).await?;
-    freezer.wake();
-    // It is made last.
-    stage.until("a pod is made", async || Ok(freezer.count(&format!("POST {within}/pods")) > 0)).await?;
+    let before = freezer.count(&swept);
+    delete(&stage).await?;
+    stage.until("the namespace is swept", async || Ok(freezer.count(&swept) > before)).await?;
+    arrives(&stage, &freezer).await?;
     stage
         .until("the rights are removed", async || {
             Ok(stage.api::<ServiceAccount>().get_opt(UPLOADER_ACCOUNT).await?.is_none()
@@ -72,7 +71,7 @@ async fn volume_whose_creation_nobody_waits_for_any_more_is_removed() -> Result<
     freezer.hold("POST /api/v1/persistentvolumes");
     let source = json!({"nfs": {"server": "nas.example.com", "path": "/srv/drop/cameras"}, "persistentVolumeClaim": null});
     let session = stage.session("truck-7", json!({"source": source})).await?;
-    freezer.until_frozen().await;
+    freezer.until_frozen().await?;
     let before = freezer.count(SWEPT);
     delete(&stage).await?;
     // Right after the deletion, and when the pass has given up.
@@ -95,7 +94,7 @@ async fn pod_without_an_owner_that_is_made_after_its_session_has_gone_is_removed
     // For its sake the account stays, without which the API server takes no pod.
     stage.session("truck-8", json!({"suspend": true})).await?;
     stage.session("truck-7", json!({"deletionPolicy": "Drain"})).await?;
-    freezer.until_frozen().await;
+    freezer.until_frozen().await?;
     let before = freezer.count(SWEPT);
     delete(&stage).await?;
     stage.until("it is swept", async || Ok(freezer.count(SWEPT) > before)).await?;

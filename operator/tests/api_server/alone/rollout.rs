@@ -1,22 +1,19 @@
 //! A new uploader image over running sessions.
 
-use std::{
-    sync::atomic::{AtomicI64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use blobferry_crds::names;
-use jiff::{Timestamp, ToSpan};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::PostParams};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::Running;
+use super::{Running, clock};
 use crate::{
     calls::write_down,
-    chart::{NAMESPACE, operator_client},
+    chart::operator_client,
     stage::{Stage, all_well, running},
 };
 
@@ -27,21 +24,14 @@ const UPGRADER: &str = "operator-upgrader";
 const SESSIONS: [&str; 3] = ["a-busy", "b-idle", "c-idle"];
 /// A session that has been ready for less time is not known to be well.
 const WELL_AFTER: Duration = Duration::from_secs(11);
+/// Soon enough for an uploader that would be called silent after 45 seconds.
+const REPORT_APART: Duration = Duration::from_secs(5);
 /// Longer than two turns take, if one may follow the other.
 const TWO_TURNS: Duration = Duration::from_secs(30);
 
 fn operator(image: &str, more: &[&str]) -> Running {
     let image = format!("--uploader-image={image}");
-    let mut arguments = vec!["--namespace", NAMESPACE, &image];
-    arguments.extend(more);
-    Running::start_with(&arguments, |client| write_down(UPGRADER, client))
-}
-
-/// Minutes by which the clock of [`clock`] is ahead.
-static AHEAD: AtomicI64 = AtomicI64::new(0);
-
-fn clock() -> Timestamp {
-    Timestamp::now() + AHEAD.load(Ordering::Relaxed).minutes()
+    Running::start_all(&[&[image.as_str()], more].concat(), |client| write_down(UPGRADER, client), clock::now)
 }
 
 /// The status of a pod whose uploader runs and is not ready, or has ended so many times and waits for its next start.
@@ -61,19 +51,33 @@ fn crashed() -> Value {
     json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}})
 }
 
-/// Three sessions, the only ones, that run the old image, the first of which has files to upload. All are well, and their operator has
-/// ended.
-async fn old_sessions(stage: &Stage) -> Result<()> {
+/// Three sessions, the only ones, that run the old image and have nothing to upload. All are well, and their operator has ended.
+async fn idle_sessions(stage: &Stage) -> Result<()> {
+    clock::run();
     stage.remove_others().await?;
     let operator = operator(OLD, &[]);
     for name in SESSIONS {
         stage.running_session(name, json!({"sessionName": name})).await?;
     }
+    sleep(WELL_AFTER).await;
+    operator.end()
+}
+
+/// The same, of which the first has files to upload for as long as the test lasts.
+async fn old_sessions(stage: &Stage) -> Result<()> {
+    idle_sessions(stage).await?;
     let mut progress = all_well();
     (progress.files_active, progress.caught_up) = (1, false);
     stage.report("a-busy", &progress).await?;
-    sleep(WELL_AFTER).await;
-    operator.end()
+    let stage = stage.clone();
+    tokio::spawn(async move {
+        loop {
+            sleep(REPORT_APART).await;
+            // The next one may succeed.
+            let _ = stage.report("a-busy", &progress).await;
+        }
+    });
+    Ok(())
 }
 
 fn image(pod: &Pod) -> &str {
@@ -142,16 +146,23 @@ async fn image_that_starts_and_does_not_stay_ready_stops_the_rollout_and_its_ses
     stage.set_pod_status(&pod, unwell(&started(), 0)).await?;
     stage.report("b-idle", &all_well()).await?;
     stage.until_condition("b-idle", "Ready", "False", "UploaderNotReady").await?;
-    // It is ready for a moment, and ends.
+    // It is ready for a moment, however long that takes here, and ends.
+    clock::stop();
     stage.run_pod(&pod).await?;
     stage.until_condition("b-idle", "Ready", "True", "Running").await?;
     stage.set_pod_status(&pod, unwell(&crashed(), 1)).await?;
+    stage
+        .until("its end is seen", async || {
+            let conditions = stage.status("b-idle").await?.conditions;
+            Ok(conditions.iter().any(|it| it.type_ == "Ready" && it.status != "True"))
+        })
+        .await?;
+    clock::run();
     sleep(TWO_TURNS).await;
     ensure!(upgraded(&stage).await? == ["b-idle"], "{:?}", upgraded(&stage).await?);
     // Once more, ready for longer, before another leader, whose clock is moved over the time that a start takes.
     first.end()?;
-    let image = format!("--uploader-image={NEW}");
-    let second = Running::start_all(&["--namespace", NAMESPACE, &image], |client| client, clock);
+    let second = operator(NEW, &[]);
     let mut again = running(&started());
     again["containerStatuses"][0]["restartCount"] = 1.into();
     stage.set_pod_status(&pod, again).await?;
@@ -160,7 +171,7 @@ async fn image_that_starts_and_does_not_stay_ready_stops_the_rollout_and_its_ses
     sleep(TWO_TURNS).await;
     ensure!(upgraded(&stage).await? == ["b-idle"], "{:?}", upgraded(&stage).await?);
     stage.set_pod_status(&pod, unwell(&crashed(), 2)).await?;
-    AHEAD.store(6, Ordering::Relaxed);
+    clock::advance(Duration::from_mins(6));
     stage
         .until("the waiting ones name it", async || {
             let conditions = stage.status("c-idle").await?.conditions;
@@ -217,7 +228,7 @@ async fn remake_with_another_hash(stage: &Stage, session: &str) -> Result<()> {
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn pods_of_an_operator_with_another_hash_are_replaced_one_at_a_time_and_a_changed_session_at_once() -> Result<()> {
     let stage = Stage::bare("another-hash").await?;
-    old_sessions(&stage).await?;
+    idle_sessions(&stage).await?;
     for session in SESSIONS {
         remake_with_another_hash(&stage, session).await?;
     }

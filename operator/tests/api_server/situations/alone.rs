@@ -1,13 +1,9 @@
 //! Rows that bring operators of their own, or a clock.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use blobferry_operator::leader::Role;
-use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
@@ -24,7 +20,7 @@ use super::{
 };
 use crate::{
     alone::{
-        Running,
+        Running, clock,
         nodes::{bind, set_ready},
     },
     calls::{times, was_asked, write_down},
@@ -59,22 +55,10 @@ use Cast::{Beside, Bound, ClockMoves, ClockStops, Ends, Leads, NodeLost, NodeSee
 /// The end of an operator's first sweep.
 const SWEPT: &str = "list persistentvolumes";
 
-/// Where the clock stands still.
-static CLOCK: Mutex<Option<Timestamp>> = Mutex::new(None);
-
-fn hands() -> MutexGuard<'static, Option<Timestamp>> {
-    CLOCK.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn clock() -> Timestamp {
-    hands().unwrap_or_else(Timestamp::now)
-}
-
 impl Scene {
     pub(super) async fn play_cast(&mut self, cast: &Cast) -> Result<()> {
         match cast {
             Operator(name, arguments) => {
-                *hands() = None;
                 self.operators.clear();
                 // One of the same name may have played the row before.
                 let before = times(name, SWEPT);
@@ -85,12 +69,11 @@ impl Scene {
             Ends => self.running.remove(0).end(),
             Leads => self.stage.until("it leads", async || Ok(self.running.iter().all(Running::leads))).await,
             ClockStops => {
-                *hands() = Some(Timestamp::now());
+                clock::stop();
                 Ok(())
             }
             ClockMoves(by) => {
-                let then = clock() + *by;
-                *hands() = Some(then);
+                clock::advance(*by);
                 Ok(())
             }
             Bound => {
@@ -108,7 +91,7 @@ impl Scene {
 
     async fn begin(&mut self, name: &'static str, arguments: &[&str]) -> Result<()> {
         let all = [&["--pod-name", name], arguments].concat();
-        let operator = Running::start_all(&all, move |client| write_down(name, client), clock);
+        let operator = Running::start_all(&all, move |client| write_down(name, client), clock::now);
         self.stage.until("it has its role", async || Ok(operator.leadership.role() != Role::Unknown)).await?;
         self.operators.push(name);
         self.running.push(operator);
@@ -165,10 +148,15 @@ fn images() -> Vec<Row> {
             vec![
                 Of(Operator("image-old", OLD)),
                 Runs,
+                // It is not known to be well, and has no turn.
+                Of(ClockStops),
                 Of(Ends),
                 Of(Operator("image-new", NEW)),
                 Until("True", "UpgradePending"),
+                later(1),
                 NextPod,
+                Until("False", "Starting"),
+                later(1),
             ],
             pending("Scheduling"),
             vec![
@@ -390,7 +378,7 @@ async fn every_situation_of_an_operator_leads_to_exactly_these_objects_condition
     let rows = rows();
     let mut again = 0;
     for row in &rows {
-        let scene = play(row, open).await?;
+        let scene = play(row, 1, open).await?;
         again += scene.attempt - 1;
         scene.end().await?;
     }
@@ -398,6 +386,7 @@ async fn every_situation_of_an_operator_leads_to_exactly_these_objects_condition
 }
 
 async fn open(row: &Row) -> Result<Scene> {
+    clock::run();
     let stage = Stage::bare(row.name).await?;
     stage.remove_others().await?;
     Scene::new(stage, Vec::new()).await

@@ -166,7 +166,7 @@ impl Scene {
 
     pub(super) async fn end(self) -> Result<()> {
         for operator in self.running {
-            operator.end()?;
+            operator.finish()?;
         }
         nodes::remove_node(&self.stage).await?;
         if let Some(beyond) = self.beyond {
