@@ -2,10 +2,11 @@
 //! on nodes that are lost, and the rights of namespaces without sessions.
 //!
 //! It is level-triggered: a pass compares what exists with what is wanted. Everything is looked at once at the start; later, what
-//! deleted sessions leave behind, and what arrives after them. What fails stays dirty for the next pass.
+//! deleted sessions leave behind, and what arrives after them. What fails keeps nothing else from being swept, and stays dirty for
+//! the next pass.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -45,13 +46,15 @@ pub struct Sweeper {
     dirty: Mutex<Dirty>,
     /// What has to be looked at once more, and when.
     late: Mutex<Vec<(Instant, Dirty)>>,
+    /// What failed in the last pass: it was told, and is not told again.
+    failing: Mutex<BTreeSet<String>>,
     notify: Notify,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Dirty {
-    /// Every namespace and every volume.
-    everything: bool,
+    /// Every namespace that has rights.
+    all_namespaces: bool,
     /// Volumes, and pods without an owner.
     children: bool,
     /// Namespaces that may have lost their last session, or an account.
@@ -61,7 +64,7 @@ struct Dirty {
 impl Sweeper {
     /// Everything has to be looked at.
     pub fn mark_everything(&self) {
-        self.mark(|dirty| dirty.everything = true);
+        self.mark(|dirty| dirty.add(Dirty { all_namespaces: true, children: true, namespaces: BTreeSet::new() }));
     }
 
     /// `session` was deleted.
@@ -103,16 +106,36 @@ impl Dirty {
     fn left_by(session: &KeptSession) -> Self {
         let spec = session.unpack().ok().map(|session| session.spec);
         Self {
-            everything: false,
+            all_namespaces: false,
             children: spec.is_none_or(|spec| spec.source.nfs.is_some() || spec.deletion_policy != DeletionPolicy::Stop),
             namespaces: [session.place().namespace().to_owned()].into(),
         }
     }
 
     fn add(&mut self, other: Self) {
-        self.everything |= other.everything;
+        self.all_namespaces |= other.all_namespaces;
         self.children |= other.children;
         self.namespaces.extend(other.namespaces);
+    }
+}
+
+/// What a pass could not finish.
+#[derive(Debug, Default)]
+struct Left {
+    dirty: Dirty,
+    /// What failed, and how.
+    failures: BTreeMap<String, CallError>,
+}
+
+impl Left {
+    /// The error of `result`, if it is one, is what failed with `what`.
+    fn note<T>(&mut self, what: impl Into<String>, result: Result<T, CallError>) -> Option<T> {
+        result.map_err(|error| self.failures.insert(what.into(), error)).ok()
+    }
+
+    /// The same of what has to be looked at with all volumes and pods again.
+    fn note_child(&mut self, what: impl Into<String>, result: Result<(), CallError>) {
+        self.dirty.children |= self.note(what, result).is_none();
     }
 }
 
@@ -120,36 +143,45 @@ impl Dirty {
 pub async fn run(context: &Context) {
     loop {
         let _ = tokio::time::timeout(LOOK, context.sweeper.notify.notified()).await;
-        if let Err(error) = pass(context).await {
-            warn!(error = &error as &dyn std::error::Error, "the sweep is tried again");
+        if !pass(context).await {
             tokio::time::sleep(RETRY).await;
         }
     }
 }
 
-/// Looks at what is marked; what could not be finished is marked again.
-pub async fn pass(context: &Context) -> Result<(), CallError> {
-    let dirty = context.sweeper.take();
-    let result = sweep(&dirty, context).await;
-    if result.is_err() {
+/// Looks at what is marked; what could not be finished is marked again, and makes the answer false.
+pub async fn pass(context: &Context) -> bool {
+    let Left { dirty, failures } = sweep(context.sweeper.take(), context).await;
+    let mut failing = context.sweeper.failing.lock().unwrap_or_else(PoisonError::into_inner);
+    for (what, error) in failures.iter().filter(|(what, _)| !failing.contains(*what)) {
+        warn!(error = error as &dyn std::error::Error, what, "the sweep fails, and is tried again until it does not");
+    }
+    *failing = failures.into_keys().collect();
+    if !failing.is_empty() {
         context.sweeper.give_back(dirty);
     }
-    result
+    failing.is_empty()
 }
 
-async fn sweep(dirty: &Dirty, context: &Context) -> Result<(), CallError> {
-    let mut namespaces = dirty.namespaces.clone();
-    if dirty.everything {
-        namespaces.extend(namespaces_with_rights(context).await?);
+async fn sweep(dirty: Dirty, context: &Context) -> Left {
+    let mut left = Left::default();
+    sweep_lost_pods(&mut left, context).await;
+    let mut namespaces = dirty.namespaces;
+    if dirty.all_namespaces {
+        let found = left.note("all namespaces", namespaces_with_rights(context).await);
+        left.dirty.all_namespaces = found.is_none();
+        namespaces.extend(found.unwrap_or_default());
     }
-    for namespace in &namespaces {
-        sweep_rights(namespace, context).await?;
+    for namespace in namespaces {
+        if left.note(format!("the namespace {namespace}"), sweep_rights(&namespace, context).await).is_none() {
+            left.dirty.namespaces.insert(namespace);
+        }
     }
-    if dirty.everything || dirty.children {
-        sweep_pods(context).await?;
-        sweep_volumes(context).await?;
+    if dirty.children {
+        sweep_pods(&mut left, context).await;
+        sweep_volumes(&mut left, context).await;
     }
-    sweep_lost_pods(context).await
+    left
 }
 
 async fn namespaces_with_rights(context: &Context) -> Result<BTreeSet<String>, CallError> {
@@ -177,23 +209,27 @@ async fn sweep_rights(namespace: &str, context: &Context) -> Result<(), CallErro
 }
 
 /// Pods without an owner are left when somebody has taken our finalizer away, or the operator was stopped right before it could.
-async fn sweep_pods(context: &Context) -> Result<(), CallError> {
+async fn sweep_pods(left: &mut Left, context: &Context) {
     let sessions = context.sessions.uids();
     for pod in context.pods.shown(|pod| pod.terminating.is_none() && pod.origin == Origin::Unowned) {
-        let UploaderPod { namespace, session, session_uid, .. } = &*pod;
-        if sessions.contains(session_uid) || lives(context, namespace, session, session_uid).await? {
-            continue;
+        if !sessions.contains(&pod.session_uid) {
+            left.note_child(what(&pod), remove_orphan(&pod, context).await);
         }
-        info!(namespace, pod = pod.name, "removing the pod of a session that is gone");
-        let pods: Api<Pod> = api::namespaced(&context.client, namespace);
-        api::delete(&pods, &pod.name, &pod.uid, None).await?;
     }
-    Ok(())
+}
+
+async fn remove_orphan(pod: &UploaderPod, context: &Context) -> Result<(), CallError> {
+    if lives(context, &pod.namespace, &pod.session, &pod.session_uid).await? {
+        return Ok(());
+    }
+    info!(namespace = pod.namespace, pod = pod.name, "removing the pod of a session that is gone");
+    let pods: Api<Pod> = api::namespaced(&context.client, &pod.namespace);
+    api::delete(&pods, &pod.name, &pod.uid, None).await
 }
 
 /// Nobody but its node ends a pod, and a node that is lost does not. A session's pass sees to its own pod; this to those of sessions that
-/// are gone, which keep their names and their folders.
-async fn sweep_lost_pods(context: &Context) -> Result<(), CallError> {
+/// are gone, which keep their names and their folders. Every pass looks at all of them.
+async fn sweep_lost_pods(left: &mut Left, context: &Context) {
     let now = (context.clock)();
     let is_late = |pod: &UploaderPod| {
         pod.origin != Origin::Foreign && pod.held_by.is_none() && pod.terminating.is_some_and(|due| is_overdue(due, now))
@@ -211,29 +247,41 @@ async fn sweep_lost_pods(context: &Context) -> Result<(), CallError> {
             "removing the pod of a session that is gone from a lost node"
         );
         let pods: Api<Pod> = api::namespaced(&context.client, &pod.namespace);
-        api::delete(&pods, &pod.name, &pod.uid, Some(0)).await?;
+        left.note(what(&pod), api::delete(&pods, &pod.name, &pod.uid, Some(0)).await);
     }
-    Ok(())
+}
+
+fn what(pod: &UploaderPod) -> String {
+    format!("the pod {} of the namespace {}", pod.name, pod.namespace)
 }
 
 /// Volumes are listed before sessions are asked for, so that no volume is younger than what is known of sessions.
-async fn sweep_volumes(context: &Context) -> Result<(), CallError> {
+async fn sweep_volumes(left: &mut Left, context: &Context) {
     let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
-    let found = api::call("list the volumes of sessions", volumes.list(&ours())).await?;
+    let Some(found) = left.note("all volumes", api::call("list the volumes of sessions", volumes.list(&ours())).await) else {
+        left.dirty.children = true;
+        return;
+    };
     let sessions = context.sessions.uids();
     for volume in found.items.iter().filter(|volume| is_managed(&volume.metadata) && volume.metadata.deletion_timestamp.is_none()) {
-        let label = |name: &str| volume.labels().get(name).map(String::as_str);
-        let (Some(uid), Some(namespace)) = (label(names::SESSION_UID_LABEL), label(names::SESSION_NAMESPACE_LABEL)) else {
-            continue;
-        };
-        if sessions.contains(uid) || lives(context, namespace, label(names::SESSION_LABEL).unwrap_or_default(), uid).await? {
-            continue;
+        let is_known = volume.labels().get(names::SESSION_UID_LABEL).is_some_and(|uid| sessions.contains(uid));
+        if !is_known {
+            left.note_child(format!("the volume {}", volume.name_any()), remove_volume(&volumes, volume, context).await);
         }
-        info!(volume = volume.name_any(), "removing the volume of a session that is gone");
-        remove_claim(namespace, uid, context).await?;
-        api::delete(&volumes, &volume.name_any(), &volume.uid().unwrap_or_default(), None).await?;
     }
-    Ok(())
+}
+
+async fn remove_volume(volumes: &Api<PersistentVolume>, volume: &PersistentVolume, context: &Context) -> Result<(), CallError> {
+    let label = |name: &str| volume.labels().get(name).map(String::as_str);
+    let (Some(uid), Some(namespace)) = (label(names::SESSION_UID_LABEL), label(names::SESSION_NAMESPACE_LABEL)) else {
+        return Ok(());
+    };
+    if lives(context, namespace, label(names::SESSION_LABEL).unwrap_or_default(), uid).await? {
+        return Ok(());
+    }
+    info!(volume = volume.name_any(), "removing the volume of a session that is gone");
+    remove_claim(namespace, uid, context).await?;
+    api::delete(volumes, &volume.name_any(), &volume.uid().unwrap_or_default(), None).await
 }
 
 /// Asks the API server itself, because the watch may lag behind another operator.
@@ -259,7 +307,7 @@ mod tests {
         sweeper.mark_deleted_late(&fixtures::kept(&fixtures::nfs_session()));
         assert_eq!(sweeper.take(), Dirty::default());
         tokio::time::advance(LATE).await;
-        let left = Dirty { everything: false, children: true, namespaces: BTreeSet::from(["cameras".to_owned()]) };
+        let left = Dirty { all_namespaces: false, children: true, namespaces: BTreeSet::from(["cameras".to_owned()]) };
         assert_eq!((sweeper.take(), sweeper.take()), (left, Dirty::default()));
     }
 }

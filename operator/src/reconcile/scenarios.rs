@@ -6,6 +6,7 @@ mod looks;
 mod rivals;
 mod settling;
 mod starts;
+mod sweeps;
 mod upgrades;
 
 use blobferry_crds::{UploadSession, UploadSessionStatus, names};

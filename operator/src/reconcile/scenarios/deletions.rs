@@ -8,8 +8,6 @@ use super::*;
 
 const CLAIM: &str = "/api/v1/namespaces/cameras/persistentvolumeclaims/blobferry-6f7e0b0c-0000-4000-8000-000000000001";
 
-const NODE: &str = "/api/v1/nodes/node-a";
-
 /// A session that has run and was deleted two minutes ago.
 fn deleted(spec: &str) -> UploadSession {
     let mut session = fixtures::deleted(spec, "2026-11-21T08:28:00Z");
@@ -288,60 +286,4 @@ async fn pod_without_an_owner_goes_before_the_finalizer_when_the_policy_becomes_
     assert_eq!(finalizers(&calls), Some(json!([])));
     let pod = calls.iter().find(|call| call.line == format!("POST {PODS}")).unwrap();
     assert_eq!(pod.body["metadata"]["ownerReferences"][0]["uid"], json!(session.metadata.uid));
-}
-
-#[tokio::test]
-async fn sweep_removes_the_pod_and_the_claim_of_a_session_that_is_gone() {
-    let session = fixtures::session("deletionPolicy: Drain");
-    let mut cluster = Cluster::new(fixtures::settings());
-    cluster.shows_pod(&fixtures::pod(&session, &fixtures::running("2026-11-21T08:10:00Z")));
-    cluster.answers("GET /api/v1/persistentvolumes", 200, json!({"metadata": {}, "items": []}));
-    let empty = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": {}, "items": []});
-    for list in ["GET /api/v1/serviceaccounts", "GET /apis/rbac.authorization.k8s.io/v1/rolebindings"] {
-        cluster.answers(list, 200, empty.clone());
-    }
-    cluster.context.sweeper.mark_everything();
-    crate::sweep::pass(&cluster.context).await.unwrap();
-    let deletion = cluster.calls().into_iter().find(|call| call.line == format!("DELETE {POD}")).unwrap();
-    assert_eq!(deletion.body["preconditions"], json!({"uid": "pod-1"}));
-    cluster.shows(&session);
-    cluster.context.sweeper.mark_everything();
-    crate::sweep::pass(&cluster.context).await.unwrap();
-    assert!(!cluster.lines().contains(&format!("DELETE {POD}")), "the session is there");
-}
-
-#[tokio::test]
-async fn sweep_removes_a_pod_of_a_session_that_is_gone_from_a_lost_node_only() {
-    let gone = fixtures::session("");
-    let let_go = {
-        let mut session = gone.clone();
-        session.metadata.deletion_timestamp = session.metadata.creation_timestamp.clone();
-        session
-    };
-    let held = fixtures::deleted("deletionPolicy: Drain", "2026-11-21T08:20:00Z");
-    let removed = [format!("GET {NODE}"), format!("DELETE {POD}")];
-    for (session, deadline, ready, lines) in [
-        (None, "2026-11-21T08:25:00Z", "Unknown", &removed[..]),
-        (None, "2026-11-21T08:25:00Z", "True", &removed[..1]),
-        (None, "2026-11-21T08:25:01Z", "Unknown", &[]),
-        (Some(&let_go), "2026-11-21T08:25:00Z", "Unknown", &removed[..]),
-        (Some(&held), "2026-11-21T08:25:00Z", "Unknown", &[]),
-    ] {
-        let mut cluster = Cluster::new(fixtures::settings());
-        if let Some(session) = session {
-            cluster.shows(session);
-        }
-        let mut pod = fixtures::pod(&gone, &fixtures::running("2026-11-21T08:10:00Z"));
-        pod.metadata.deletion_timestamp = Some(Time(deadline.parse().unwrap()));
-        cluster.shows_pod(&pod);
-        let conditions = json!([{"type": "Ready", "status": ready}]);
-        cluster.answers(&format!("GET {NODE}"), 200, json!({"metadata": {"name": "node-a"}, "status": {"conditions": conditions}}));
-        crate::sweep::pass(&cluster.context).await.unwrap();
-        let calls = cluster.calls();
-        assert_eq!(calls.iter().map(|call| call.line.clone()).collect::<Vec<_>>(), lines, "{session:?} {deadline} {ready}");
-        if let Some(deletion) = calls.get(1) {
-            assert_eq!(deletion.body["preconditions"], json!({"uid": "pod-1"}));
-            assert_eq!(deletion.body["gracePeriodSeconds"], json!(0));
-        }
-    }
 }
