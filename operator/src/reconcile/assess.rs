@@ -153,11 +153,16 @@ fn finished(completed: &Completed, case: &Case<'_>) -> Assessment {
 fn kept(case: &Case<'_>, pod: &UploaderPod) -> Assessment {
     let observed = case.observed;
     let unheard = || caused(&diagnose(pod, observed));
-    let hearing = hearing(pod, observed, case.now);
+    let is_lost = observed.node == Some(NodeHealth::Lost);
+    let hearing = match hearing(pod, observed, case.now) {
+        // What the uploader said last is true no more, however young it is.
+        Hearing::Heard if is_lost => Hearing::Silent,
+        hearing => hearing,
+    };
     let mut assessment = match hearing {
         Hearing::Absent => unheard().maybe_after(next_events(pod, observed, case.now)),
         Hearing::NotYet => unheard().after(Duration::from_secs(5)),
-        Hearing::Heard | Hearing::Silent if observed.node == Some(NodeHealth::Lost) => {
+        Hearing::Silent if is_lost => {
             Assessment { ready: Verdict::Unknown, ..passing("NodeNotReady", &node_not_ready(pod)).after(STUCK_LOOK) }
         }
         Hearing::Silent => {

@@ -220,12 +220,21 @@ mod tests {
     use super::*;
     use crate::{
         fixtures::{self, ALL_WELL},
-        reconcile::{assess::assess, plan::plan, validate::validate},
+        reconcile::{
+            Observed,
+            assess::assess,
+            plan::{NodeHealth, plan},
+            validate::validate,
+        },
     };
 
     fn computed(session: &UploadSession, pod_status: Option<&str>) -> UploadSessionStatus {
+        computed_on(None, session, pod_status)
+    }
+
+    fn computed_on(node: Option<NodeHealth>, session: &UploadSession, pod_status: Option<&str>) -> UploadSessionStatus {
         let pod = pod_status.map(|status| fixtures::pod(session, status));
-        let observed = fixtures::observed(session, pod.as_ref());
+        let observed = Observed { node, ..fixtures::observed(session, pod.as_ref()) };
         let (valid, now) = (validate(session, &fixtures::settings()), fixtures::now());
         let plan = plan(&valid, &observed, now);
         let case = Case { session, valid: &valid, observed: &observed, plan: &plan, outcome: &Outcome::Nothing, now };
@@ -324,6 +333,22 @@ mod tests {
         session.spec.suspend = true;
         let status = computed(&session, None);
         assert!(conditions(&status).contains(&("SourceReachable", "Unknown", "Suspended")), "{status:?}");
+    }
+
+    #[test]
+    fn nobody_knows_of_either_end_while_the_node_does_not_answer_although_the_last_report_is_young() {
+        let status = computed_on(Some(NodeHealth::Lost), &reporting(), Some(&fixtures::running("2026-11-21T08:10:00Z")));
+        assert_eq!(
+            conditions(&status),
+            [
+                ("Ready", "Unknown", "NodeNotReady"),
+                ("Reconciling", "True", "NodeNotReady"),
+                ("SourceReachable", "Unknown", "NodeNotReady"),
+                ("DestinationReachable", "Unknown", "NodeNotReady"),
+                ("CaughtUp", "Unknown", "NodeNotReady")
+            ]
+        );
+        assert_eq!(status.phase, Some(Phase::Running));
     }
 
     #[test]

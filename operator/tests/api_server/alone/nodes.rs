@@ -133,6 +133,9 @@ async fn node_that_does_not_answer_is_named_and_forgotten_when_it_does() -> Resu
     pods.patch_status(&pod.name_any(), &PatchParams::default(), &ready("False")).await?;
     let message = stage.until_condition("truck-7", "Ready", "Unknown", "NodeNotReady").await?;
     ensure!(message.contains(&node), "{message}");
+    for told in ["SourceReachable", "CaughtUp"] {
+        stage.until_condition("truck-7", told, "Unknown", "NodeNotReady").await?;
+    }
     set_ready(&stage, &node, "True").await?;
     pods.patch_status(&pod.name_any(), &PatchParams::default(), &ready("True")).await?;
     stage.until_condition("truck-7", "Ready", "True", "Running").await?;
