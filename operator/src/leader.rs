@@ -17,7 +17,7 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client, api::PostParams};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{info, warn};
 
 use crate::api::{self, CallError};
@@ -77,13 +77,15 @@ pub struct Candidate {
     leases: Api<Lease>,
     me: String,
     seen: Option<Sighting>,
+    /// When the write was sent by which the lease is ours: it counts from then on, however long the reply takes.
+    claimed: Instant,
     leadership: Leadership,
 }
 
 impl Candidate {
     /// The candidate `me` for the Lease in `namespace`.
     pub fn new(client: &Client, namespace: &str, me: String, leadership: Leadership) -> Self {
-        Self { leases: api::namespaced(client, namespace), me, seen: None, leadership }
+        Self { leases: api::namespaced(client, namespace), me, seen: None, claimed: Instant::now(), leadership }
     }
 
     /// Waits until the lease is ours. What fails is logged and tried again.
@@ -101,9 +103,13 @@ impl Candidate {
 
     /// Renews the lease for as long as it is ours.
     pub async fn keep(&mut self) -> Deposed {
-        let mut renewed = Instant::now();
-        while timeout_at(renewed + GIVE_UP_AFTER, self.renew()).await == Ok(true) {
-            renewed = Instant::now();
+        loop {
+            let deadline = self.claimed + GIVE_UP_AFTER;
+            let renewed = timeout_at(deadline, self.renew()).await == Ok(true);
+            // After a pause of the process, a reply that came meanwhile is seen before the deadline is.
+            if !renewed || Instant::now() > deadline {
+                break;
+            }
         }
         self.leadership.set(Role::Standby);
         Deposed
@@ -111,7 +117,7 @@ impl Candidate {
 
     /// Renews once, after the usual pause; false if another one holds the lease.
     async fn renew(&mut self) -> bool {
-        sleep(RENEW_EVERY).await;
+        sleep_until(self.claimed + RENEW_EVERY).await;
         loop {
             if self.logged_step().await {
                 return true;
@@ -156,7 +162,8 @@ impl Candidate {
         let before = self.seen.take();
         self.seen = found.map(|lease| Sighting::of(lease, before, Instant::now()));
         let lease = claimed(self.seen.as_ref().map(Sighting::lease), &self.me, Timestamp::now());
-        let written = match decide(self.seen.as_ref(), &self.me, Instant::now()) {
+        let asked = Instant::now();
+        let written = match decide(self.seen.as_ref(), &self.me, asked) {
             Move::Wait => None,
             Move::Create => api::create(&self.leases, &lease).await?,
             Move::Claim => self.replace(&lease).await?,
@@ -164,6 +171,7 @@ impl Candidate {
         let ours = written.is_some();
         if let Some(lease) = written {
             self.seen = Some(Sighting::of(lease, None, Instant::now()));
+            self.claimed = asked;
         }
         Ok(ours)
     }
@@ -181,6 +189,7 @@ impl Candidate {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use tokio::task::JoinHandle;
 
     use super::*;
     use crate::{
@@ -218,6 +227,42 @@ mod tests {
         let _deposed = leader.keep().await;
         assert!(since.elapsed() < GIVE_UP_AFTER, "{:?}", since.elapsed());
         assert!(!cluster.lines().iter().any(|line| line.starts_with("PUT")), "it took nothing back");
+    }
+
+    /// A leader that keeps its lease, whose renewals are not answered for now.
+    async fn kept(cluster: &Cluster) -> JoinHandle<Deposed> {
+        let (mut leader, _) = leader(cluster).await;
+        cluster.holds(&format!("POST {PATH}"));
+        cluster.calls();
+        tokio::spawn(async move { leader.keep().await })
+    }
+
+    async fn until_renewed(cluster: &Cluster) {
+        while !cluster.lines().contains(&format!("POST {PATH}")) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leader_that_was_paused_gives_up_although_its_renewal_was_answered_meanwhile() {
+        let cluster = Cluster::new(fixtures::settings());
+        let kept = kept(&cluster).await;
+        until_renewed(&cluster).await;
+        cluster.lets_go();
+        tokio::time::advance(Duration::from_mins(1)).await;
+        timeout(Duration::from_millis(1), kept).await.expect("it gives up at once").unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leader_whose_renewals_take_long_leads_on() {
+        let cluster = Cluster::new(fixtures::settings());
+        let kept = kept(&cluster).await;
+        for _ in 0..5 {
+            timeout(Duration::from_secs(10), until_renewed(&cluster)).await.expect("it renews");
+            sleep(Duration::from_secs(9)).await;
+            cluster.lets_go();
+        }
+        assert!(!kept.is_finished());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! (test) An API server that answers each call as told and writes down what was asked.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
@@ -43,6 +43,8 @@ pub(crate) struct Call {
 
 type Answers = Arc<Mutex<HashMap<String, (u16, Value)>>>;
 type Calls = Arc<Mutex<Vec<Call>>>;
+/// Calls that are not answered for now, and those of them that were made, with their answers.
+type Held = Arc<Mutex<(HashSet<String>, Vec<(SendResponse<Response<Body>>, (u16, Value))>)>>;
 /// Sessions as the API server has them, by path.
 type Stored = Arc<Mutex<HashMap<String, Value>>>;
 
@@ -52,6 +54,7 @@ pub(crate) struct Cluster {
     listed: Listed,
     answers: Answers,
     calls: Calls,
+    held: Held,
     stored: Stored,
 }
 
@@ -59,8 +62,8 @@ impl Cluster {
     /// A cluster with nothing in it.
     pub(crate) fn new(settings: Settings) -> Self {
         let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
-        let (answers, calls, stored) = (Answers::default(), Calls::default(), Stored::default());
-        tokio::spawn(serve(handle, Arc::clone(&answers), Arc::clone(&calls), Arc::clone(&stored)));
+        let (answers, calls, held, stored) = (Answers::default(), Calls::default(), Held::default(), Stored::default());
+        tokio::spawn(serve(handle, Arc::clone(&answers), Arc::clone(&calls), Arc::clone(&held), Arc::clone(&stored)));
         let ((sessions_shown, listed), (pods_shown, pods)) = (Sessions::new(), Pods::new());
         listed.everything();
         pods.everything();
@@ -68,7 +71,7 @@ impl Cluster {
         let metrics = Metrics::new(&opentelemetry::global::meter("test"));
         let mut context = Context::new(client, settings, sessions_shown, pods_shown, Some("operator-0".into()), metrics);
         context.clock = fixtures::now;
-        Self { context, listed, answers, calls, stored }
+        Self { context, listed, answers, calls, held, stored }
     }
 
     /// The watch shows `session`, which is what the API server has.
@@ -107,6 +110,18 @@ impl Cluster {
     /// The call `line` is answered as usual again.
     pub(crate) fn works_again(&self, line: &str) {
         self.answers.lock().unwrap().remove(line);
+    }
+
+    /// The call `line` is not answered from now on.
+    pub(crate) fn holds(&self, line: &str) {
+        self.held.lock().unwrap().0.insert(line.to_owned());
+    }
+
+    /// What was not answered is answered now.
+    pub(crate) fn lets_go(&self) {
+        for (send, told) in self.held.lock().unwrap().1.drain(..) {
+            answer(send, told);
+        }
     }
 
     /// One pass over `session` at `now`.
@@ -156,7 +171,7 @@ fn path(session: &UploadSession) -> String {
     UploadSession::url_path(&(), session.namespace().as_deref()) + "/" + &session.name_any()
 }
 
-async fn serve(handle: mock::Handle<Request<Body>, Response<Body>>, answers: Answers, calls: Calls, stored: Stored) {
+async fn serve(handle: mock::Handle<Request<Body>, Response<Body>>, answers: Answers, calls: Calls, held: Held, stored: Stored) {
     let mut handle = pin!(handle);
     while let Some((request, send)) = handle.next_request().await {
         let line = format!("{} {}", request.method(), request.uri().path());
@@ -164,7 +179,11 @@ async fn serve(handle: mock::Handle<Request<Body>, Response<Body>>, answers: Ans
         let body = request.into_body().collect_bytes().await.unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let told = answers.lock().unwrap().get(&line).cloned();
-        answer(send, told.unwrap_or_else(|| usual(&line, &body, &mut stored.lock().unwrap())));
+        let told = told.unwrap_or_else(|| usual(&line, &body, &mut stored.lock().unwrap()));
+        match &mut *held.lock().unwrap() {
+            (lines, held) if lines.contains(&line) => held.push((send, told)),
+            _ => answer(send, told),
+        }
         calls.lock().unwrap().push(Call { line, query, body });
     }
 }
