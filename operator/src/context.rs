@@ -3,10 +3,9 @@
 use blobferry_crds::UploadSession;
 use jiff::Timestamp;
 use kube::{Client, Resource, runtime::events::Event};
-use tokio::sync::Mutex;
 
 use crate::{
-    events::Events, memory::Memory, metrics::Metrics, pods::Pods, reconcile::apply::Known, rollout::Rollout, sessions::Sessions,
+    events::Events, memory::Memory, metrics::Metrics, pods::Pods, reconcile::apply::Rights, rollout::Rollout, sessions::Sessions,
     settings::Settings, shares::Shares, sweep::Sweeper, waiters::Waiters, wake::Wake,
 };
 
@@ -36,8 +35,8 @@ pub struct Context {
     pub wake: Wake,
     /// Our clock.
     pub clock: fn() -> Timestamp,
-    /// Held by whoever makes or removes accounts and bindings, so that the sweep never removes what a pass has just found.
-    pub rights: Mutex<Known>,
+    /// What is known of the accounts and bindings of uploaders.
+    pub rights: Rights,
     /// What people are told.
     pub events: Events,
 }
@@ -72,7 +71,7 @@ impl Context {
             shares: Shares::default(),
             waiters: Waiters::default(),
             wake: Wake::default(),
-            rights: Mutex::default(),
+            rights: Rights::default(),
         }
     }
 

@@ -25,7 +25,7 @@ use crate::{
     context::Context,
 };
 pub use departure::{finalize, release_object, remember_blocked};
-pub use rights::{Known, remove_rights, update_rights};
+pub use rights::{Rights, remove_rights, update_rights};
 pub use volumes::remove_claim;
 
 /// What came of a plan.
@@ -212,7 +212,7 @@ async fn create_pod(session: &ValidSession, context: &Context) -> Result<Pod, Ha
         Ok(None) => {}
         Err(error) => {
             // Its account may be gone.
-            rights::doubt_rights(&session.namespace, context).await;
+            rights::doubt_rights(&session.namespace, context);
             return Err(Halt::refused("PodRefused", error));
         }
     }
@@ -244,7 +244,7 @@ async fn restore_rights(
     now: Timestamp,
 ) -> Result<Outcome, CallError> {
     context.memory.update(&session.uid, |it| it.rights_due = Some(now + RIGHTS_PAUSE));
-    rights::doubt_rights(&session.namespace, context).await;
+    rights::doubt_rights(&session.namespace, context);
     match rights::ensure_rights(session, context, now).await {
         Ok(()) => replace_powerless(session, observed, context).await,
         Err(Halt::Settling | Halt::Leaving(_)) => Ok(Outcome::Nothing),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -13,6 +14,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
+use tokio::time::{Instant, timeout_at};
 
 use super::Halt;
 use crate::{
@@ -21,23 +23,86 @@ use crate::{
     reconcile::{build, validate::ValidSession},
 };
 
-/// What was found in order, by namespace: the accounts that the binding named, and until when that is believed.
-pub type Known = HashMap<String, (BTreeSet<String>, Timestamp)>;
+/// The rights of each namespace that has sessions.
+#[derive(Debug, Default)]
+pub struct Rights(Mutex<HashMap<String, Arc<OfNamespace>>>);
+
+/// The rights of a namespace.
+#[derive(Debug, Default)]
+struct OfNamespace {
+    /// What was found in order. Held by whoever makes or removes the account and the binding, so that the sweep never removes what a
+    /// pass has just found.
+    found: tokio::sync::Mutex<Option<Found>>,
+    /// When that was taken last.
+    taken: Mutex<Option<Instant>>,
+}
+
+#[derive(Debug)]
+struct Found {
+    /// The accounts that the binding named.
+    accounts: BTreeSet<String>,
+    /// When all is looked at again.
+    doubted: Timestamp,
+}
 
 /// How long rights that were found in order are not looked at again, unless a pod is refused or an uploader is silent.
 const BELIEVED_FOR: Duration = Duration::from_mins(5);
+/// How long a pass may be at the rights of a namespace before others wait for it no more: there are few passes at a time, and the other
+/// namespaces need them.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Rights {
+    fn all(&self) -> MutexGuard<'_, HashMap<String, Arc<OfNamespace>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of(&self, namespace: &str) -> Arc<OfNamespace> {
+        Arc::clone(self.all().entry(namespace.to_owned()).or_default())
+    }
+
+    /// Nothing of `namespace` has to be remembered, unless somebody is at its rights.
+    fn forget(&self, namespace: &str) {
+        let mut all = self.all();
+        if all.get(namespace).is_some_and(|rights| Arc::strong_count(rights) == 1) {
+            all.remove(namespace);
+        }
+    }
+}
+
+impl OfNamespace {
+    fn taken(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was found, once nobody else is at it.
+    async fn take(&self) -> tokio::sync::MutexGuard<'_, Option<Found>> {
+        let found = self.found.lock().await;
+        *self.taken() = Some(Instant::now());
+        found
+    }
+
+    /// The same, unless somebody is at it for long.
+    async fn take_soon(&self) -> Result<tokio::sync::MutexGuard<'_, Option<Found>>, Halt> {
+        let taken = *self.taken();
+        match taken.filter(|_| self.found.try_lock().is_err()) {
+            Some(taken) => timeout_at(taken + PATIENCE, self.take()).await.map_err(|_| Halt::Settling),
+            None => Ok(self.take().await),
+        }
+    }
+}
 
 /// Makes what is missing for the namespace of `session`, and names its account in the binding.
 pub(super) async fn ensure_rights(session: &ValidSession, context: &Context, now: Timestamp) -> Result<(), Halt> {
-    let mut known = context.rights.lock().await;
+    let rights = context.rights.of(&session.namespace);
+    let mut found = rights.take_soon().await?;
     let mut accounts = context.sessions.accounts(&session.namespace);
     accounts.extend(session.template.service_account_name.clone());
-    if known.get(&session.namespace).is_some_and(|(named, until)| *named == accounts && now < *until) {
+    if found.as_ref().is_some_and(|found| found.accounts == accounts && now < found.doubted) {
         return Ok(());
     }
     ensure_account(&session.namespace, context).await?;
     ensure_binding(&session.namespace, &accounts, context).await?;
-    known.insert(session.namespace.clone(), (accounts, now + BELIEVED_FOR));
+    *found = Some(Found { accounts, doubted: now + BELIEVED_FOR });
     Ok(())
 }
 
@@ -54,9 +119,11 @@ pub(super) async fn is_account_younger(
     Ok(made.zip(pod_made).is_some_and(|(made, pod_made)| made.0 > pod_made))
 }
 
-/// What was found in `namespace` may have changed.
-pub(super) async fn doubt_rights(namespace: &str, context: &Context) {
-    context.rights.lock().await.remove(namespace);
+/// What was found in `namespace` may have changed; whoever is at it looks anyway.
+pub(super) fn doubt_rights(namespace: &str, context: &Context) {
+    if let Ok(mut found) = context.rights.of(namespace).found.try_lock() {
+        *found = None;
+    }
 }
 
 async fn ensure_account(namespace: &str, context: &Context) -> Result<(), Halt> {
@@ -105,8 +172,9 @@ async fn name_subjects(bindings: &Api<RoleBinding>, found: &RoleBinding, wanted:
 
 /// Takes accounts that no session of `namespace` names any more out of its binding.
 pub async fn update_rights(namespace: &str, context: &Context) -> Result<(), CallError> {
-    let mut known = context.rights.lock().await;
-    known.remove(namespace);
+    let rights = context.rights.of(namespace);
+    let mut found = rights.take().await;
+    *found = None;
     let bindings: Api<RoleBinding> = api::namespaced(&context.client, namespace);
     let wanted = build::uploader_binding(namespace, &context.settings.cluster_role, &context.sessions.accounts(namespace));
     match api::get(&bindings, UPLOADER_ACCOUNT).await? {
@@ -120,8 +188,15 @@ pub async fn update_rights(namespace: &str, context: &Context) -> Result<(), Cal
 
 /// Removes the account and the binding of `namespace`, whose last session is gone; what is not ours stays.
 pub async fn remove_rights(namespace: &str, context: &Context) -> Result<(), CallError> {
-    let mut known = context.rights.lock().await;
-    known.remove(namespace);
+    let removed = remove(namespace, context).await;
+    context.rights.forget(namespace);
+    removed
+}
+
+async fn remove(namespace: &str, context: &Context) -> Result<(), CallError> {
+    let rights = context.rights.of(namespace);
+    let mut found = rights.take().await;
+    *found = None;
     if context.sessions.exist_in(namespace) {
         return Ok(());
     }

@@ -56,6 +56,39 @@ async fn pod_of_the_name_that_is_still_ending_is_looked_at_again_soon_every_time
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn namespace_whose_rights_are_not_answered_for_keeps_no_other_from_starting() {
+    let named = |namespace: &str, name: &str| {
+        let mut session = fixtures::session("");
+        let meta = &mut session.metadata;
+        (meta.namespace, meta.name, meta.uid) = (Some(namespace.into()), Some(name.into()), Some(name.into()));
+        session
+    };
+    let (slow, waits, other) = (named("cameras", "truck-1"), named("cameras", "truck-2"), named("robots", "truck-7"));
+    let mut cluster = cluster(&slow);
+    cluster.shows(&waits);
+    cluster.shows(&other);
+    cluster.holds(&format!("GET {BINDING}"));
+    let others = async {
+        while !cluster.lines().contains(&format!("GET {BINDING}")) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        cluster.pass(&other).await;
+        assert!(cluster.lines().contains(&format!("POST {}", PODS.replace("cameras", "robots"))));
+        // There are few passes at a time: those of the namespace itself do not wait for long either, nor every one of them.
+        let begun = tokio::time::Instant::now();
+        for _ in 0..5 {
+            assert_eq!(cluster.pass(&waits).await, Some(Duration::from_secs(1)));
+        }
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    };
+    tokio::select! {
+        _ = cluster.pass(&slow) => panic!("it was not answered"),
+        () = others => {}
+    }
+    cluster.lets_go();
+}
+
 #[tokio::test]
 async fn call_that_fails_again_and_again_is_told_and_what_was_told_goes_when_it_works() {
     let session = fixtures::session("deletionPolicy: Drain");
