@@ -108,7 +108,7 @@ impl Operator {
             if !context.wait_until_ready().await {
                 pending::<()>().await;
             }
-            locate::recall(&context);
+            locate::recall(&context).await;
         }
         .shared();
         let passes = pass_over(woken.take_until(stop), ready.clone(), |session| pass(session, &context));

@@ -16,7 +16,7 @@ use kube::core::error_boundary::InvalidObject;
 use crate::{
     first_listing::{FirstListing, Listed},
     place::Place,
-    reconcile::area::{Claimant, ShareKey},
+    reconcile::area::{Claimant, ShareKey, index::InArea},
     shares::Shares,
 };
 use entry::Entry;
@@ -168,6 +168,14 @@ impl Sessions {
         met.filter_map(|session| session.claimant_of(&me.area, shares)).collect()
     }
 
+    /// The claims of the sessions that want a pod and whose UIDs are `wanted`, each with its namespace.
+    pub fn claims(&self, wanted: impl Fn(&str) -> bool) -> BTreeSet<(String, String)> {
+        self.collect(|session| match &session.area()?.share {
+            ShareKey::Claim(namespace, claim) if wanted(session.uid()) => Some((namespace.clone(), claim.clone())),
+            _ => None,
+        })
+    }
+
     /// Whether sessions that may run are on this claim.
     pub fn are_on(&self, namespace: &str, claim: &str) -> bool {
         self.lock().sessions.by_area().has(&ShareKey::Claim(namespace.to_owned(), claim.to_owned()))
@@ -194,11 +202,7 @@ mod tests {
     use rand::{RngExt, SeedableRng, rngs::StdRng};
 
     use super::*;
-    use crate::{
-        fixtures,
-        reconcile::area::{Area, index::InArea},
-        shares::Export,
-    };
+    use crate::{fixtures, reconcile::area::Area, shares::Export};
 
     const NAMESPACES: [&str; 2] = ["cameras", "cameras-2"];
 

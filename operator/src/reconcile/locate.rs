@@ -1,19 +1,40 @@
 //! (I/O in) Where the claim of a session leads, asked while it has no pod at work: only then does anything depend on it.
 
+use std::{collections::HashSet, sync::Arc};
+
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use tracing::warn;
 
 use super::{
     Observed, Refusal,
     area::{ShareKey, index::InArea},
-    pod_state::{Origin, Slot},
+    observe::seen,
+    pod_state::{Origin, Slot, UploaderPod},
     validate::{Share, ValidSession},
 };
 use crate::{context::Context, place::Place};
 
-/// Lets it be known where the claims of the sessions lead that have pods: a pod remembers it when its operator is gone.
-pub fn recall(context: &Context) {
-    for pod in context.pods.shown(|pod| pod.origin != Origin::Foreign) {
+/// Claims that are asked about at a time.
+const AT_A_TIME: usize = 16;
+
+/// Lets it be known where the claims of sessions lead before any of them gets a pod: who has the folders may have lost its own pod a
+/// moment ago, and is met only where its claim is known to lead. A pod remembers it when its operator is gone; the others are asked.
+pub async fn recall(context: &Context) {
+    let pods = context.pods.shown(|pod| pod.origin != Origin::Foreign);
+    learn(&pods, context);
+    let with_pods: HashSet<_> = pods.iter().map(|pod| pod.session_uid.as_str()).collect();
+    let claims = context.sessions.claims(|uid| !with_pods.contains(uid));
+    let unknown = claims.into_iter().filter(|(namespace, claim)| context.shares.known(namespace, claim).is_none());
+    stream::iter(unknown)
+        .for_each_concurrent(AT_A_TIME, |(namespace, claim)| async move {
+            seen(context.shares.find(&context.client, &namespace, &claim, (context.clock)()).await);
+        })
+        .await;
+}
+
+fn learn(pods: &[Arc<UploaderPod>], context: &Context) {
+    for pod in pods {
         let session = context.sessions.find(&Place::new(&pod.namespace, &pod.session));
         let session = session.filter(|session| session.uid() == pod.session_uid);
         if let (Some(area), Some(claimed)) = (&pod.area, session.as_ref().and_then(|session| session.area()))

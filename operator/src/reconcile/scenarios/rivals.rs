@@ -1,10 +1,15 @@
 //! (test) Sessions that want the same folders.
 
+use k8s_openapi::api::core::v1::Pod;
+
 use super::{
     super::{locate, validate},
     *,
 };
 use crate::shares::Export;
+
+const CLAIMS: &str = "/api/v1/namespaces/cameras/persistentvolumeclaims";
+const VOLUME: &str = "/api/v1/persistentvolumes/v";
 
 #[tokio::test]
 async fn second_session_for_the_same_folders_waits_without_a_pod_until_the_first_is_gone() {
@@ -69,32 +74,57 @@ async fn pod_that_could_not_be_made_holds_no_folders() {
     assert!(cluster.lines().contains(&format!("POST {PODS}")));
 }
 
-/// Both claims lead to one export; of the first one a new operator knows it from the pod only.
+/// Two claims of one export, and who has the folders there is a session on the first one.
+struct TwoClaims {
+    held: UploadSession,
+    pod: Pod,
+    second: UploadSession,
+}
+
+impl TwoClaims {
+    fn new() -> (Self, Cluster) {
+        let export = Export { server: "nas.example.com".into(), path: "/srv/drop".into() };
+        let mut held = fixtures::session("sessionName: truck");
+        let mut second = fixtures::session("{sessionName: truck, source: {persistentVolumeClaim: {claimName: share-2}}}");
+        (second.metadata.name, second.metadata.uid) = (Some("truck-8".into()), Some("0-sorted-first".into()));
+        let mut pod = fixtures::pod(&held, &fixtures::running("2026-11-21T08:10:00Z"));
+        let area = validate::validate(&held, &fixtures::settings()).unwrap().area().on(&export);
+        pod.annotations_mut().insert(names::AREA_ANNOTATION.into(), serde_json::to_string(&area).unwrap());
+        held.status.get_or_insert_default().pod_uid = pod.uid();
+        let mut cluster = cluster(&held);
+        cluster.shows(&second);
+        for claim in ["share", "share-2"] {
+            let bound = json!({"metadata": {"name": claim}, "spec": {"volumeName": "v"}, "status": {"phase": "Bound"}});
+            cluster.answers(&format!("GET {CLAIMS}/{claim}"), 200, bound);
+        }
+        let volume = json!({"metadata": {"name": "v"}, "spec": {"nfs": {"server": export.server, "path": export.path}}});
+        cluster.answers(&format!("GET {VOLUME}"), 200, volume);
+        (Self { held, pod, second }, cluster)
+    }
+}
+
 #[tokio::test]
 async fn session_whose_pod_is_lost_after_a_restart_of_the_operator_keeps_its_folders_on_an_export() {
-    let export = Export { server: "nas.example.com".into(), path: "/srv/drop".into() };
-    let first = fixtures::session("sessionName: truck");
-    let mut second = fixtures::session("{sessionName: truck, source: {persistentVolumeClaim: {claimName: share-2}}}");
-    (second.metadata.name, second.metadata.uid) = (Some("truck-8".into()), Some("0-sorted-first".into()));
-    let mut pod = fixtures::pod(&first, &fixtures::running("2026-11-21T08:10:00Z"));
-    let area = validate::validate(&first, &fixtures::settings()).unwrap().area().on(&export);
-    pod.annotations_mut().insert(names::AREA_ANNOTATION.into(), serde_json::to_string(&area).unwrap());
-
-    let mut held = first.clone();
-    held.status.get_or_insert_default().pod_uid = pod.uid();
-    let mut cluster = cluster(&held);
-    cluster.shows(&second);
-    let claim = json!({"metadata": {"name": "share-2"}, "spec": {"volumeName": "v"}, "status": {"phase": "Bound"}});
-    cluster.answers("GET /api/v1/namespaces/cameras/persistentvolumeclaims/share-2", 200, claim);
-    let volume = json!({"metadata": {"name": "v"}, "spec": {"nfs": {"server": export.server, "path": export.path}}});
-    cluster.answers("GET /api/v1/persistentvolumes/v", 200, volume);
+    let (TwoClaims { held, pod, second }, mut cluster) = TwoClaims::new();
     cluster.shows_pod(&pod);
-    locate::recall(&cluster.context);
+    locate::recall(&cluster.context).await;
+    assert_eq!(cluster.lines(), [format!("GET {CLAIMS}/share-2"), format!("GET {VOLUME}")], "the pod knows of the other claim");
     cluster.loses_pods();
-
     cluster.pass(&second).await;
     assert_eq!(ready(&cluster.calls().last().unwrap().body["status"]), ("False", "SessionNameInUse"));
     cluster.loses(&held);
     cluster.pass(&second).await;
     assert!(cluster.lines().contains(&format!("POST {PODS}")));
+}
+
+#[tokio::test]
+async fn session_whose_pod_was_lost_before_the_operator_came_keeps_its_folders_on_an_export() {
+    let (TwoClaims { held, second, .. }, cluster) = TwoClaims::new();
+    locate::recall(&cluster.context).await;
+    cluster.calls();
+    cluster.pass(&second).await;
+    assert_eq!(ready(&cluster.calls().last().unwrap().body["status"]), ("False", "SessionNameInUse"));
+    cluster.pass(&held).await;
+    let lines = cluster.lines();
+    assert!(lines.contains(&format!("POST {PODS}")) && !lines.contains(&format!("GET {VOLUME}")), "{lines:?}");
 }
