@@ -1,7 +1,7 @@
 //! The uploader pods of the cluster: what the watch has shown, and what was created since.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,7 +12,7 @@ use crate::{
     first_listing::{FirstListing, Listed},
     place::Place,
     reconcile::{
-        area::{Claimant, Rival, map::AreaMap, rival},
+        area::{Area, Claimant, Rival, map::AreaMap, rival},
         pod_state::{Origin, UploaderPod},
     },
     reservations::Reservations,
@@ -32,6 +32,8 @@ struct Seen {
     /// Pods that a new listing has shown so far.
     listed: HashSet<Place>,
     reserved: Reservations,
+    /// Where pods work of which it was found out after they were made, by UID of the pod.
+    located: HashMap<String, Area>,
 }
 
 /// What the watch has brought.
@@ -69,6 +71,15 @@ impl Pods {
         let seen = self.lock();
         let made = seen.reserved.made(uid, now);
         made.or_else(|| seen.shown.get(&Place::new(namespace, name)).cloned())
+    }
+
+    /// It was found out that `pod` works in `area`.
+    pub fn locate(&self, pod: &UploaderPod, area: Area) {
+        let seen = &mut *self.lock();
+        if let Some(shown) = seen.shown.get(&place(pod)).filter(|shown| shown.uid == pod.uid).cloned() {
+            seen.located.insert(pod.uid.clone(), area);
+            seen.saw(UploaderPod::clone(&shown));
+        }
     }
 
     /// Reserves the folders of `me` for a pod that is going to be created, unless somebody else holds them: another pod, or one of
@@ -125,11 +136,17 @@ impl Seen {
 
     fn end_listing(&mut self) -> Vec<News> {
         let listed = std::mem::take(&mut self.listed);
-        let gone = self.shown.retain(|place| listed.contains(place)).into_iter();
-        gone.chain(self.reserved.listing_ends()).map(News::Gone).collect()
+        let gone = self.shown.retain(|place| listed.contains(place));
+        for pod in &gone {
+            self.located.remove(&pod.uid);
+        }
+        gone.into_iter().chain(self.reserved.listing_ends()).map(News::Gone).collect()
     }
 
-    fn saw(&mut self, pod: UploaderPod) -> Option<News> {
+    fn saw(&mut self, mut pod: UploaderPod) -> Option<News> {
+        if let Some(area) = self.located.get(&pod.uid) {
+            pod.area = Some(area.clone());
+        }
         if pod.origin != Origin::Foreign {
             self.reserved.saw(&pod);
         }
@@ -140,6 +157,7 @@ impl Seen {
 
     fn lost(&mut self, pod: UploaderPod) -> News {
         self.reserved.lost(&pod);
+        self.located.remove(&pod.uid);
         self.shown.remove(&place(&pod));
         News::Gone(Arc::new(pod))
     }
@@ -159,7 +177,6 @@ mod tests {
     use super::*;
     use crate::{
         fixtures::claimant,
-        reconcile::area::Area,
         reservations::{IN_DOUBT_FOR, PATIENCE},
     };
 

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::{
     Observed, Refusal,
-    area::{ShareKey, index::InArea},
+    area::{Area, ShareKey, index::InArea},
     observe::seen,
     pod_state::{Origin, Slot, UploaderPod},
     validate::{Share, ValidSession},
@@ -19,18 +19,34 @@ use crate::{context::Context, place::Place};
 const AT_A_TIME: usize = 16;
 
 /// Lets it be known where the claims of sessions lead before any of them gets a pod: who has the folders may have lost its own pod a
-/// moment ago, and is met only where its claim is known to lead. A pod remembers it when its operator is gone; the others are asked.
+/// moment ago, and is met only where its claim is known to lead. A pod remembers it when its operator is gone, unless its claim was
+/// bound since; the others are asked.
 pub async fn recall(context: &Context) {
     let pods = context.pods.shown(|pod| pod.origin != Origin::Foreign);
     learn(&pods, context);
     let with_pods: HashSet<_> = pods.iter().map(|pod| pod.session_uid.as_str()).collect();
-    let claims = context.sessions.claims(|uid| !with_pods.contains(uid));
+    let mut claims = context.sessions.claims(|uid| !with_pods.contains(uid));
+    let on_claims: Vec<_> = pods.iter().filter_map(|pod| Some((pod, started_on_claim(pod)?))).collect();
+    claims.extend(on_claims.iter().map(|(_, (_, namespace, claim))| ((*namespace).to_owned(), (*claim).to_owned())));
     let unknown = claims.into_iter().filter(|(namespace, claim)| context.shares.known(namespace, claim).is_none());
     stream::iter(unknown)
         .for_each_concurrent(AT_A_TIME, |(namespace, claim)| async move {
             seen(context.shares.find(&context.client, &namespace, &claim, (context.clock)()).await);
         })
         .await;
+    for (pod, (area, namespace, claim)) in on_claims {
+        if let Some(export) = context.shares.known(namespace, claim) {
+            context.pods.locate(pod, area.clone().on(&export));
+        }
+    }
+}
+
+/// The folders of `pod` on a claim, its namespace and its name, if the pod has started: one that has not is made anew when its claim is bound.
+fn started_on_claim(pod: &UploaderPod) -> Option<(&Area, &str, &str)> {
+    match pod.area.as_ref().filter(|_| !pod.is_unstarted()) {
+        Some(area @ Area { share: ShareKey::Claim(namespace, claim), .. }) => Some((area, namespace, claim)),
+        _ => None,
+    }
 }
 
 fn learn(pods: &[Arc<UploaderPod>], context: &Context) {

@@ -128,3 +128,34 @@ async fn session_whose_pod_was_lost_before_the_operator_came_keeps_its_folders_o
     let lines = cluster.lines();
     assert!(lines.contains(&format!("POST {PODS}")) && !lines.contains(&format!("GET {VOLUME}")), "{lines:?}");
 }
+
+#[tokio::test]
+async fn pod_whose_claim_was_bound_while_no_operator_was_there_holds_its_folders_on_the_export() {
+    let (TwoClaims { held, second, .. }, mut cluster) = TwoClaims::new();
+    let mut pod = fixtures::pod(&held, &fixtures::running("2026-11-21T08:10:00Z"));
+    cluster.shows_pod(&pod);
+    locate::recall(&cluster.context).await;
+    let waits = async |cluster: &Cluster| {
+        cluster.calls();
+        cluster.pass(&second).await;
+        assert_eq!(ready(&cluster.calls().last().unwrap().body["status"]), ("False", "SessionNameInUse"));
+    };
+    waits(&cluster).await;
+    // It does as long as it runs, whatever becomes of its session.
+    cluster.loses(&held);
+    pod.metadata.deletion_timestamp = pod.metadata.creation_timestamp.clone();
+    cluster.shows_pod(&pod);
+    waits(&cluster).await;
+    cluster.loses_pods();
+    cluster.pass(&second).await;
+    assert!(cluster.lines().contains(&format!("POST {PODS}")));
+}
+
+#[tokio::test]
+async fn pod_that_has_not_started_is_made_anew_when_its_claim_was_bound_while_no_operator_was_there() {
+    let (TwoClaims { held, .. }, mut cluster) = TwoClaims::new();
+    cluster.shows_pod(&fixtures::pod(&held, "{}"));
+    locate::recall(&cluster.context).await;
+    cluster.pass(&held).await;
+    assert!(cluster.lines().contains(&format!("DELETE {POD}")));
+}
