@@ -28,7 +28,7 @@ pub const MODE_ANNOTATION: &str = "blobferry.io/mode";
 /// Annotation of a pod with the installation's image when it was built; absent if its session names one.
 pub const IMAGE_ANNOTATION: &str = "blobferry.io/image";
 /// Annotation of a pod whose session was well before it got the pod's image, so that the image has to work for it; the generation of
-/// the session of which this is said.
+/// the session of which this is said. On a session, from before its earlier pod is deleted: the generation and the image.
 pub const TRIAL_ANNOTATION: &str = "blobferry.io/trial";
 
 /// Finalizer of sessions whose claimed files are seen to before they go.

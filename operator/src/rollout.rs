@@ -1,7 +1,7 @@
 //! Brings a new uploader image to running sessions, a few at a time; idle ones first.
 //!
 //! A session whose pod has another image than the installation's keeps it until its turn comes. One that was well before is then on
-//! trial, which its new pod says, so that a new leader goes on where the last one was: an image that does not work stops the rollout. How
+//! trial, which the session says from then on, and its new pod, so that a new leader goes on where the last one was: an image that does not work stops the rollout. How
 //! a session fares that was not well before says nothing of the image. A pod that another version of the operator has made in
 //! another way is treated as if it had another image.
 
@@ -10,7 +10,7 @@ mod state;
 
 use std::{
     num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -21,10 +21,10 @@ use tracing::warn;
 use crate::{
     context::Context,
     place::Place,
-    reconcile::{build::pod_name, ending::Mode, pod_state::UploaderPod},
+    reconcile::{build::pod_name, ending::Mode, observe::seen, pod_state::UploaderPod, publish::mark_trial},
 };
 use choice::{Member, Turns};
-use state::{Told, is_outdated, state};
+use state::{State, Told, is_outdated, state};
 
 /// How running sessions get a new image; the chart's `uploaders.update`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,31 +100,47 @@ impl Rollout {
     }
 }
 
+/// What a session says whose next pod is on trial with `image`, if it has this `generation` then.
+pub fn mark(generation: i64, image: &str) -> String {
+    format!("{generation} {image}")
+}
+
 /// Gives turns for as long as somebody waits for one, for ever.
 pub async fn run(context: &Context) {
     let Strategy::Rolling(most) = context.settings.update else { return std::future::pending().await };
     loop {
         context.rollout.waiting.notified().await;
         tokio::time::sleep(PAUSE).await;
-        pass(context, most, (context.clock)());
+        pass(context, most, (context.clock)()).await;
     }
 }
 
 /// Gives turns as far as `most` sessions on trial allow, and wakes those whose turn it is.
-pub fn pass(context: &Context, most: NonZeroUsize, now: Timestamp) {
+pub async fn pass(context: &Context, most: NonZeroUsize, now: Timestamp) {
+    for member in choose(context, most, now) {
+        if context.rollout.is_trial(&member.uid, member.generation) {
+            let mark = mark(member.generation, &context.settings.uploader_image);
+            // Without it, another leader knows less.
+            seen(mark_trial(&member.place, &member.uid, &mark, context).await);
+        }
+        context.wake.session(member.place);
+    }
+}
+
+/// Gives turns; to whom.
+fn choose(context: &Context, most: NonZeroUsize, now: Timestamp) -> Vec<Member> {
     let mut members = members(context, now);
+    let began_before = marked(context, now);
     let (chosen, blockers, before) = {
         let Known { turns, blockers } = &mut *context.rollout.lock();
         turns.forget_others(|place, uid| Some(context.sessions.of_uid(place, uid)?.generation()));
+        turns.recall(&began_before, now);
         members.extend(turns.trials().filter(|member| is_without_pod(member, context, now)));
         turns.see(&members, now);
         let chosen = turns.give(&members, most, now);
         let before = std::mem::replace(blockers, turns.blockers(&members, most, now));
         (chosen, blockers.clone(), before)
     };
-    for member in &chosen {
-        context.wake.session(member.place.clone());
-    }
     if blockers != before {
         tell_of_blockers(&before, &blockers, &members, context);
     }
@@ -133,6 +149,7 @@ pub fn pass(context: &Context, most: NonZeroUsize, now: Timestamp) {
     if waiting > 0 {
         context.rollout.waiting.notify_one();
     }
+    chosen
 }
 
 /// Whoever runs the installation reads the log, and the people of a session its status.
@@ -164,9 +181,24 @@ fn member(pod: &UploaderPod, context: &Context, now: Timestamp) -> Option<Member
     Some(Member { uid: pod.session_uid.clone(), place, generation: session.generation(), state })
 }
 
+/// Sessions that say that their next pod is on trial, and whose earlier one is gone or going.
+fn marked(context: &Context, now: Timestamp) -> Vec<Member> {
+    let marked = context.sessions.shown(|session| session.is_on_trial() && session.wants_pod());
+    let members = marked.iter().map(|session| Member {
+        uid: session.uid().to_owned(),
+        place: session.place().clone(),
+        generation: session.generation(),
+        state: State::WithoutPod,
+    });
+    members.filter(|member| pod_of(member, context, now).is_none_or(|pod| pod.terminating.is_some())).collect()
+}
+
 /// Whether the session of `member` has no pod although it wants one, whatever keeps it from being made.
 fn is_without_pod(member: &Member, context: &Context, now: Timestamp) -> bool {
-    let Member { uid, place, .. } = member;
-    let pod = context.pods.find(place.namespace(), &pod_name(place.name()), uid, now);
-    pod.is_none_or(|pod| pod.session_uid != *uid) && context.sessions.of_uid(place, uid).is_some_and(|session| session.wants_pod())
+    let session = context.sessions.of_uid(&member.place, &member.uid);
+    pod_of(member, context, now).is_none() && session.is_some_and(|session| session.wants_pod())
+}
+
+fn pod_of(Member { uid, place, .. }: &Member, context: &Context, now: Timestamp) -> Option<Arc<UploaderPod>> {
+    context.pods.find(place.namespace(), &pod_name(place.name()), uid, now).filter(|pod| pod.session_uid == *uid)
 }

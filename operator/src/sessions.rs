@@ -125,6 +125,11 @@ impl Sessions {
         self.lock().sessions.all().filter_map(|entry| of(entry.shown())).collect()
     }
 
+    /// The sessions that the watch shows and that are `wanted`.
+    pub fn shown(&self, wanted: impl Fn(&KeptSession) -> bool) -> Vec<Arc<KeptSession>> {
+        self.lock().sessions.all().map(Entry::shown).filter(|session| wanted(session)).cloned().collect()
+    }
+
     /// The session as it is shown.
     pub fn find(&self, place: &Place) -> Option<Arc<KeptSession>> {
         self.lock().sessions.get(place).map(|entry| Arc::clone(entry.shown()))

@@ -23,6 +23,7 @@ use crate::{
     api::{self, CallError},
     backoff::Failure,
     context::Context,
+    place::Place,
 };
 pub use departure::{finalize, release_object, remember_blocked};
 pub use rights::{Rights, remove_rights, update_rights};
@@ -203,7 +204,9 @@ async fn create_children(session: &ValidSession, context: &Context, now: Timesta
 async fn create_pod(session: &ValidSession, context: &Context) -> Result<Pod, Halt> {
     let pods: Api<Pod> = api::namespaced(&context.client, &session.namespace);
     let mut pod = build::uploader_pod(session, &context.settings);
-    if context.rollout.is_trial(&session.uid, session.generation) {
+    let told = context.sessions.of_uid(&Place::new(&session.namespace, &session.name), &session.uid);
+    let begun_before = told.is_some_and(|told| told.is_on_trial() && told.generation() == session.generation);
+    if begun_before || context.rollout.is_trial(&session.uid, session.generation) {
         pod.annotations_mut().insert(names::TRIAL_ANNOTATION.into(), session.generation.to_string());
     }
     context.pods.asked(&session.uid);

@@ -152,6 +152,6 @@ pub(crate) async fn node_health(pod: &UploaderPod, context: &Context) -> Option<
     Some(if ready { NodeHealth::Ready } else { NodeHealth::Lost })
 }
 
-pub(super) fn seen<T>(result: Result<T, CallError>) -> Option<T> {
+pub(crate) fn seen<T>(result: Result<T, CallError>) -> Option<T> {
     result.inspect_err(|error| warn!(error = error as &dyn std::error::Error, "a look on demand failed")).ok()
 }

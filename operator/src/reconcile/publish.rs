@@ -18,6 +18,7 @@ use super::{
 use crate::{
     api::{self, CallError},
     context::Context,
+    place::Place,
     sessions::Sessions,
 };
 
@@ -46,6 +47,18 @@ pub async fn write_status(
     let uid = session.metadata.uid.as_deref().unwrap_or_default();
     context.memory.update(uid, |it| it.step_written = is_step(status).then_some(case.now));
     Ok(version)
+}
+
+/// Lets the session with `uid` at `place` say that its next pod is on trial. It is no write over what was read: nobody else says this.
+pub async fn mark_trial(place: &Place, uid: &str, mark: &str, context: &Context) -> Result<Version, CallError> {
+    let change = json!({"metadata": {"uid": uid, "annotations": {names::TRIAL_ANNOTATION: mark}}});
+    let writer = Writer {
+        api: api::namespaced(&context.client, place.namespace()),
+        name: place.name().to_owned(),
+        sessions: &context.sessions,
+    };
+    let (params, change) = (manager(false), Patch::Merge(change));
+    writer.written("annotate", writer.api.patch(&writer.name, &params, &change)).await
 }
 
 /// Removes the activity of a session, which is at `version`, if no uploader runs.

@@ -63,6 +63,13 @@ impl Turns {
         self.turns.get(uid).is_some_and(|turn| turn.is_trial && turn.generation == generation)
     }
 
+    /// Takes in the trials of `members`, which another leader has begun. Whoever has worked with the image for long is on trial no more.
+    pub(super) fn recall(&mut self, members: &[Member], now: Timestamp) {
+        for member in members.iter().filter(|member| !self.proven.contains_key(&member.uid)) {
+            self.turns.entry(member.uid.clone()).or_insert_with(|| Turn::of(member, true, now));
+        }
+    }
+
     /// Sessions whose next pods are on trial, as if they had none.
     pub(super) fn trials(&self) -> impl Iterator<Item = Member> {
         let trials = self.turns.iter().filter(|(_, turn)| turn.is_trial);
@@ -305,6 +312,18 @@ mod tests {
         assert_eq!(given(&mut turns, &[STARTING, WORKS, BUSY], 1, 1), ["uid-2"]);
         let mut new_leader = Turns::default();
         assert_eq!(given(&mut new_leader, &[STARTING, WORKS, BUSY], 1, 1), NOBODY, "it cannot know");
+    }
+
+    #[test]
+    fn trial_that_another_leader_began_keeps_others_waiting_unless_the_image_has_worked_for_long_by_now() {
+        let began_before = |turns: &mut Turns| turns.recall(&members(&[State::WithoutPod]), at(1));
+        let mut turns = Turns::default();
+        began_before(&mut turns);
+        assert_eq!(given(&mut turns, &[State::Leaving, IDLE], 1, 1), NOBODY);
+        let mut turns = Turns::default();
+        assert_eq!(given(&mut turns, &[PROVEN, BUSY, BUSY], 1, 0), ["uid-1"]);
+        began_before(&mut turns);
+        assert_eq!(given(&mut turns, &[State::Leaving, WORKS, BUSY], 1, 1), ["uid-2"]);
     }
 
     #[test]

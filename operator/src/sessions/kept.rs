@@ -23,6 +23,7 @@ use crate::{
         ending::{is_let_go, may_hold_folders},
         validate::validate,
     },
+    rollout::mark,
     settings::Settings,
     shares::Shares,
 };
@@ -61,6 +62,7 @@ struct Readable {
     ready_since: Option<Timestamp>,
     unready_since: Option<Timestamp>,
     is_let_go: bool,
+    is_on_trial: bool,
     account: Option<Box<str>>,
     /// The folders, as far as the session itself says where they are; none if it wants none now.
     area: Option<Box<Area>>,
@@ -154,6 +156,11 @@ impl KeptSession {
         self.readable().is_some_and(|session| !session.is_let_go)
     }
 
+    /// Whether it says that its next pod is on trial with the installation's image.
+    pub fn is_on_trial(&self) -> bool {
+        self.readable().is_some_and(|session| session.is_on_trial)
+    }
+
     /// The account that it names.
     pub fn account(&self) -> Option<&str> {
         self.readable()?.account.as_deref()
@@ -218,6 +225,7 @@ impl Readable {
             ready_since: status.and_then(|status| since(&status.conditions, Verdict::True)),
             unready_since: status.and_then(|status| since(&status.conditions, Verdict::False)),
             is_let_go: is_let_go(&session),
+            is_on_trial: is_on_trial(&session, settings),
             account: session.spec.pod.service_account_name.as_deref().map(Into::into),
             area: wanted.map(|session| Box::new(session.area())),
             packed: Packed::of(session),
@@ -229,6 +237,11 @@ impl InArea for KeptSession {
     fn area(&self) -> Option<&Area> {
         self.readable()?.area.as_deref()
     }
+}
+
+fn is_on_trial(session: &UploadSession, settings: &Settings) -> bool {
+    let told = session.annotations().get(names::TRIAL_ANNOTATION);
+    told.is_some_and(|told| *told == mark(session.metadata.generation.unwrap_or_default(), &settings.uploader_image))
 }
 
 /// Since when the condition `Ready` has this `verdict`, if it has.

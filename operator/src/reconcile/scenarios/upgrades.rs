@@ -49,8 +49,9 @@ fn running() -> String {
     fixtures::running("2026-11-21T08:10:00Z")
 }
 
-fn rolls_out(cluster: &Cluster, minutes: u64) {
-    rollout::pass(&cluster.context, NonZeroUsize::MIN, fixtures::now() + Duration::from_mins(minutes));
+async fn rolls_out(cluster: &Cluster, minutes: u64) {
+    rollout::pass(&cluster.context, NonZeroUsize::MIN, fixtures::now() + Duration::from_mins(minutes)).await;
+    cluster.calls();
 }
 
 /// Annotations of the pod that `session` gets in place of `old`, whose turn comes.
@@ -58,7 +59,7 @@ async fn annotations_after(session: &UploadSession, old: &Pod, change: impl FnOn
     let mut cluster = Cluster::new(fixtures::settings());
     cluster.shows(session);
     cluster.shows_pod(old);
-    rolls_out(&cluster, 0);
+    rolls_out(&cluster, 0).await;
     let mut session = session.clone();
     change(&mut session);
     cluster.pass(&session).await;
@@ -79,6 +80,61 @@ async fn session_that_was_well_gets_the_new_image_on_trial_and_another_one_does_
             assert_eq!(made[names::IMAGE_ANNOTATION], fixtures::settings().uploader_image);
             assert!(made[names::SPEC_HASH_ANNOTATION].as_str().unwrap().starts_with("v1-"));
         }
+    }
+}
+
+#[tokio::test]
+async fn trial_goes_on_though_another_leader_makes_the_pod() {
+    let (mut session, next) = (well(), another("cameras", "truck-8", "next"));
+    let mut cluster = Cluster::new(fixtures::settings());
+    cluster.shows(&session);
+    cluster.shows_pod(&pod(&session, &running(), (names::IMAGE_ANNOTATION, OLD)));
+    rollout::pass(&cluster.context, NonZeroUsize::MIN, fixtures::now()).await;
+    let calls = cluster.calls();
+    assert_eq!(calls[0].line, format!("PATCH {}", super::SESSION));
+    let told = calls[0].body["metadata"]["annotations"].as_object().unwrap().clone();
+    assert_eq!((told.len(), &calls[0].body["metadata"]["uid"]), (1, &Value::from(session.metadata.uid.clone().unwrap())));
+    session.metadata.annotations = Some(told.into_iter().map(|(key, mark)| (key, mark.as_str().unwrap().into())).collect());
+
+    let mut leaving = pod(&session, &running(), (names::IMAGE_ANNOTATION, OLD));
+    leaving.metadata.deletion_timestamp = Some(serde_norway::from_str("2026-11-21T08:30:30Z").unwrap());
+    for (generation, sees_the_rollout, is_trial) in [(1, true, true), (1, false, true), (2, true, false)] {
+        session.metadata.generation = Some(generation);
+        let mut cluster = Cluster::new(fixtures::settings());
+        cluster.shows(&session);
+        cluster.shows(&next);
+        let waiting = pod(&next, &running(), (names::IMAGE_ANNOTATION, OLD));
+        for before in [Some(&leaving), None].into_iter().filter(|_| sees_the_rollout) {
+            cluster.loses_pods();
+            cluster.shows_pod(&waiting);
+            before.into_iter().for_each(|pod| cluster.shows_pod(pod));
+            rolls_out(&cluster, 0).await;
+            if is_trial {
+                cluster.pass(&next).await;
+                assert!(!cluster.lines().iter().any(|line| line.starts_with("DELETE")), "it is the turn of the first");
+            }
+        }
+        cluster.pass(&session).await;
+        let calls = cluster.calls();
+        let made = calls.iter().find(|call| call.line == format!("POST {PODS}")).expect("the pod is made");
+        assert_eq!(made.body["metadata"]["annotations"].get(names::TRIAL_ANNOTATION).is_some(), is_trial);
+    }
+}
+
+#[tokio::test]
+async fn session_that_wants_no_pod_any_more_is_not_on_trial_although_it_says_so() {
+    let (mut session, next) = (well(), another("cameras", "truck-8", "next"));
+    let mark = rollout::mark(1, &fixtures::settings().uploader_image);
+    session.metadata.annotations = Some([(names::TRIAL_ANNOTATION.to_owned(), mark)].into());
+    for wants_pod in [true, false] {
+        let mut cluster = Cluster::new(fixtures::settings());
+        session.spec.suspend = !wants_pod;
+        cluster.shows(&session);
+        cluster.shows(&next);
+        cluster.shows_pod(&pod(&next, &running(), (names::IMAGE_ANNOTATION, OLD)));
+        rolls_out(&cluster, 0).await;
+        cluster.pass(&next).await;
+        assert_eq!(cluster.lines().iter().any(|line| line.starts_with("DELETE")), !wants_pod);
     }
 }
 
@@ -125,13 +181,13 @@ async fn session_that_holds_up_the_rollout_is_named_to_those_of_its_namespace_on
         message(&call.body["status"]).to_owned()
     };
     for (minutes, named) in [(0, false), (5, true)] {
-        rolls_out(&cluster, minutes);
+        rolls_out(&cluster, minutes).await;
         assert_eq!(told(&cluster, &waiting[0]).await.contains("truck-8"), named, "after {minutes} minutes");
         let elsewhere = told(&cluster, &waiting[1]).await;
         assert!(!elsewhere.contains("truck-8") && !elsewhere.contains("cameras"), "{elsewhere}");
     }
     cluster.shows_pod(&fixtures::pod(&blocker, &running()));
-    rolls_out(&cluster, 6);
+    rolls_out(&cluster, 6).await;
     cluster.pass(&waiting[0]).await;
     assert!(!message(&written(&cluster.calls())).contains("truck-8"));
 }
@@ -143,7 +199,7 @@ async fn session_whose_next_pod_cannot_be_made_holds_up_the_rollout_and_is_named
     cluster.shows(&first);
     let old = |session| pod(session, &running(), (names::IMAGE_ANNOTATION, OLD));
     cluster.shows_pod(&old(&first));
-    rolls_out(&cluster, 0);
+    rolls_out(&cluster, 0).await;
     cluster.pass(&first).await;
     cluster.loses_pods();
     cluster.shows(&next);
@@ -156,7 +212,7 @@ async fn session_whose_next_pod_cannot_be_made_holds_up_the_rollout_and_is_named
     cluster.answers(&format!("POST {PODS}"), 403, status(403, "Forbidden", "the quota is used up"));
     cluster.pass(&first).await;
     for minutes in (0..=30).step_by(3) {
-        rolls_out(&cluster, minutes);
+        rolls_out(&cluster, minutes).await;
     }
     cluster.calls();
     cluster.pass(&next).await;
@@ -166,7 +222,7 @@ async fn session_whose_next_pod_cannot_be_made_holds_up_the_rollout_and_is_named
     assert!(!is_turn(&cluster).await);
     (first.spec.suspend, first.metadata.generation) = (true, Some(2));
     cluster.shows(&first);
-    rolls_out(&cluster, 30);
+    rolls_out(&cluster, 30).await;
     assert!(is_turn(&cluster).await);
 }
 
@@ -179,7 +235,7 @@ async fn session_that_cannot_be_read_holds_up_nobody_and_waits_for_nothing() {
     cluster.shows_pod(&pod(&unreadable, CRASHED, (names::TRIAL_ANNOTATION, "1")));
     let error = InvalidObject { error: "no spec".into(), metadata: unreadable.metadata };
     cluster.brings(Event::Apply(DeserializeGuard(Err(error))));
-    rolls_out(&cluster, 0);
+    rolls_out(&cluster, 0).await;
     cluster.pass(&waiting).await;
     assert!(cluster.lines().contains(&"DELETE /api/v1/namespaces/cameras/pods/truck-8-uploader".to_owned()));
 }
@@ -195,7 +251,7 @@ async fn upgrade_that_waits_is_no_event_and_its_turn_is_one() {
     assert!(!calls.iter().any(|call| call.line.contains("events.k8s.io")), "{calls:?}");
     assert_eq!(calls.last().unwrap().line, format!("PATCH {STATUS}"));
     let session = after(&session, &calls);
-    rolls_out(&cluster, 0);
+    rolls_out(&cluster, 0).await;
     cluster.pass(&session).await;
     assert_eq!(cluster.events(), ["UploaderUpgraded"]);
 }

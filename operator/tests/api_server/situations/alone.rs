@@ -162,7 +162,8 @@ fn images() -> Vec<Row> {
             vec![
                 BEGINS,
                 PENDING,
-                &["delete pods", "tell UploaderUpgraded", "apply uploadsessions/status"],
+                // The trial is written down first.
+                &["patch uploadsessions", "delete pods", "tell UploaderUpgraded", "apply uploadsessions/status"],
                 // It knows nothing yet of the claim and of the rights.
                 &["get persistentvolumeclaims", "get persistentvolumes", "get serviceaccounts", "get rolebindings"],
                 AGAIN,
