@@ -92,13 +92,13 @@ impl Cluster {
 
     /// The watch shows `pod`.
     pub(crate) fn shows_pod(&mut self, pod: &Pod) {
-        self.context.pods.note(Event::Apply(UploaderPod::read(pod)));
+        watches::note_pod(Event::Apply(UploaderPod::read(pod)), &self.context);
     }
 
     /// The watch shows that no pod is there any more.
     pub(crate) fn loses_pods(&mut self) {
         for pod in self.context.pods.shown(|_| true) {
-            self.context.pods.note(Event::Delete(UploaderPod::clone(&pod)));
+            watches::note_pod(Event::Delete(UploaderPod::clone(&pod)), &self.context);
         }
     }
 

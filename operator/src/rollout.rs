@@ -1,9 +1,9 @@
 //! Brings a new uploader image to running sessions, a few at a time; idle ones first.
 //!
 //! A session whose pod has another image than the installation's keeps it until its turn comes. One that was well before is then on
-//! trial, which the session says from then on, and its new pod, so that a new leader goes on where the last one was: an image that does not work stops the rollout. How
-//! a session fares that was not well before says nothing of the image. A pod that another version of the operator has made in
-//! another way is treated as if it had another image.
+//! trial, which it says itself and then its new pod, so that a new leader goes on where the last one was: an image that does not work
+//! stops the rollout. How a session fares that was not well before says nothing of the image. A pod that another version of the
+//! operator has made in another way is treated as if it had another image.
 
 mod choice;
 mod state;

@@ -18,7 +18,8 @@ use crate::{
     reconcile::area::{Area, ShareKey},
 };
 
-/// A bound claim cannot be bound anew; one that was deleted and made again is noticed after this time, when it matters again.
+/// A bound claim cannot be bound anew, and one that a pod uses cannot be made again. That it was although its sessions want pods is noticed
+/// after this time.
 const BELIEVED_FOR: Duration = Duration::from_mins(10);
 /// The driver of <https://github.com/kubernetes-csi/csi-driver-nfs>.
 const NFS_DRIVER: &str = "nfs.csi.k8s.io";
@@ -72,6 +73,13 @@ impl Shares {
     pub fn learn(&self, namespace: &str, claim: &str, export: Export) {
         let known = Known { export: Some(export), doubted: Timestamp::MIN };
         self.lock().entry((namespace.to_owned(), claim.to_owned())).or_insert(known);
+    }
+
+    /// A claim may have been made again, and lead elsewhere.
+    pub fn doubt(&self, namespace: &str, claim: &str) {
+        if let Some(known) = self.lock().get_mut(&(namespace.to_owned(), claim.to_owned())) {
+            known.doubted = Timestamp::MIN;
+        }
     }
 
     /// A claim does not matter any more.

@@ -91,12 +91,15 @@ fn forget(session: &KeptSession, context: &Context) {
     context.sweeper.mark_deleted(session);
 }
 
-/// Where the claim of `session`, which is gone, leads concerns nobody any more, unless another one is on it.
+/// Where the claim of `session` leads, which is gone or wants no other pod, concerns nobody any more, unless another one is on it. People
+/// make a claim again while nothing runs on it.
 fn forget_claim(session: &KeptSession, context: &Context) {
     let source = session.unpack().ok().and_then(|session| session.spec.source.persistent_volume_claim);
     let namespace = session.place().namespace();
-    if let Some(claim) = source.map(|source| source.claim_name).filter(|claim| !context.sessions.are_on(namespace, claim)) {
-        context.shares.forget(namespace, &claim);
+    match source.map(|source| source.claim_name) {
+        Some(claim) if context.sessions.are_on(namespace, &claim) => context.shares.doubt(namespace, &claim),
+        Some(claim) => context.shares.forget(namespace, &claim),
+        None => {}
     }
 }
 
@@ -118,19 +121,22 @@ pub fn of_pods(client: Client, listed: Listed, context: Arc<Context>) -> impl St
     let ours = format!("{}={},{}={}", names::MANAGED_BY_LABEL, names::OPERATOR, names::APP_NAME_LABEL, names::UPLOADER_APP);
     watcher(Api::<Pod>::all(client), watcher::Config::default().labels(&ours).page_size(PAGE)).default_backoff().flat_map(
         move |event| match event {
-            Ok(event) => stream::iter(note_pod(event, &listed, &context)).map(Ok).left_stream(),
+            Ok(event) => {
+                let is_last = matches!(event, watcher::Event::InitDone);
+                let woken = note_pod(read_pod(event), &context);
+                if is_last {
+                    listed.everything();
+                }
+                stream::iter(woken).map(Ok).left_stream()
+            }
             Err(error) => stream::iter([Err(error)]).right_stream(),
         },
     )
 }
 
-fn note_pod(event: watcher::Event<Pod>, listed: &Listed, context: &Context) -> Vec<Place> {
-    let is_last = matches!(event, watcher::Event::InitDone);
-    let news = context.pods.note(read_pod(event));
-    if is_last {
-        listed.everything();
-    }
-    news.into_iter().flat_map(|news| concerned(&news, context)).collect()
+/// Keeps what the watch of our pods brings; the sessions that have to be looked at.
+pub(crate) fn note_pod(event: watcher::Event<UploaderPod>, context: &Context) -> Vec<Place> {
+    context.pods.note(event).into_iter().flat_map(|news| concerned(&news, context)).collect()
 }
 
 /// `event` with what matters of the pod.
@@ -154,6 +160,10 @@ fn concerned(news: &News, context: &Context) -> Vec<Place> {
         }
         News::Gone(pod) => {
             sessions.extend(pod.area.iter().flat_map(|area| context.waiters.of(area)));
+            let session = context.sessions.of_uid(&Place::new(&pod.namespace, &pod.session), &pod.session_uid);
+            if let Some(session) = session.filter(|session| !session.wants_pod()) {
+                forget_claim(&session, context);
+            }
             pod
         }
     };

@@ -159,3 +159,41 @@ async fn pod_that_has_not_started_is_made_anew_when_its_claim_was_bound_while_no
     cluster.pass(&held).await;
     assert!(cluster.lines().contains(&format!("DELETE {POD}")));
 }
+
+#[tokio::test]
+async fn claim_that_may_have_been_made_again_is_asked_again_although_it_was_asked_a_moment_ago() {
+    let area = async |session: &UploadSession, cluster: &Cluster| {
+        cluster.pass(session).await;
+        let calls = cluster.calls();
+        let made = calls.iter().find(|call| call.line == format!("POST {PODS}")).expect("the pod is made");
+        made.body["metadata"]["annotations"][names::AREA_ANNOTATION].as_str().unwrap().to_owned()
+    };
+    for (is_suspended, is_shared) in [(true, false), (true, true), (false, true)] {
+        let (TwoClaims { held, .. }, mut cluster) = TwoClaims::new();
+        let mut other = fixtures::session("sessionName: other");
+        (other.metadata.name, other.metadata.uid) = (Some("truck-9".into()), Some("other".into()));
+        if is_shared {
+            cluster.shows(&other);
+        }
+        assert!(area(&held, &cluster).await.contains("nas.example.com"));
+        let mut pod = fixtures::pod(&held, &fixtures::running("2026-11-21T08:30:10Z"));
+        pod.metadata.uid = Some("created-uid".into());
+        cluster.shows_pod(&pod);
+        let mut suspended = held.clone();
+        suspended.spec.suspend = true;
+        if is_suspended {
+            cluster.shows(&suspended);
+        } else {
+            cluster.loses(&held);
+        }
+        cluster.loses_pods();
+        let bound = json!({"metadata": {"name": "share"}, "spec": {"volumeName": "w"}, "status": {"phase": "Bound"}});
+        cluster.answers(&format!("GET {CLAIMS}/share"), 200, bound);
+        let volume = json!({"metadata": {"name": "w"}, "spec": {"nfs": {"server": "other.example.com", "path": "/"}}});
+        cluster.answers("GET /api/v1/persistentvolumes/w", 200, volume);
+        let next = if is_shared { &other } else { &held };
+        cluster.context.memory.forget(&held.uid().unwrap());
+        cluster.shows(next);
+        assert!(area(next, &cluster).await.contains("other.example.com"), "{is_suspended} {is_shared}");
+    }
+}

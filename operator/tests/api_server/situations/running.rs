@@ -8,6 +8,7 @@ use super::{
         Step,
         Step::{Change, DeletePod, Ends, NextPod, Pod, Refused, Runs, Starts, Until, Warning},
     },
+    starting::LOCATES,
     told::{completed, pending, running, stalled, suspended},
 };
 use crate::matrix::{crashing, scheduled, waiting};
@@ -105,7 +106,8 @@ fn changes() -> Vec<Row> {
         pod_again(
             "resumed",
             vec![Change(json!({"suspend": true})), Until("True", "Suspended"), Change(json!({"suspend": false})), NextPod],
-            vec![SUSPENDS, &["create pods", "tell Resumed", "2 apply uploadsessions/status"]],
+            // While it was suspended, its claim may have been made again.
+            vec![SUSPENDS, LOCATES, &["create pods", "tell Resumed", "2 apply uploadsessions/status"]],
         ),
     ]
 }

@@ -113,14 +113,14 @@ fn rivals() -> Vec<Row> {
             play: vec![Starts, second(), Change(json!({"suspend": true}))],
             objects: vec!["session second", SESSION, "pod second-uploader of second, owned", ACCOUNT, BINDING],
             conditions: vec![of("second", &pending("Scheduling")), suspended()],
-            calls: vec![STARTS, WAITS, &["delete pods", "tell Suspended", "2 apply uploadsessions/status"], FOLLOWS],
+            calls: vec![STARTS, WAITS, &["delete pods", "tell Suspended", "2 apply uploadsessions/status"], LOCATES, FOLLOWS],
             ..starts("holder-suspended")
         },
         Row {
             play: vec![Starts, second(), Delete],
             objects: vec!["session second", "pod second-uploader of second, owned", ACCOUNT, BINDING],
             conditions: vec![of("second", &pending("Scheduling"))],
-            calls: vec![STARTS, WAITS, FREES, FOLLOWS],
+            calls: vec![STARTS, WAITS, FREES, LOCATES, FOLLOWS],
             ..starts("holder-deleted")
         },
     ]
