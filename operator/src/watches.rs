@@ -19,6 +19,7 @@ use crate::{
     place::Place,
     pods::News,
     reconcile::{
+        build::pod_name,
         observe::last_report,
         pod_state::{Origin, UploaderPod},
     },
@@ -89,6 +90,11 @@ fn forget(session: &KeptSession, context: &Context) {
     context.waiters.forget(session.uid());
     forget_claim(session, context);
     context.sweeper.mark_deleted(session);
+    // Whoever deletes with `--cascade=orphan` has its owner taken from it.
+    let place = session.place();
+    if let Some(pod) = context.pods.find(place.namespace(), &pod_name(place.name()), session.uid(), (context.clock)()) {
+        note_orphan(&pod, context);
+    }
 }
 
 /// Where the claim of `session` leads, which is gone or wants no other pod, concerns nobody any more, unless another one is on it. People

@@ -28,6 +28,21 @@ async fn sweep_removes_the_pod_and_the_claim_of_a_session_that_is_gone() {
 }
 
 #[tokio::test]
+async fn pod_that_was_to_stay_when_its_session_was_deleted_goes_at_once() {
+    let session = fixtures::session("");
+    let mut cluster = cluster(&session);
+    let mut pod = fixtures::pod(&session, &fixtures::running("2026-11-21T08:10:00Z"));
+    pod.metadata.owner_references = None;
+    cluster.shows_pod(&pod);
+    assert!(crate::sweep::pass(&cluster.context).await);
+    assert!(!cluster.lines().contains(&format!("DELETE {POD}")));
+    cluster.loses(&session);
+    cluster.answers(&format!("GET {VOLUMES}"), 200, json!({"metadata": {}, "items": []}));
+    crate::sweep::pass(&cluster.context).await;
+    assert!(cluster.lines().contains(&format!("DELETE {POD}")));
+}
+
+#[tokio::test]
 async fn sweep_removes_a_pod_of_a_session_that_is_gone_from_a_lost_node_only() {
     let gone = fixtures::session("");
     let let_go = {
