@@ -10,15 +10,14 @@ use serde_norway::{Mapping, Value};
 
 use crate::{
     backoff::Attempts,
-    memory::Run,
     reconcile::{
         Observed,
         area::{Area, Claimant, ShareKey, Standing},
         build::uploader_pod,
         completion::completed,
         ending,
-        hearing::{Report, patience},
-        observe::last_report,
+        hearing::{Report, Reports, Run, patience},
+        observed::last_report,
         pod_state::{Slot, UploaderPod},
         validate::validate,
     },
@@ -160,17 +159,19 @@ pub(crate) fn observed(session: &UploadSession, pod: Option<&Pod>) -> Observed {
     Observed {
         completed: completed(session, &slot).filter(|_| ending.is_none()),
         ending,
-        run: match &slot {
-            Slot::Ours(pod) if pod.runs() => Some(Run::seen(None, &pod.uid, pod.restarts, pod.created.unwrap_or_else(now))),
-            _ => None,
+        reports: Reports {
+            last: last_report(session).map(|told| Report { told, seen: told }),
+            run: match &slot {
+                Slot::Ours(pod) if pod.runs() => Some(Run::seen(None, &pod.uid, pod.restarts, pod.created.unwrap_or_else(now))),
+                _ => None,
+            },
+            patience: patience(session),
         },
         slot,
         is_new_spec: false,
         creations: Attempts::default(),
         node: None,
         look: None,
-        last_report: last_report(session).map(|told| Report { told, seen: told }),
-        patience: patience(session),
         sessions: 1,
         rights_due: false,
         warned: false,

@@ -9,7 +9,10 @@ use jiff::Timestamp;
 
 use crate::{
     backoff::Attempts,
-    reconcile::{ending::Blocked, hearing::Report},
+    reconcile::{
+        ending::Blocked,
+        hearing::{Report, Run},
+    },
 };
 
 /// Recollections by the UID of the session's object.
@@ -41,30 +44,6 @@ pub struct Recollection {
     pub warned: bool,
     /// When a step of the start was written to the status last.
     pub step_written: Option<Timestamp>,
-}
-
-/// A run of the uploader's container, between two starts of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Run {
-    /// The pod.
-    pub pod_uid: Box<str>,
-    /// How often its container was started again before.
-    pub restarts: i32,
-    /// Since when it is known to run, by our clock.
-    pub since: Timestamp,
-    /// Whether an earlier run of the same pod was seen: only what was reported since then comes from this one.
-    pub follows: bool,
-}
-
-impl Run {
-    /// The run of the pod `pod_uid` after `restarts`, seen at `now`, given the one that was seen before.
-    pub fn seen(before: Option<Self>, pod_uid: &str, restarts: i32, now: Timestamp) -> Self {
-        let of_pod = before.filter(|run| *run.pod_uid == *pod_uid);
-        match of_pod {
-            Some(run) if run.restarts == restarts => run,
-            other => Self { pod_uid: pod_uid.into(), restarts, since: now, follows: other.is_some() },
-        }
-    }
 }
 
 /// A look at the events of a pod.

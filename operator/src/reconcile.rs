@@ -9,6 +9,7 @@ pub mod apply;
 pub mod area;
 pub mod assess;
 pub mod build;
+pub mod case;
 pub mod completion;
 pub mod diagnose;
 pub mod ending;
@@ -18,10 +19,12 @@ pub mod identity;
 pub mod locate;
 pub mod notices;
 pub mod observe;
+pub mod observed;
 pub mod plan;
 pub mod pod_events;
 pub mod pod_state;
 pub mod publish;
+pub mod reasons;
 #[cfg(test)]
 mod scenarios;
 pub mod start;
@@ -41,7 +44,7 @@ use kube::{
 use tracing::warn;
 
 use crate::{api::CallError, context::Context};
-pub use observe::Observed;
+pub use observed::Observed;
 
 /// Why a session cannot run until a person changes something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,9 +86,9 @@ pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestam
         Ok(outcome) => outcome,
         Err(error) => return Err(told(error, session, &observed, context, now).await),
     };
-    let case = assess::Case { session, valid: &valid, observed: &observed, plan: &plan, outcome: &outcome, now };
+    let case = case::Case { session, valid: &valid, observed: &observed, plan: &plan, outcome: &outcome, now };
     tell(notices::of_action(&case), &case, context).await;
-    if outcome == apply::Outcome::Gone {
+    if outcome == case::Outcome::Gone {
         return Ok(None);
     }
     apply::remember_blocked(&case, context);
@@ -117,8 +120,8 @@ fn told<'a>(
         let valid = validate::validate(session, &context.settings);
         let failure = apply::call_failed(&error);
         let status = status::failing(session, &failure, now);
-        let outcome = apply::Outcome::Failed(failure, Duration::ZERO);
-        let case = assess::Case { session, valid: &valid, observed, plan: &plan::Plan::Rest, outcome: &outcome, now };
+        let outcome = case::Outcome::Failed(failure, Duration::ZERO);
+        let case = case::Case { session, valid: &valid, observed, plan: &plan::Plan::Rest, outcome: &outcome, now };
         match publish::write_status(&case, &status, session.metadata.resource_version.clone(), context).await {
             Ok(_) => tell(notices::of_change(&case, &status), &case, context).await,
             Err(second) => warn!(error = &second as &dyn std::error::Error, "people are not told either that calls fail"),
@@ -128,7 +131,7 @@ fn told<'a>(
 }
 
 /// Tells people of `event`, and remembers whether they wait to hear that all is well again.
-async fn tell(event: Option<Event>, case: &assess::Case<'_>, context: &Context) {
+async fn tell(event: Option<Event>, case: &case::Case<'_>, context: &Context) {
     let Some(event) = event else { return };
     let is_warning = event.type_ == EventType::Warning;
     if is_warning || notices::is_relief(&event) {

@@ -36,9 +36,10 @@ pub enum Strategy {
 }
 
 /// What a session's pod has to do with a new image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Upgrade {
     /// Nothing: it has the image that is wanted.
+    #[default]
     None,
     /// It runs another image until its turn comes.
     Pending {

@@ -20,7 +20,7 @@ use crate::{
     pods::News,
     reconcile::{
         build::pod_name,
-        observe::last_report,
+        observed::last_report,
         pod_state::{Origin, UploaderPod},
     },
     sessions::{Guarded, KeptSession},

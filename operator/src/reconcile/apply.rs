@@ -14,9 +14,11 @@ use kube::{Api, ResourceExt};
 
 use super::{
     Observed, Refusal, build,
-    hearing::{Hearing, hearing},
+    case::Outcome,
+    hearing::Hearing,
     plan::{Plan, StopReason, Wait},
     pod_state::{Slot, UploaderPod},
+    reasons,
     validate::ValidSession,
 };
 use crate::{
@@ -28,21 +30,6 @@ use crate::{
 pub use departure::{finalize, release_object, remember_blocked};
 pub use rights::{Rights, remove_rights, update_rights};
 pub use volumes::remove_claim;
-
-/// What came of a plan.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// There was nothing to do.
-    Nothing,
-    /// A pod with this name and UID was made.
-    Created(String, String),
-    /// The pod is being deleted.
-    Deleted,
-    /// The session's object is deleted.
-    Gone,
-    /// A child cannot be made; the next attempt comes after the wait.
-    Failed(Failure, Duration),
-}
 
 /// Why the children of a session are not complete.
 #[derive(Debug)]
@@ -65,14 +52,14 @@ impl Halt {
     /// An object of the name exists that the operator did not make.
     fn name_taken(object: &str) -> Self {
         let message = format!("{object} exists and was not made by Blobferry: delete or rename it.");
-        Self::Failed(Failure { reason: NAME_TAKEN, message })
+        Self::Failed(Failure { reason: reasons::NAME_TAKEN, message })
     }
 
     /// A refusal of the API server in its own words; every other failure is tried again as it is.
     fn refused(reason: &'static str, error: CallError) -> Self {
         match error.refusal() {
             Some(words) if error.is_of_ending_namespace() => {
-                Self::Failed(Failure { reason: NAMESPACE_ENDING, message: format!("The API server says: {words}") })
+                Self::Failed(Failure { reason: reasons::NAMESPACE_ENDING, message: format!("The API server says: {words}") })
             }
             Some(words) => Self::Failed(Failure { reason, message: format!("The API server says: {words}") }),
             None => Self::Call(error),
@@ -80,14 +67,6 @@ impl Halt {
     }
 }
 
-/// Reason of everything that was found under one of our names and is not ours.
-pub const NAME_TAKEN: &str = "NameTaken";
-/// Reason of everything that the API server answers with an error which is no refusal, or not at all, again and again.
-const CALL_FAILED: &str = "CallFailed";
-/// Reason of what is on its way.
-pub const STARTING: &str = "Starting";
-/// Reason of everything that cannot be made because its namespace is being deleted.
-pub const NAMESPACE_ENDING: &str = "NamespaceEnding";
 /// Between two looks at what settles, at first and after so many.
 const SOON: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_secs(15);
@@ -120,7 +99,7 @@ pub fn call_failed(error: &CallError) -> Failure {
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     let words = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
     let message = format!("The operator {words}. It tries again; if it stays so, look at the API server and its webhooks.");
-    Failure { reason: CALL_FAILED, message }
+    Failure { reason: reasons::CALL_FAILED, message }
 }
 
 /// Does what `plan` says, one step.
@@ -138,7 +117,9 @@ pub async fn apply(
         (Plan::Create, Ok(session), _) => create(session, context, now).await,
         (Plan::Stop(reason), _, Slot::Ours(_)) => stop(*reason, observed, context, None).await,
         (Plan::ForceDelete, _, Slot::Ours(_)) => stop(StopReason::Lost, observed, context, Some(0)).await,
-        (Plan::Keep, Ok(session), Slot::Ours(pod)) if hearing(pod, observed, now) == Hearing::Silent && observed.rights_due => {
+        (Plan::Keep, Ok(session), Slot::Ours(pod))
+            if observed.reports.hearing(pod, now) == Hearing::Silent && observed.rights_due =>
+        {
             restore_rights(session, observed, context, now).await
         }
         _ => Ok(Outcome::Nothing),
@@ -179,7 +160,7 @@ fn settling(session: &ValidSession, lasting: Option<Failure>, context: &Context)
         it.settling = it.settling.saturating_add(1);
         looks = it.settling;
     });
-    let usual = || Failure { reason: STARTING, message: "The uploader's objects are being made.".into() };
+    let usual = || Failure { reason: reasons::STARTING, message: "The uploader's objects are being made.".into() };
     if looks <= SOON_LOOKS { Outcome::Failed(usual(), SOON) } else { Outcome::Failed(lasting.unwrap_or_else(usual), LATER) }
 }
 

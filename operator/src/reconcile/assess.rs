@@ -11,34 +11,17 @@ use blobferry_crds::{
 use jiff::Timestamp;
 
 use super::{
-    Observed, Refusal,
-    apply::{NAME_TAKEN, Outcome},
+    Observed,
+    case::{Case, Outcome},
     completion::Completed,
     diagnose::{Cause, LOOK_AFTER, diagnose},
     ending::{Ending, Fate, Mode},
-    hearing::{Hearing, active_patience, hearing},
+    hearing::{Hearing, active_patience},
     plan::{NodeHealth, Plan, StopReason},
     pod_state::{Slot, Stage, UploaderPod},
-    validate::ValidSession,
+    reasons,
 };
 use crate::rollout::Upgrade;
-
-/// Everything that one pass knows.
-#[derive(Clone, Copy, Debug)]
-pub struct Case<'a> {
-    /// The session as it was read.
-    pub session: &'a UploadSession,
-    /// What it means, or why it means nothing.
-    pub valid: &'a Result<ValidSession, Refusal>,
-    /// What was there.
-    pub observed: &'a Observed,
-    /// What was to be done.
-    pub plan: &'a Plan,
-    /// What came of it.
-    pub outcome: &'a Outcome,
-    /// When.
-    pub now: Timestamp,
-}
 
 /// What is true of a session.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,7 +64,7 @@ pub fn assess(case: &Case<'_>) -> Assessment {
     let suspended = case.session.spec.suspend;
     let mut assessment = match (case.outcome, case.valid) {
         (Outcome::Failed(failure, wait), _) => {
-            troubled(lasting_if(failure.reason == NAME_TAKEN), failure.reason, &failure.message).after(*wait)
+            troubled(lasting_if(failure.reason == reasons::NAME_TAKEN), failure.reason, &failure.message).after(*wait)
         }
         (_, Err(refusal)) if case.observed.completed.is_none() => troubled(Trouble::Lasting, refusal.reason, &refusal.message),
         _ => by_plan(case),
@@ -106,14 +89,18 @@ fn by_plan(case: &Case<'_>) -> Assessment {
             phase: Phase::Suspended,
             ready: Verdict::True,
             trouble: Trouble::None,
-            ..troubled(Trouble::Passing, "Suspended", "No uploader runs because spec.suspend is true; files stay where they are.")
+            ..troubled(
+                Trouble::Passing,
+                reasons::SUSPENDED,
+                "No uploader runs because spec.suspend is true; files stay where they are.",
+            )
         },
         (Plan::Keep, Slot::Ours(pod)) => kept(case, pod),
         (Plan::Stop(StopReason::Suspended), _) => {
-            passing("Suspending", "The uploader is being stopped because spec.suspend is true.")
+            passing(reasons::SUSPENDING, "The uploader is being stopped because spec.suspend is true.")
         }
         (Plan::Stop(StopReason::Changed), _) => {
-            passing("Replacing", "The session was changed: its pod is being replaced by one with the new settings.")
+            passing(reasons::REPLACING, "The session was changed: its pod is being replaced by one with the new settings.")
         }
         (Plan::Stop(StopReason::Ending), _) => {
             let fate = Mode::of(case.session).fate();
@@ -121,22 +108,23 @@ fn by_plan(case: &Case<'_>) -> Assessment {
             passing(fate.reason, &message)
         }
         (Plan::Stop(StopReason::Again), _) => {
-            passing("Restarting", "The session was completed and is started again because of its new runToken.")
+            passing(reasons::RESTARTING, "The session was completed and is started again because of its new runToken.")
         }
         (Plan::Stop(StopReason::Located), _) => passing(
-            "Replacing",
+            reasons::REPLACING,
             "The session's claim was bound just now: its pod is made anew if nobody else works in those folders.",
         ),
-        (Plan::Stop(StopReason::Outdated), _) => {
-            passing("Upgrading", "The installation was upgraded: the uploader's pod is being replaced by one with its new image.")
-        }
+        (Plan::Stop(StopReason::Outdated), _) => passing(
+            reasons::UPGRADING,
+            "The installation was upgraded: the uploader's pod is being replaced by one with its new image.",
+        ),
         (Plan::Stop(_), Slot::Ours(pod)) => caused(&diagnose(pod, observed)),
         (Plan::ForceDelete, _) => {
             let next = if suspended { "." } else { ", a new one follows." };
-            passing("NodeLost", &format!("The pod's node is gone or does not answer: the pod is removed{next}"))
+            passing(reasons::NODE_LOST, &format!("The pod's node is gone or does not answer: the pod is removed{next}"))
         }
         (Plan::Wait(wait), slot) => waits::waiting(case, wait, slot),
-        _ => passing("Starting", "The uploader's pod was created."),
+        _ => passing(reasons::STARTING, "The uploader's pod was created."),
     }
 }
 
@@ -154,7 +142,7 @@ fn kept(case: &Case<'_>, pod: &UploaderPod) -> Assessment {
     let observed = case.observed;
     let unheard = || caused(&diagnose(pod, observed));
     let is_lost = observed.node == Some(NodeHealth::Lost);
-    let hearing = match hearing(pod, observed, case.now) {
+    let hearing = match observed.reports.hearing(pod, case.now) {
         // What the uploader said last is true no more, however young it is.
         Hearing::Heard if is_lost => Hearing::Silent,
         hearing => hearing,
@@ -199,9 +187,9 @@ fn node_not_ready(pod: &UploaderPod) -> String {
 fn heard(case: &Case<'_>, pod: &UploaderPod) -> Assessment {
     match (failed_check(case.session), &case.observed.upgrade) {
         (Some(check), _) => passing(&check.reason, &check.message),
-        _ if !pod.ready => passing("UploaderNotReady", "The uploader runs and is not ready yet."),
-        (_, Upgrade::Pending { behind }) => well("UpgradePending", &upgrade_pending(behind.as_deref())),
-        _ => well("Running", "The uploader ferries files."),
+        _ if !pod.ready => passing(reasons::UPLOADER_NOT_READY, "The uploader runs and is not ready yet."),
+        (_, Upgrade::Pending { behind }) => well(reasons::UPGRADE_PENDING, &upgrade_pending(behind.as_deref())),
+        _ => well(reasons::RUNNING, "The uploader ferries files."),
     }
 }
 
@@ -239,7 +227,7 @@ fn next_events(pod: &UploaderPod, observed: &Observed, now: Timestamp) -> Option
 
 /// Time until the uploader would be silent. One that has files may begin to work on them at any time, of which nothing wakes anybody.
 fn until_silent(case: &Case<'_>) -> Duration {
-    let silent = case.observed.last_report.map_or(case.now, |report| report.seen) + case.observed.patience;
+    let silent = case.observed.reports.last.map_or(case.now, |report| report.seen) + case.observed.reports.patience;
     let progress = case.session.status.as_ref().and_then(|status| status.progress.as_ref());
     let has_files = progress.is_some_and(|progress| !progress.caught_up);
     until(if has_files { silent.min(case.now + active_patience(case.session)) } else { silent }, case.now)

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 
 use super::{
     hearing::Hearing,
-    observe::Observed,
+    observed::Observed,
     pod_state::{Disruption, Exit, KILLED, Stage, UploaderPod},
+    reasons,
 };
 
 /// How long a pod may be made before its events are worth a look: pulling and mounting usually take less.
@@ -59,13 +60,13 @@ impl Cause {
 /// Why `pod` does not run its uploader, or did not until now.
 pub fn diagnose(pod: &UploaderPod, observed: &Observed) -> Cause {
     match &pod.stage {
-        Stage::Unscheduled(None) => Cause::new("Scheduling", "The pod waits for the scheduler."),
+        Stage::Unscheduled(None) => Cause::new(reasons::SCHEDULING, "The pod waits for the scheduler."),
         Stage::Unscheduled(Some(words)) => unscheduled(words, &pod.namespace),
         Stage::Creating { .. } => creating(pod, observed),
         Stage::Waiting(reason, words) => waiting(reason, words, pod, observed),
         Stage::Finished(reason, words) => finished(reason, words, pod, observed),
         Stage::Running { .. } => pod.last_exit.as_ref().map_or_else(
-            || Cause::new("Starting", "The uploader has started and has not reported yet."),
+            || Cause::new(reasons::STARTING, "The uploader has started and has not reported yet."),
             |exit| exited(exit, pod, observed),
         ),
     }
@@ -92,7 +93,7 @@ fn unscheduled(words: &str, namespace: &str) -> Cause {
              volume of the capacity, access mode and storage class that it asks for, or correct it; the session starts by itself then. \
              The scheduler says: {words}"
         );
-        return Cause::of_source("PersistentVolumeClaimPending", message);
+        return Cause::of_source(reasons::CLAIM_PENDING, message);
     }
     Cause::new("Unschedulable", format!("No node takes the pod. The scheduler says: {words}"))
 }
@@ -115,13 +116,13 @@ fn creating(pod: &UploaderPod, observed: &Observed) -> Cause {
             Cause::of_source(reason.clone(), format!("The share cannot be mounted on {node}: {words}"))
         }
         Some((reason, words)) => Cause::new(reason.clone(), format!("The pod cannot start on {node}: {words}")),
-        None => Cause::new("ContainerCreating", format!("{node} mounts the share and pulls the image.")),
+        None => Cause::new(reasons::CONTAINER_CREATING, format!("{node} mounts the share and pulls the image.")),
     }
 }
 
 fn waiting(reason: &str, words: &str, pod: &UploaderPod, observed: &Observed) -> Cause {
     match (reason, &pod.last_exit) {
-        ("CrashLoopBackOff" | "Restarting", Some(exit)) => exited(exit, pod, observed),
+        ("CrashLoopBackOff" | reasons::RESTARTING, Some(exit)) => exited(exit, pod, observed),
         ("ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError", _) => {
             let named_in = if pod.image.is_some() { "image.uploader of the chart" } else { "spec.pod.image" };
             let message = format!(
@@ -129,7 +130,10 @@ fn waiting(reason: &str, words: &str, pod: &UploaderPod, observed: &Observed) ->
             );
             Cause::new("ImagePullFailed", message)
         }
-        _ => Cause::new(if reason.is_empty() { "Waiting" } else { reason }, format!("The node waits with the uploader: {words}")),
+        _ => Cause::new(
+            if reason.is_empty() { reasons::WAITING } else { reason },
+            format!("The node waits with the uploader: {words}"),
+        ),
     }
 }
 

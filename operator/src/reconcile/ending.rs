@@ -12,11 +12,12 @@ use kube::ResourceExt;
 
 use super::{
     Refusal,
-    apply::{NAMESPACE_ENDING, Outcome, STARTING},
+    case::Outcome,
     completion::is_recorded,
-    observe::Observed,
+    observed::Observed,
     plan::{Plan, Wait},
     pod_state::{Origin, Slot, Stage, UploaderPod},
+    reasons,
     validate::ValidSession,
 };
 use crate::backoff::Attempts;
@@ -65,8 +66,8 @@ impl Mode {
     /// What becomes of claimed files when a session is deleted.
     pub fn fate(self) -> Fate {
         match self {
-            Self::Release => Fate { reason: "Releasing", verb: "give back", done: "given back", told: "Released" },
-            Self::Watch | Self::Drain => Fate { reason: "Draining", verb: "upload", done: "uploaded", told: "Drained" },
+            Self::Release => Fate { reason: reasons::RELEASING, verb: "give back", done: "given back", told: "Released" },
+            Self::Watch | Self::Drain => Fate { reason: reasons::DRAINING, verb: "upload", done: "uploaded", told: "Drained" },
         }
     }
 
@@ -216,7 +217,7 @@ pub fn end(session: &Result<ValidSession, Refusal>, observed: &Observed, now: Ti
     match session {
         Err(refusal) => Some(End::Refused(refusal.message.clone())),
         Ok(_) if now >= ending.deadline => Some(End::TimedOut),
-        Ok(_) if failure.is_some_and(|failure| failure.reason == NAMESPACE_ENDING) => Some(End::NamespaceEnding),
+        Ok(_) if failure.is_some_and(|failure| failure.reason == reasons::NAMESPACE_ENDING) => Some(End::NamespaceEnding),
         Ok(_) => blocked.map(|blocked| End::Blocked(blocked.why.clone())),
     }
 }
@@ -238,7 +239,7 @@ pub fn obstacle(plan: &Plan, outcome: &Outcome, creations: &Attempts) -> Option<
         (Plan::Wait(Wait::Backoff), _) => creations.failure.as_deref(),
         _ => None,
     };
-    failure.filter(|failure| failure.reason != STARTING).map(|failure| failure.message.clone())
+    failure.filter(|failure| failure.reason != reasons::STARTING).map(|failure| failure.message.clone())
 }
 
 impl Ending {
@@ -338,7 +339,7 @@ mod tests {
         assert_eq!(decided(&deleted("{deletionPolicy: Drain, drainTimeout: 601s}"), None, |_| ()), None);
         let failed = |reason| Some(Failure { reason, message: "exceeded quota".into() });
         let fails = |it: &mut Observed, reason| it.creations = it.creations.next(fixtures::now(), failed(reason), 0.0);
-        assert_eq!(decided(&session, None, |it| fails(it, NAMESPACE_ENDING)), Some(End::NamespaceEnding));
+        assert_eq!(decided(&session, None, |it| fails(it, reasons::NAMESPACE_ENDING)), Some(End::NamespaceEnding));
         let blocked = |seconds: u64| {
             decided(&session, None, |it| {
                 let since = fixtures::now() - Duration::from_secs(seconds);
@@ -355,7 +356,7 @@ mod tests {
         let none = Attempts::default();
         let words = Some("exceeded quota".to_owned());
         assert_eq!(obstacle(&Plan::Create, &failed("PodRefused"), &none), words);
-        assert_eq!(obstacle(&Plan::Create, &failed(STARTING), &none), None);
+        assert_eq!(obstacle(&Plan::Create, &failed(reasons::STARTING), &none), None);
         assert!(obstacle(&Plan::Wait(Wait::ForeignPod), &Outcome::Nothing, &none).is_some());
         assert_eq!(obstacle(&Plan::Wait(Wait::Terminating), &Outcome::Nothing, &none), None);
         let refused = none.next(fixtures::now(), Some(failure("PodRefused")), 0.0);

@@ -8,10 +8,7 @@ use std::time::Duration;
 use blobferry_crds::UploadSession;
 use jiff::Timestamp;
 
-use super::{
-    observe::Observed,
-    pod_state::{Stage, UploaderPod},
-};
+use super::pod_state::{Stage, UploaderPod};
 
 /// A report of an uploader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,21 +54,58 @@ const FIRST_REPORT_WITHIN: Duration = Duration::from_mins(2);
 const IDLE_SILENCE: Duration = Duration::from_mins(11);
 const DEFAULT_INTERVAL: u32 = 5;
 
-/// Whether the uploader in `pod` reports. Ages are differences of two times of one clock, mostly of ours; only a start that the node
-/// says was long ago is believed, so that a new operator calls an uploader silent that was silent before.
-pub fn hearing(pod: &UploaderPod, observed: &Observed, now: Timestamp) -> Hearing {
-    let Stage::Running { since: told_start } = pod.stage else { return Hearing::Absent };
-    let age = |time: Timestamp| Duration::try_from(now.duration_since(time)).unwrap_or_default();
-    let is_its_own = |report: &Report| match &observed.run {
-        Some(run) if run.follows => report.seen >= run.since,
-        _ => pod.created.is_none_or(|created| report.told >= created),
-    };
-    let is_fresh = age(observed.run.as_ref().map_or(now, |run| run.since)) <= FIRST_REPORT_WITHIN
-        && age(told_start.unwrap_or(now)) <= CLOCKS_DIFFER_BY;
-    match observed.last_report.filter(is_its_own) {
-        Some(report) if age(report.seen) <= observed.patience => Hearing::Heard,
-        None if is_fresh => Hearing::NotYet,
-        _ => Hearing::Silent,
+/// A run of the uploader's container, between two starts of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// The pod.
+    pub pod_uid: Box<str>,
+    /// How often its container was started again before.
+    pub restarts: i32,
+    /// Since when it is known to run, by our clock.
+    pub since: Timestamp,
+    /// Whether an earlier run of the same pod was seen: only what was reported since then comes from this one.
+    pub follows: bool,
+}
+
+impl Run {
+    /// The run of the pod `pod_uid` after `restarts`, seen at `now`, given the one that was seen before.
+    pub fn seen(before: Option<Self>, pod_uid: &str, restarts: i32, now: Timestamp) -> Self {
+        let of_pod = before.filter(|run| *run.pod_uid == *pod_uid);
+        match of_pod {
+            Some(run) if run.restarts == restarts => run,
+            other => Self { pod_uid: pod_uid.into(), restarts, since: now, follows: other.is_some() },
+        }
+    }
+}
+
+/// What is known of the reports of a session's uploaders.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reports {
+    /// The last one.
+    pub last: Option<Report>,
+    /// The run of the uploader's container.
+    pub run: Option<Run>,
+    /// How old the last report may be.
+    pub patience: Duration,
+}
+
+impl Reports {
+    /// Whether the uploader in `pod` reports. Ages are differences of two times of one clock, mostly of ours; only a start that the node
+    /// says was long ago is believed, so that a new operator calls an uploader silent that was silent before.
+    pub fn hearing(&self, pod: &UploaderPod, now: Timestamp) -> Hearing {
+        let Stage::Running { since: told_start } = pod.stage else { return Hearing::Absent };
+        let age = |time: Timestamp| Duration::try_from(now.duration_since(time)).unwrap_or_default();
+        let is_its_own = |report: &Report| match &self.run {
+            Some(run) if run.follows => report.seen >= run.since,
+            _ => pod.created.is_none_or(|created| report.told >= created),
+        };
+        let is_fresh = age(self.run.as_ref().map_or(now, |run| run.since)) <= FIRST_REPORT_WITHIN
+            && age(told_start.unwrap_or(now)) <= CLOCKS_DIFFER_BY;
+        match self.last.filter(is_its_own) {
+            Some(report) if age(report.seen) <= self.patience => Hearing::Heard,
+            None if is_fresh => Hearing::NotYet,
+            _ => Hearing::Silent,
+        }
     }
 }
 

@@ -9,12 +9,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
 
 use super::{
-    apply::Outcome,
-    assess::Case,
+    case::Case,
+    case::Outcome,
     diagnose::diagnose,
     ending::{End, Fate, Mode},
     plan::{Plan, StopReason},
     pod_state::Slot,
+    reasons,
 };
 
 const NOTE_LIMIT: usize = 1000;
@@ -39,7 +40,7 @@ pub fn of_action(case: &Case<'_>) -> Option<Event> {
         (Outcome::Deleted, Plan::Stop(reason), Slot::Ours(pod)) => {
             let name = &pod.name;
             let (type_, reason, why) = match reason {
-                StopReason::Suspended => (EventType::Normal, "Suspended", "the session is suspended".to_owned()),
+                StopReason::Suspended => (EventType::Normal, reasons::SUSPENDED, "the session is suspended".to_owned()),
                 StopReason::Changed => (EventType::Normal, "UploaderReplaced", "the session was changed".to_owned()),
                 StopReason::Ending => {
                     (EventType::Normal, Mode::of(case.session).fate().reason, "the session is deleted".to_owned())
@@ -111,47 +112,21 @@ pub fn of_change(case: &Case<'_>, status: &UploadSessionStatus) -> Option<Event>
         return None;
     }
     match new.status.as_str() {
-        "True" if new.reason == "Suspended" || (is_usual(&new.reason) && !is_awaited(case, old)) => None,
+        "True" if new.reason == reasons::SUSPENDED || (reasons::is_usual(&new.reason) && !is_awaited(case, old)) => None,
         "True" => Some(event(EventType::Normal, &new.reason, REPORT, &new.message)),
-        _ if is_passage(&new.reason) => None,
+        _ if reasons::is_passage(&new.reason) => None,
         _ => Some(event(EventType::Warning, &new.reason, REPORT, &new.message)),
     }
 }
 
-/// Reasons of a session that ferries files. An upgrade that waits is one of them: every session says so at once, and its turn is told.
-fn is_usual(reason: &str) -> bool {
-    matches!(reason, "Running" | "UpgradePending")
-}
-
 /// Whether people were warned, so that they wait to hear that all is well. A start that goes well was told when its pod was made.
 fn is_awaited(case: &Case<'_>, old: Option<&Condition>) -> bool {
-    case.observed.warned || old.is_some_and(|old| old.status != "True" && !is_passage(&old.reason))
+    case.observed.warned || old.is_some_and(|old| old.status != "True" && !reasons::is_passage(&old.reason))
 }
 
 /// Whether `event` says that all is well.
 pub fn is_relief(event: &Event) -> bool {
     event.type_ == EventType::Normal && event.action == REPORT
-}
-
-/// Reasons that every healthy session passes through, or that an action has already told.
-fn is_passage(reason: &str) -> bool {
-    const PASSAGES: [&str; 14] = [
-        "Draining",
-        "Releasing",
-        "Starting",
-        "Scheduling",
-        "ContainerCreating",
-        "UploaderNotReady",
-        "Suspending",
-        "Replacing",
-        "Upgrading",
-        "Stopping",
-        "Restarting",
-        "PreviousPodEnding",
-        "NodeLost",
-        "Waiting",
-    ];
-    PASSAGES.contains(&reason)
 }
 
 fn ready(conditions: &[Condition]) -> Option<&Condition> {

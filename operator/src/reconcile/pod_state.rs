@@ -9,6 +9,7 @@ use super::{
     area::{Area, Occupant, index::InArea},
     build::is_managed,
     ending::Mode,
+    reasons,
 };
 
 /// Who is behind the name that a session's pod has.
@@ -282,7 +283,7 @@ fn stage(pod: &Pod, container: Option<&ContainerStatus>) -> Stage {
         Some(ContainerState { terminated: Some(ended), .. }) if ended.exit_code == 0 => {
             Stage::Finished("Succeeded".into(), String::new())
         }
-        Some(ContainerState { terminated: Some(_), .. }) => Stage::Waiting("Restarting".into(), String::new()),
+        Some(ContainerState { terminated: Some(_), .. }) => Stage::Waiting(reasons::RESTARTING.into(), String::new()),
         _ => unstarted(pod),
     }
 }

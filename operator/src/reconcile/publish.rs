@@ -9,7 +9,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
-    assess::Case,
+    case::Case,
     identity::Identity,
     pod_state::Slot,
     start::is_step,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use blobferry_crds::{UploadSessionStatus, conditions::READY};
 
-use super::{assess::Case, status::current};
+use super::{case::Case, reasons, status::current};
 
 /// A step that lasts longer than this is worth telling.
 const BRIEF: Duration = Duration::from_secs(3);
@@ -20,12 +20,10 @@ pub fn hold(case: &Case<'_>, status: &UploadSessionStatus) -> Option<Duration> {
     Duration::try_from(due.duration_since(case.now)).ok().filter(|wait| !wait.is_zero())
 }
 
-/// Whether `status` tells of a step of a start that goes well so far. A claim that was made together with its session is bound within
-/// seconds.
+/// Whether `status` tells of a step of a start that goes well so far.
 pub fn is_step(status: &UploadSessionStatus) -> bool {
-    const STEPS: [&str; 5] = ["Starting", "Scheduling", "PersistentVolumeClaimPending", "ContainerCreating", "UploaderNotReady"];
     let ready = status.conditions.iter().find(|condition| condition.type_ == READY);
-    ready.is_some_and(|ready| ready.status == "False" && STEPS.contains(&ready.reason.as_str()))
+    ready.is_some_and(|ready| ready.status == "False" && reasons::is_step(&ready.reason))
 }
 
 /// `status` without what a step changes.

@@ -9,8 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use url::Url;
 
 use super::{
-    apply::Outcome,
-    assess::{Assessment, Case, Trouble, check, hanging},
+    assess::{Assessment, Trouble, check, hanging},
+    case::{Case, Outcome},
     hearing::Hearing,
     identity::Identity,
     plan::Plan,

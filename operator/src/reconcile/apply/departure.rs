@@ -9,12 +9,12 @@ use kube::{
 use serde_json::json;
 use tracing::warn;
 
-use super::{Outcome, volumes};
+use super::volumes;
 use crate::{
     api::{self, CallError},
     context::Context,
     reconcile::{
-        assess::Case,
+        case::{Case, Outcome},
         ending::{self, Blocked},
         notices,
         pod_state::Slot,

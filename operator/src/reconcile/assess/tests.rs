@@ -46,7 +46,7 @@ fn report_of_an_earlier_uploader_does_not_count() {
 fn node_whose_clock_is_behind_makes_no_uploader_silent_in_its_first_minutes() {
     let session = fixtures::session("");
     let started_by_the_node = fixtures::running("2026-11-21T08:17:00Z");
-    let seen_now = |observed: &mut Observed| observed.run.as_mut().unwrap().since = fixtures::now();
+    let seen_now = |observed: &mut Observed| observed.reports.run.as_mut().unwrap().since = fixtures::now();
     let assessment = assessed_as(&session, &started_by_the_node, "2026-11-21T08:30:05Z", seen_now);
     assert_eq!((assessment.ready, assessment.reason.as_str()), (Verdict::False, "Starting"));
 }
@@ -56,7 +56,7 @@ fn report_from_before_a_restart_that_was_seen_does_not_count() {
     let session = reporting("2026-11-21T08:29:00Z", ALL_WELL);
     let restarted = |at: &'static str| {
         move |observed: &mut Observed| {
-            let run = observed.run.as_mut().unwrap();
+            let run = observed.reports.run.as_mut().unwrap();
             (run.follows, run.since) = (true, at.parse().unwrap());
         }
     };

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 
 use super::{Assessment, Case, STUCK_LOOK, Trouble, caused, lasting_if, passing, troubled, until};
 use crate::reconcile::{
-    apply::NAME_TAKEN,
     area::Rival,
     diagnose::{diagnose, disrupted},
     plan::{NodeHealth, STUCK_AFTER, Wait, is_overdue},
     pod_state::{Slot, UploaderPod},
+    reasons,
 };
 
 const RIVAL_LOOK: Duration = Duration::from_secs(10);
@@ -27,7 +27,10 @@ pub(super) fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
         (Wait::Terminating, Slot::Ours(pod)) => {
             let disruption = pod.disruption.filter(|_| !case.session.spec.suspend);
             disruption
-                .map_or_else(|| passing("Stopping", &format!("The pod {} is ending.", pod.name)), |it| caused(&disrupted(it, pod)))
+                .map_or_else(
+                    || passing(reasons::STOPPING, &format!("The pod {} is ending.", pod.name)),
+                    |it| caused(&disrupted(it, pod)),
+                )
                 .after(until_late(pod, case.now))
         }
         (Wait::Stuck, Slot::Ours(pod)) => {
@@ -49,8 +52,10 @@ pub(super) fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
         }
         (Wait::Backoff, Slot::Ours(pod)) => caused(&diagnose(pod, case.observed)).after(pause),
         (Wait::Backoff, _) => match &case.observed.creations.failure {
-            Some(failure) => troubled(lasting_if(failure.reason == NAME_TAKEN), failure.reason, &failure.message).after(pause),
-            None => passing("Restarting", "The uploader's pod is gone; a new one follows.").after(pause),
+            Some(failure) => {
+                troubled(lasting_if(failure.reason == reasons::NAME_TAKEN), failure.reason, &failure.message).after(pause)
+            }
+            None => passing(reasons::RESTARTING, "The uploader's pod is gone; a new one follows.").after(pause),
         },
         (Wait::Rival(rival), _) => in_use(rival, case.now),
         (Wait::PreviousPod, Slot::Previous(pod)) if pod.terminating.is_some_and(|due| is_overdue(due, case.now)) => {
@@ -64,9 +69,11 @@ pub(super) fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
         }
         (Wait::ForeignPod, _) => {
             let message = "A pod with the name of the uploader's exists and was not made by Blobferry: delete or rename it.";
-            troubled(Trouble::Lasting, NAME_TAKEN, message).after(RIVAL_LOOK)
+            troubled(Trouble::Lasting, reasons::NAME_TAKEN, message).after(RIVAL_LOOK)
         }
-        _ => passing("PreviousPodEnding", "The pod of an earlier session of this name is being removed.").after(RIVAL_LOOK),
+        _ => {
+            passing(reasons::PREVIOUS_POD_ENDING, "The pod of an earlier session of this name is being removed.").after(RIVAL_LOOK)
+        }
     }
 }
 
