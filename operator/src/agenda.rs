@@ -1,4 +1,4 @@
-//! When each session is looked at next, and which are being looked at. (pure)
+//! (pure) When each session is looked at next, and which are being looked at.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

@@ -85,10 +85,8 @@ impl Context {
         self.sessions.first_listing().is_complete() && self.pods.first_listing().is_complete()
     }
 
-    /// Tells people of `session`, if there is something to tell.
-    pub async fn tell(&self, session: &UploadSession, event: Option<Event>) {
-        if let Some(event) = event {
-            self.events.tell(&session.object_ref(&()), event, (self.clock)()).await;
-        }
+    /// Tells people of `session`.
+    pub async fn tell(&self, session: &UploadSession, event: Event) {
+        self.events.tell(&session.object_ref(&()), event, (self.clock)()).await;
     }
 }

@@ -21,7 +21,7 @@ pub fn waking(session: &Guarded) -> u64 {
 fn hash_session(session: &UploadSession, hasher: &mut DefaultHasher) {
     session.metadata.generation.hash(hasher);
     session.metadata.deletion_timestamp.is_some().hash(hasher);
-    is_held(session).hash(hasher);
+    is_held(&session.metadata).hash(hasher);
     for annotation in [names::SESSION_NAME_ANNOTATION, names::DATE_PREFIX_ANNOTATION] {
         session.annotations().get(annotation).hash(hasher);
     }

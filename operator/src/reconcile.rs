@@ -44,6 +44,7 @@ use kube::{
 use tracing::warn;
 
 use crate::{api::CallError, context::Context};
+use ending::Mode;
 pub use observed::Observed;
 
 /// Why a session cannot run until a person changes something.
@@ -87,7 +88,7 @@ pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestam
         Err(error) => return Err(told(error, session, &observed, context, now).await),
     };
     let case = case::Case { session, valid: &valid, observed: &observed, plan: &plan, outcome: &outcome, now };
-    tell(notices::of_action(&case), &case, context).await;
+    tell(notices::of_action(&case), session, context).await;
     if outcome == case::Outcome::Gone {
         return Ok(None);
     }
@@ -99,7 +100,7 @@ pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestam
     }
     let version = publish::publish(&case, &status, context).await?;
     // Nothing that fails after it may keep it from being told: the next pass finds nothing new.
-    tell(notices::of_change(&case, &status), &case, context).await;
+    tell(notices::of_change(session, observed.warned, &status), session, context).await;
     publish::remove_stale_activity(&case, version, context).await?;
     Ok(assessment.next_look)
 }
@@ -117,13 +118,13 @@ fn told<'a>(
         if error.is_conflict() || context.memory.count_failed_call(&uid) < TOLD_AFTER {
             return error;
         }
-        let valid = validate::validate(session, &context.settings);
-        let failure = apply::call_failed(&error);
+        let mut failure = apply::call_failed(&error);
+        if let Some(ends) = observed.ending.as_ref().and_then(|ending| ending.how_it_ends(Mode::of(session).fate())) {
+            failure.message = format!("{} {ends}", failure.message);
+        }
         let status = status::failing(session, &failure, now);
-        let outcome = case::Outcome::Failed(failure, Duration::ZERO);
-        let case = case::Case { session, valid: &valid, observed, plan: &plan::Plan::Rest, outcome: &outcome, now };
-        match publish::write_status(&case, &status, session.metadata.resource_version.clone(), context).await {
-            Ok(_) => tell(notices::of_change(&case, &status), &case, context).await,
+        match publish::write_status(session, &status, session.metadata.resource_version.clone(), context, now).await {
+            Ok(_) => tell(notices::of_change(session, observed.warned, &status), session, context).await,
             Err(second) => warn!(error = &second as &dyn std::error::Error, "people are not told either that calls fail"),
         }
         error
@@ -131,13 +132,13 @@ fn told<'a>(
 }
 
 /// Tells people of `event`, and remembers whether they wait to hear that all is well again.
-async fn tell(event: Option<Event>, case: &case::Case<'_>, context: &Context) {
+async fn tell(event: Option<Event>, session: &UploadSession, context: &Context) {
     let Some(event) = event else { return };
     let is_warning = event.type_ == EventType::Warning;
     if is_warning || notices::is_relief(&event) {
-        context.memory.update(&case.session.uid().unwrap_or_default(), |it| it.warned = is_warning);
+        context.memory.update(&session.uid().unwrap_or_default(), |it| it.warned = is_warning);
     }
-    context.tell(case.session, Some(event)).await;
+    context.tell(session, event).await;
 }
 
 fn uid(session: &UploadSession) -> Result<&str, Refusal> {

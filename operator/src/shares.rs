@@ -1,4 +1,4 @@
-//! Which export of which file server a claim leads to, as far as the API tells.
+//! (I/O in) Which export of which file server a claim leads to, as far as the API tells.
 //!
 //! Two claims, also of two namespaces, may lead to one export; sessions on both meet each other's files. What the API cannot tell (a
 //! server with two names, other kinds of volumes) the uploaders find out by a marker on the share.

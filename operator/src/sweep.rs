@@ -1,4 +1,4 @@
-//! Removes what no garbage collector removes: volumes of sessions that are gone, their claims and pods if they have no owner, their pods
+//! (I/O) Removes what no garbage collector removes: volumes of sessions that are gone, their claims and pods if they have no owner, their pods
 //! on nodes that are lost, and the rights of namespaces without sessions.
 //!
 //! It is level-triggered: a pass compares what exists with what is wanted. Everything is looked at once at the start; later, what

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use blobferry_crds::{UploadSession, names};
+use blobferry_crds::UploadSession;
 use clap::Parser;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
@@ -22,6 +22,7 @@ use crate::{
     reconcile::{
         apply::release_object,
         build::pod_name,
+        ending::is_held,
         pod_state::{Slot, UploaderPod},
     },
 };
@@ -128,7 +129,7 @@ async fn held_sessions(client: &Client) -> Result<Vec<PartialObjectMeta<UploadSe
     let (mut held, mut page) = (Vec::new(), ListParams::default().limit(PAGE));
     loop {
         let found = api::call("list the sessions", sessions.list_metadata(&page)).await?;
-        held.extend(found.items.into_iter().filter(|session| session.finalizers().iter().any(|it| it == names::FINALIZER)));
+        held.extend(found.items.into_iter().filter(|session| is_held(&session.metadata)));
         match found.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => page = page.continue_token(&token),
             None => return Ok(held),

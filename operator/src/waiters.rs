@@ -1,4 +1,4 @@
-//! Sessions that wait for folders, woken when a pod leaves them.
+//! Sessions that wait for folders, woken when a pod or a session leaves them.
 
 use std::{
     collections::HashSet,

@@ -15,7 +15,6 @@ use kube::{Api, ResourceExt};
 use super::{
     Observed, Refusal, build,
     case::Outcome,
-    hearing::Hearing,
     plan::{Plan, StopReason, Wait},
     pod_state::{Slot, UploaderPod},
     reasons,
@@ -23,7 +22,7 @@ use super::{
 };
 use crate::{
     api::{self, CallError},
-    backoff::Failure,
+    backoff::{Attempts, Failure},
     context::Context,
     place::Place,
 };
@@ -71,7 +70,7 @@ impl Halt {
 const SOON: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_secs(15);
 const SOON_LOOKS: u32 = 30;
-/// How long rights that were found in order are not looked at again.
+/// Between two looks at the rights of a silent uploader.
 const RIGHTS_PAUSE: Duration = Duration::from_mins(5);
 
 /// Reserves the folders that a new pod would work in; who holds them already is waited for.
@@ -115,13 +114,15 @@ pub async fn apply(
         (Plan::Expire, _, _) => departure::expire(object, context).await,
         (Plan::LetGo(_), _, slot) => departure::let_go(object, slot, context).await,
         (Plan::Create, Ok(session), _) => create(session, context, now).await,
-        (Plan::Stop(reason), _, Slot::Ours(_)) => stop(*reason, observed, context, None).await,
-        (Plan::ForceDelete, _, Slot::Ours(_)) => stop(StopReason::Lost, observed, context, Some(0)).await,
-        (Plan::Keep, Ok(session), Slot::Ours(pod))
-            if observed.reports.hearing(pod, now) == Hearing::Silent && observed.rights_due =>
-        {
-            restore_rights(session, observed, context, now).await
+        (Plan::Stop(reason), _, Slot::Ours(pod)) => {
+            delete(pod, None, context).await?;
+            if *reason != StopReason::Lost {
+                context.memory.update(&pod.session_uid, |it| it.creations = Attempts::default());
+            }
+            Ok(Outcome::Deleted)
         }
+        (Plan::ForceDelete, _, Slot::Ours(pod)) => delete(pod, Some(0), context).await,
+        (Plan::RestoreRights, Ok(session), Slot::Ours(pod)) => restore_rights(session, pod, context, now).await,
         _ => Ok(Outcome::Nothing),
     }
 }
@@ -209,13 +210,9 @@ async fn create_pod(session: &ValidSession, context: &Context) -> Result<Pod, Ha
     }
 }
 
-async fn stop(reason: StopReason, observed: &Observed, context: &Context, grace: Option<u32>) -> Result<Outcome, CallError> {
-    let Slot::Ours(pod) = &observed.slot else { return Ok(Outcome::Nothing) };
+async fn delete(pod: &UploaderPod, grace: Option<u32>, context: &Context) -> Result<Outcome, CallError> {
     let pods: Api<Pod> = api::namespaced(&context.client, &pod.namespace);
     api::delete(&pods, &pod.name, &pod.uid, grace).await?;
-    if reason != StopReason::Lost {
-        context.memory.update(&pod.session_uid, |it| it.creations = crate::backoff::Attempts::default());
-    }
     Ok(Outcome::Deleted)
 }
 
@@ -223,25 +220,16 @@ async fn stop(reason: StopReason, observed: &Observed, context: &Context, grace:
 /// not help it: it gets another pod.
 async fn restore_rights(
     session: &ValidSession,
-    observed: &Observed,
+    pod: &UploaderPod,
     context: &Context,
     now: Timestamp,
 ) -> Result<Outcome, CallError> {
     context.memory.update(&session.uid, |it| it.rights_due = Some(now + RIGHTS_PAUSE));
     rights::doubt_rights(&session.namespace, context);
     match rights::ensure_rights(session, context, now).await {
-        Ok(()) => replace_powerless(session, observed, context).await,
-        Err(Halt::Settling | Halt::Leaving(_)) => Ok(Outcome::Nothing),
+        Ok(()) if rights::is_account_younger(session, pod.created, context).await? => delete(pod, None, context).await,
+        Ok(()) | Err(Halt::Settling | Halt::Leaving(_)) => Ok(Outcome::Nothing),
         Err(Halt::Failed(failure)) => Ok(Outcome::Failed(failure, RIGHTS_PAUSE)),
         Err(Halt::Call(error)) => Err(error),
-    }
-}
-
-async fn replace_powerless(session: &ValidSession, observed: &Observed, context: &Context) -> Result<Outcome, CallError> {
-    match &observed.slot {
-        Slot::Ours(pod) if rights::is_account_younger(session, pod.created, context).await? => {
-            stop(StopReason::Lost, observed, context, None).await
-        }
-        _ => Ok(Outcome::Nothing),
     }
 }

@@ -5,7 +5,7 @@ mod waits;
 use std::time::Duration;
 
 use blobferry_crds::{
-    Check, DeletionPolicy, Phase, UploadSession,
+    Check, Phase, UploadSession,
     conditions::{HANGING, Verdict},
 };
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use super::{
     case::{Case, Outcome},
     completion::Completed,
     diagnose::{Cause, LOOK_AFTER, diagnose},
-    ending::{Ending, Fate, Mode},
+    ending::{Ending, Fate, Mode, TIME},
     hearing::{Hearing, active_patience},
     plan::{NodeHealth, Plan, StopReason},
     pod_state::{Slot, Stage, UploaderPod},
@@ -95,7 +95,7 @@ fn by_plan(case: &Case<'_>) -> Assessment {
                 "No uploader runs because spec.suspend is true; files stay where they are.",
             )
         },
-        (Plan::Keep, Slot::Ours(pod)) => kept(case, pod),
+        (Plan::Keep | Plan::RestoreRights, Slot::Ours(pod)) => kept(case, pod),
         (Plan::Stop(StopReason::Suspended), _) => {
             passing(reasons::SUSPENDING, "The uploader is being stopped because spec.suspend is true.")
         }
@@ -124,7 +124,11 @@ fn by_plan(case: &Case<'_>) -> Assessment {
             passing(reasons::NODE_LOST, &format!("The pod's node is gone or does not answer: the pod is removed{next}"))
         }
         (Plan::Wait(wait), slot) => waits::waiting(case, wait, slot),
-        _ => passing(reasons::STARTING, "The uploader's pod was created."),
+        // What was decided for a pod is not done without one.
+        (Plan::Create | Plan::Keep | Plan::RestoreRights | Plan::Stop(_), _) => {
+            passing(reasons::STARTING, "The uploader's pod was created.")
+        }
+        (Plan::Finished | Plan::Expire | Plan::LetGo(_), _) => passing(reasons::STOPPING, "The session ends."),
     }
 }
 
@@ -273,20 +277,15 @@ impl Assessment {
         let due = until(ending.next_change(), now);
         let next_look = self.next_look.map(|look| look.min(due));
         let phase = if self.trouble == Trouble::Lasting { Phase::Failed } else { Phase::Draining };
-        let Fate { reason, done, .. } = mode.fate();
-        let deadline = ending.deadline.strftime("%Y-%m-%d %H:%M:%S");
         if self.ready != Verdict::True {
-            if ending.policy == DeletionPolicy::Stop || !ending.may_have_claims {
-                return Self { phase, next_look, ..self };
-            }
-            let message = format!(
-                "{} If its claimed files cannot be {done} until {deadline} UTC, they stay on the share and the session goes; at once if \
-                 spec.deletionPolicy is set to Stop.",
-                self.message
-            );
+            let message = match ending.how_it_ends(mode.fate()) {
+                Some(ends) => format!("{} {ends}", self.message),
+                None => self.message,
+            };
             return Self { phase, message, next_look, ..self };
         }
-        let message = format!("The session is deleted: claimed files are {done} first, until {deadline} UTC at the latest.");
+        let (Fate { reason, done, .. }, deadline) = (mode.fate(), ending.deadline.strftime(TIME));
+        let message = format!("The session is deleted: claimed files are {done} first, until {deadline} at the latest.");
         Self { phase, next_look, hearing: self.hearing, ready: Verdict::False, ..passing(reason, &message) }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use blobferry_crds::{DeletionPolicy, UploadSession, names};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{
@@ -22,6 +23,8 @@ use super::{
 };
 use crate::backoff::Attempts;
 
+/// How a time is written for people.
+pub const TIME: &str = "%Y-%m-%d %H:%M:%S UTC";
 /// How long a pod that cannot be made is tried for.
 const BLOCKED_FOR: Duration = Duration::from_mins(1);
 /// What `spec.drainTimeout` is unless somebody got another past the schema.
@@ -133,9 +136,9 @@ pub enum End {
     Blocked(String),
 }
 
-/// Whether our finalizer holds `session`.
-pub fn is_held(session: &UploadSession) -> bool {
-    session.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER)
+/// Whether our finalizer holds the object with this metadata.
+pub fn is_held(meta: &ObjectMeta) -> bool {
+    meta.finalizers.iter().flatten().any(|finalizer| finalizer == names::FINALIZER)
 }
 
 /// Whether nothing is left to do for `session`: it is deleted, and nobody holds it but the garbage collector, which sees to its pod.
@@ -145,7 +148,7 @@ pub fn is_let_go(session: &UploadSession) -> bool {
 
 /// Whether `session` is deleted and we do not hold it, or do so no more.
 pub fn is_left(session: &UploadSession) -> bool {
-    session.metadata.deletion_timestamp.is_some() && !is_held(session)
+    session.metadata.deletion_timestamp.is_some() && !is_held(&session.metadata)
 }
 
 /// The finalizers that `session` should have, if they are others than it has: ours is there before the first pod, and goes when the
@@ -156,7 +159,7 @@ pub fn finalizers(session: &UploadSession, slot: &Slot) -> Option<Vec<String>> {
     }
     let needed = session.spec.deletion_policy != DeletionPolicy::Stop;
     let unowned = matches!(slot, Slot::Ours(pod) if pod.origin == Origin::Unowned);
-    match (needed, is_held(session)) {
+    match (needed, is_held(&session.metadata)) {
         (true, false) => Some(session.finalizers().iter().cloned().chain([names::FINALIZER.to_owned()]).collect()),
         (false, true) if !unowned => Some(without_ours(session.finalizers())),
         _ => None,
@@ -170,7 +173,7 @@ pub fn without_ours(finalizers: &[String]) -> Vec<String> {
 
 /// What is known of the ending of `session`, if it is one.
 pub fn of(session: &UploadSession, slot: &Slot, blocked: Option<Box<Blocked>>) -> Option<Ending> {
-    let deleted = session.metadata.deletion_timestamp.as_ref().filter(|_| is_held(session))?.0;
+    let deleted = session.metadata.deletion_timestamp.as_ref().filter(|_| is_held(&session.metadata))?.0;
     let timeout = session.spec.drain_timeout.parse().unwrap_or(USUAL_TIMEOUT);
     let is_over = super::completion::completed(session, slot).is_some();
     Some(Ending {
@@ -200,7 +203,7 @@ pub fn may_hold_folders(session: &UploadSession) -> bool {
     if session.metadata.deletion_timestamp.is_none() {
         return !session.spec.suspend && !is_recorded(session);
     }
-    is_held(session) && session.spec.deletion_policy != DeletionPolicy::Stop && has_run(session) && !is_recorded(session)
+    is_held(&session.metadata) && session.spec.deletion_policy != DeletionPolicy::Stop && has_run(session) && !is_recorded(session)
 }
 
 /// Why the object is let go now, if it is.
@@ -243,6 +246,19 @@ pub fn obstacle(plan: &Plan, outcome: &Outcome, creations: &Attempts) -> Option<
 }
 
 impl Ending {
+    /// What becomes of claimed files if nothing can be done for them, and when; none if there are none.
+    pub fn how_it_ends(&self, fate: Fate) -> Option<String> {
+        let matters = self.policy != DeletionPolicy::Stop && self.may_have_claims;
+        matters.then(|| {
+            format!(
+                "If its claimed files cannot be {} until {}, they stay on the share and the session goes; at once if spec.deletionPolicy is \
+                 set to Stop.",
+                fate.done,
+                self.deadline.strftime(TIME)
+            )
+        })
+    }
+
     /// When to look again, whatever else happens.
     pub fn next_change(&self) -> Timestamp {
         self.blocked.as_ref().map_or(self.deadline, |blocked| self.deadline.min(blocked.since + BLOCKED_FOR))

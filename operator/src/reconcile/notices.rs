@@ -2,7 +2,7 @@
 //! pod that is deleted once more, because the watch has not shown the first time yet, is one more occurrence of the same event.
 
 use blobferry_crds::{
-    Phase, UploadSessionStatus,
+    Phase, UploadSession, UploadSessionStatus,
     conditions::{READY, shorten},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -58,7 +58,7 @@ pub fn of_action(case: &Case<'_>) -> Option<Event> {
             };
             Some(event(type_, reason, "DeletePod", &format!("Deleted the pod {name} because {why}.")))
         }
-        (Outcome::Deleted, Plan::Keep, Slot::Ours(pod)) => {
+        (Outcome::Deleted, Plan::RestoreRights, Slot::Ours(pod)) => {
             let text = format!(
                 "Deleted the pod {} because its ServiceAccount was made anew after it: the API server takes its reports no more.",
                 pod.name
@@ -105,23 +105,23 @@ fn of_end(end: &End, case: &Case<'_>) -> Option<Event> {
 }
 
 /// What is newly true, once `status` is written: a session that works again, or one that does not and why.
-pub fn of_change(case: &Case<'_>, status: &UploadSessionStatus) -> Option<Event> {
-    let old = case.session.status.as_ref().and_then(|status| ready(&status.conditions));
+pub fn of_change(session: &UploadSession, warned: bool, status: &UploadSessionStatus) -> Option<Event> {
+    let old = session.status.as_ref().and_then(|status| ready(&status.conditions));
     let new = ready(&status.conditions)?;
     if old.is_some_and(|old| (&old.status, &old.reason) == (&new.status, &new.reason)) {
         return None;
     }
     match new.status.as_str() {
-        "True" if new.reason == reasons::SUSPENDED || (reasons::is_usual(&new.reason) && !is_awaited(case, old)) => None,
+        "True" if new.reason == reasons::SUSPENDED || (reasons::is_usual(&new.reason) && !is_awaited(warned, old)) => None,
         "True" => Some(event(EventType::Normal, &new.reason, REPORT, &new.message)),
         _ if reasons::is_passage(&new.reason) => None,
         _ => Some(event(EventType::Warning, &new.reason, REPORT, &new.message)),
     }
 }
 
-/// Whether people were warned, so that they wait to hear that all is well. A start that goes well was told when its pod was made.
-fn is_awaited(case: &Case<'_>, old: Option<&Condition>) -> bool {
-    case.observed.warned || old.is_some_and(|old| old.status != "True" && !reasons::is_passage(&old.reason))
+/// Whether people were `warned`, so that they wait to hear that all is well. A start that goes well was told when its pod was made.
+fn is_awaited(warned: bool, old: Option<&Condition>) -> bool {
+    warned || old.is_some_and(|old| old.status != "True" && !reasons::is_passage(&old.reason))
 }
 
 /// Whether `event` says that all is well.

@@ -9,6 +9,7 @@ use super::{
     area::Rival,
     build::{is_comparable, spec_hash},
     ending::{End, end},
+    hearing::Hearing,
     pod_state::{Origin, Slot, UploaderPod},
     validate::ValidSession,
 };
@@ -32,6 +33,8 @@ pub enum Plan {
     Create,
     /// The pod is as it should be.
     Keep,
+    /// The same, but its uploader is silent, and may have lost its rights.
+    RestoreRights,
     /// Delete the pod.
     Stop(StopReason),
     /// Delete the pod without its node's word.
@@ -112,7 +115,10 @@ pub fn plan(session: &Result<ValidSession, Refusal>, observed: &Observed, now: T
         Ok(session) if differs(pod, session, observed) => Plan::Stop(StopReason::Changed),
         Ok(session) if pod.is_unstarted() && is_elsewhere(session, pod) => Plan::Stop(StopReason::Located),
         Ok(_) if !pod.has_ended() && observed.upgrade == Upgrade::Turn => Plan::Stop(StopReason::Outdated),
-        Ok(_) if !pod.has_ended() => Plan::Keep,
+        Ok(_) if !pod.has_ended() => {
+            let is_silent = observed.reports.hearing(pod, now) == Hearing::Silent;
+            if is_silent && observed.rights_due { Plan::RestoreRights } else { Plan::Keep }
+        }
         Ok(_) if observed.creations.is_due(now) => Plan::Stop(StopReason::Lost),
         Ok(_) => Plan::Wait(Wait::Backoff),
     }

@@ -2,6 +2,7 @@
 //! carries the version that was read, so a late write of a former operator changes nothing.
 
 use blobferry_crds::{UploadSession, UploadSessionStatus, names};
+use jiff::Timestamp;
 use kube::{
     Api, Resource,
     api::{Patch, PatchParams},
@@ -29,23 +30,23 @@ pub async fn publish(case: &Case<'_>, status: &UploadSessionStatus, context: &Co
     if let Some(identity) = Identity::of(session).ok().filter(|identity| !identity.is_annotated(session)) {
         version = Writer::of(session, context).annotate(&identity, version).await?;
     }
-    write_status(case, status, version, context).await
+    write_status(session, status, version, context, case.now).await
 }
 
 /// Writes the status of a session, which is at `version`, if it differs from what is there; the version then.
 pub async fn write_status(
-    case: &Case<'_>,
+    session: &UploadSession,
     status: &UploadSessionStatus,
     version: Version,
     context: &Context,
+    now: Timestamp,
 ) -> Result<Version, CallError> {
-    let session = case.session;
     if is_same(&current(session), status) {
         return Ok(version);
     }
     let version = Writer::of(session, context).apply(status, version).await?;
     let uid = session.metadata.uid.as_deref().unwrap_or_default();
-    context.memory.update(uid, |it| it.step_written = is_step(status).then_some(case.now));
+    context.memory.update(uid, |it| it.step_written = is_step(status).then_some(now));
     Ok(version)
 }
 

@@ -145,7 +145,7 @@ fn ready_as(type_: &'static str, verdict: Verdict, assessment: &Assessment) -> F
 
 fn reachable(case: &Case<'_>, assessment: &Assessment, type_: &'static str, end: &str) -> Finding {
     if assessment.hearing != Hearing::Heard {
-        return match hanging(case.session).filter(|_| matches!(case.plan, Plan::Keep)) {
+        return match hanging(case.session).filter(|_| matches!(case.plan, Plan::Keep | Plan::RestoreRights)) {
             _ if end != "source" => unheard(type_, assessment),
             _ if assessment.source => ready_as(type_, Verdict::False, assessment),
             Some(check) => still_hanging(type_, check),

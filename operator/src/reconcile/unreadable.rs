@@ -4,7 +4,6 @@
 use blobferry_crds::{
     UploadSession,
     conditions::{READY, shorten},
-    names,
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -20,7 +19,7 @@ use kube::{
 use serde_json::json;
 use tracing::warn;
 
-use super::apply::release_object;
+use super::{apply::release_object, ending::is_held};
 use crate::{
     api::{self, CallError},
     context::Context,
@@ -35,8 +34,7 @@ pub async fn see_to(session: &InvalidObject, context: &Context, now: Timestamp) 
     let meta = &session.metadata;
     if meta.deletion_timestamp.is_some() {
         tell(session, context, now).await;
-        let held = meta.finalizers.iter().flatten().any(|finalizer| finalizer == names::FINALIZER);
-        return if held { release_object(meta, &context.client).await.map(drop) } else { Ok(()) };
+        return if is_held(meta) { release_object(meta, &context.client).await.map(drop) } else { Ok(()) };
     }
     match write(session, context, now).await {
         Err(error) if error.refusal().is_some() || error.is_not_found() => {

@@ -1,4 +1,4 @@
-//! The object of a session itself: our finalizer on it, and its end.
+//! (I/O out) The object of a session itself: our finalizer on it, and its end.
 
 use blobferry_crds::UploadSession;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -42,7 +42,7 @@ pub(super) async fn let_go(session: &UploadSession, slot: &Slot, context: &Conte
     if let Err(error) = remove_rest(session, slot, context).await {
         let Some(words) = error.refusal() else { return Err(error) };
         warn!(error = &error as &dyn std::error::Error, "a deleted session goes without what it has left");
-        context.tell(session, Some(notices::of_rest(words))).await;
+        context.tell(session, notices::of_rest(words)).await;
     }
     let version = release_object(&session.metadata, &context.client).await?;
     note(session, others(&session.metadata), version, context);

@@ -1,4 +1,4 @@
-//! The account and the binding that the uploaders of a namespace share.
+//! (I/O out) The account and the binding that the uploaders of a namespace share.
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -1,4 +1,4 @@
-//! The volume and the claim of an inline NFS source.
+//! (I/O out) The volume and the claim of an inline NFS source.
 
 use blobferry_crds::names::SESSION_UID_LABEL;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};

@@ -157,6 +157,23 @@ async fn webhook_that_cannot_be_called_for_a_minute_ends_it_too() {
 }
 
 #[tokio::test]
+async fn call_that_fails_says_how_a_deleted_session_ends_nevertheless() {
+    let session = deleted("deletionPolicy: Release");
+    let cluster = cluster(&session);
+    cluster.answers(&format!("POST {PODS}"), 500, status(500, "InternalError", "the database sleeps"));
+    for _ in 0..5 {
+        assert!(cluster.pass_at(&session, fixtures::now()).await.is_err());
+    }
+    let told = written(&cluster.calls());
+    assert_eq!(ready(&told).1, "CallFailed");
+    let words = message(&told);
+    assert!(
+        words.contains("the database sleeps") && words.contains("cannot be given back until 2026-11-21 09:28:00 UTC"),
+        "{words}"
+    );
+}
+
+#[tokio::test]
 async fn what_was_refused_often_is_tried_at_once_when_its_session_is_changed_or_deleted() {
     let refused = status(403, "Forbidden", "exceeded quota");
     for deletion in [false, true] {
