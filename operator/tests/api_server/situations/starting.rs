@@ -159,6 +159,10 @@ fn leaving_rivals() -> Vec<Row> {
                 &["delete pods", "tell Drained"],
                 HOLDS,
                 FREES,
+                &[
+                    "0-1 get persistentvolumeclaims (again, if the session is seen gone before its pod)",
+                    "0-1 get persistentvolumes (likewise)",
+                ],
                 FOLLOWS,
                 SEEN_OFF,
             ],
