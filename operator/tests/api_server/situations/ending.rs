@@ -18,6 +18,14 @@ pub(super) const DRAINS: &[&str] = &[
     "3 apply uploadsessions/status",
     "patch uploadsessions/status",
 ];
+const RELEASES: &[&str] = &[
+    "delete pods",
+    "2 tell Releasing",
+    "create pods",
+    // Releasing, Starting, Scheduling.
+    "3 apply uploadsessions/status",
+    "patch uploadsessions/status",
+];
 /// The pass that lets a session go may end when the watch has shown that it is gone, and has the namespace swept once more.
 pub(super) const SEEN_OFF: &[&str] = &[
     "0-1 list uploadsessions (the pass has ended after the watch has shown it)",
@@ -35,7 +43,7 @@ pub(super) fn rows() -> Vec<Row> {
         play: vec![Runs, Delete, NextPod, RunsAgain],
         objects: vec!["session truck-7 held, leaving", pod, ACCOUNT, BINDING],
         conditions: vec![draining(reason)],
-        calls: vec![HOLDS, STARTS, RUNS, DRAINS, RUNS],
+        calls: vec![HOLDS, STARTS, RUNS, if policy == "Drain" { DRAINS } else { RELEASES }, RUNS],
     };
     // What is changed while the session is deleted.
     let meanwhile = |name, change, end: &'static [&'static str]| {
@@ -73,7 +81,7 @@ pub(super) fn rows() -> Vec<Row> {
             "released",
             json!({"deletionPolicy": "Release"}),
             done("Released", "release"),
-            vec![HOLDS, STARTS, RUNS, DRAINS, RUNS, &["delete pods", "tell Released"], HOLDS, LEAVES, SEEN_OFF],
+            vec![HOLDS, STARTS, RUNS, RELEASES, RUNS, &["delete pods", "tell Released"], HOLDS, LEAVES, SEEN_OFF],
         ),
         gone(
             "drained-foreground",
