@@ -157,7 +157,7 @@ pub(crate) fn observed(session: &UploadSession, pod: Option<&Pod>) -> Observed {
     let slot = pod.map_or(Slot::Empty, |pod| Slot::of(&UploaderPod::read(pod), session.metadata.name.as_deref().unwrap(), uid));
     let ending = ending::of(session, &slot, None);
     Observed {
-        completed: completed(session, &slot).filter(|_| ending.is_none()),
+        completed: completed(session, &slot).filter(|_| session.metadata.deletion_timestamp.is_none()),
         ending,
         reports: Reports {
             last: last_report(session).map(|told| Report { told, seen: told }),

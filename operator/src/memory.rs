@@ -26,6 +26,8 @@ pub struct Recollection {
     pub report: Option<Report>,
     /// Pods that were created.
     pub creations: Attempts,
+    /// The generation for which earlier attempts were forgotten.
+    pub begun: Option<i64>,
     /// Passes that failed in a row.
     pub failures: u32,
     /// Those of them in which nothing could be done because of a call; a session that changed meanwhile is none.
@@ -114,6 +116,16 @@ impl Memory {
             calls = it.failed_calls;
         });
         calls
+    }
+
+    /// The session `uid` has another `generation` than before. What a person has changed, or a deletion asks for, is tried at once,
+    /// however often something else failed.
+    pub fn begin(&self, uid: &str, generation: Option<i64>) {
+        self.update(uid, |it| {
+            if it.begun != generation {
+                (it.begun, it.creations) = (generation, Attempts::default());
+            }
+        });
     }
 
     /// Forgets the session `uid`, which was deleted.

@@ -137,9 +137,8 @@ impl Seen {
     fn end_listing(&mut self) -> Vec<News> {
         let listed = std::mem::take(&mut self.listed);
         let gone = self.shown.retain(|place| listed.contains(place));
-        for pod in &gone {
-            self.located.remove(&pod.uid);
-        }
+        let there: HashSet<&str> = self.shown.values().map(|pod| pod.uid.as_str()).collect();
+        self.located.retain(|uid, _| there.contains(uid.as_str()));
         gone.into_iter().chain(self.reserved.listing_ends()).map(News::Gone).collect()
     }
 
@@ -155,9 +154,11 @@ impl Seen {
         (before.as_ref() != Some(&pod)).then_some(News::Changed(pod))
     }
 
-    fn lost(&mut self, pod: UploaderPod) -> News {
+    fn lost(&mut self, mut pod: UploaderPod) -> News {
         self.reserved.lost(&pod);
-        self.located.remove(&pod.uid);
+        if let Some(area) = self.located.remove(&pod.uid) {
+            pod.area = Some(area);
+        }
         self.shown.remove(&place(&pod));
         News::Gone(Arc::new(pod))
     }
@@ -178,6 +179,7 @@ mod tests {
     use crate::{
         fixtures::claimant,
         reservations::{IN_DOUBT_FOR, PATIENCE},
+        shares::Export,
     };
 
     fn pod(area: &Area) -> UploaderPod {
@@ -212,6 +214,26 @@ mod tests {
             pods.note(Event::Apply(shown.clone()));
             assert_eq!(restarts(), Some(1), "the answer counts no longer");
         }
+    }
+
+    #[test]
+    fn pod_leaves_the_folders_where_it_was_found_to_work() {
+        let on_export = claimant().area.on(&Export { server: "nas".into(), path: "/srv".into() });
+        let pods = pods();
+        pods.note(Event::Apply(pod(&claimant().area)));
+        pods.locate(&pod(&claimant().area), on_export.clone());
+        let left = |news: Vec<News>| match &news[..] {
+            [News::Gone(pod)] => pod.area.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(left(pods.note(Event::Delete(pod(&claimant().area)))), Some(on_export.clone()));
+        // Another one of the name, of which a new listing tells, works where it says.
+        pods.note(Event::Apply(pod(&claimant().area)));
+        pods.locate(&pod(&claimant().area), on_export);
+        pods.note(Event::Init);
+        pods.note(Event::InitApply(UploaderPod { uid: "another".into(), ..pod(&claimant().area) }));
+        pods.note(Event::InitDone);
+        assert!(pods.lock().located.is_empty());
     }
 
     fn gone(news: Vec<News>) -> Vec<String> {

@@ -101,9 +101,10 @@ impl Rollout {
     }
 }
 
-/// What a session says whose next pod is on trial with `image`, if it has this `generation` then.
-pub fn mark(generation: i64, image: &str) -> String {
-    format!("{generation} {image}")
+/// What a session says whose pod `replaced` is followed by one that is on trial with `image`, if the session, which has this `uid`, has
+/// this `generation` then.
+pub fn mark(uid: &str, replaced: &str, generation: i64, image: &str) -> String {
+    format!("{uid} {replaced} {generation} {image}")
 }
 
 /// Gives turns for as long as somebody waits for one, for ever.
@@ -120,7 +121,8 @@ pub async fn run(context: &Context) {
 pub async fn pass(context: &Context, most: NonZeroUsize, now: Timestamp) {
     for member in choose(context, most, now) {
         if context.rollout.is_trial(&member.uid, member.generation) {
-            let mark = mark(member.generation, &context.settings.uploader_image);
+            let replaced = pod_of(&member, context, now).map(|pod| pod.uid.clone()).unwrap_or_default();
+            let mark = mark(&member.uid, &replaced, member.generation, &context.settings.uploader_image);
             // Without it, another leader knows less.
             seen(mark_trial(&member.place, &member.uid, &mark, context).await);
         }

@@ -56,6 +56,11 @@ impl Shares {
         self.lock().get(&(namespace.to_owned(), claim.to_owned())).and_then(|known| known.export.clone())
     }
 
+    /// Whether it is known what a claim leads to, an export or a volume of another kind.
+    pub fn know(&self, namespace: &str, claim: &str) -> bool {
+        self.lock().contains_key(&(namespace.to_owned(), claim.to_owned()))
+    }
+
     /// The shares on which something may meet `area`, and which folder of its share the root of each is: its own, and the claims that are
     /// known to lead there.
     pub fn near(&self, area: &Area) -> Vec<(ShareKey, String)> {

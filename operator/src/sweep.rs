@@ -34,7 +34,9 @@ use crate::{
     sessions::KeptSession,
 };
 
+/// Until what could not be finished is looked at again, at first and at most: somebody may not let it be removed for days.
 const RETRY: Duration = Duration::from_secs(30);
+const LONGEST_RETRY: Duration = Duration::from_mins(5);
 /// Between two looks for pods that should be gone: nothing but the time tells of them. It costs no call while there are none.
 const LOOK: Duration = Duration::from_mins(1);
 /// A call that nobody waits for any more may still be carried out within this time: the API server gives up by then.
@@ -96,8 +98,9 @@ impl Sweeper {
         dirty
     }
 
+    /// What could not be finished waits until the next pass.
     fn give_back(&self, dirty: Dirty) {
-        self.mark(|now| now.add(dirty));
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner).add(dirty);
     }
 }
 
@@ -141,11 +144,14 @@ impl Left {
 
 /// Sweeps whenever something is marked and now and then, for ever.
 pub async fn run(context: &Context) {
+    let mut pause = LOOK;
     loop {
-        let _ = tokio::time::timeout(LOOK, context.sweeper.notify.notified()).await;
-        if !pass(context).await {
-            tokio::time::sleep(RETRY).await;
-        }
+        let _ = tokio::time::timeout(pause, context.sweeper.notify.notified()).await;
+        pause = match pass(context).await {
+            true => LOOK,
+            false if pause == LOOK => RETRY,
+            false => (2 * pause).min(LONGEST_RETRY),
+        };
     }
 }
 
@@ -157,10 +163,9 @@ pub async fn pass(context: &Context) -> bool {
         warn!(error = error as &dyn std::error::Error, what, "the sweep fails, and is tried again until it does not");
     }
     *failing = failures.into_keys().collect();
-    if !failing.is_empty() {
-        context.sweeper.give_back(dirty);
-    }
-    failing.is_empty()
+    let is_done = failing.is_empty() && dirty == Dirty::default();
+    context.sweeper.give_back(dirty);
+    is_done
 }
 
 async fn sweep(dirty: Dirty, context: &Context) -> Left {
@@ -173,7 +178,7 @@ async fn sweep(dirty: Dirty, context: &Context) -> Left {
         namespaces.extend(found.unwrap_or_default());
     }
     for namespace in namespaces {
-        if left.note(format!("the namespace {namespace}"), sweep_rights(&namespace, context).await).is_none() {
+        if left.note(format!("the namespace {namespace}"), sweep_rights(&namespace, context).await) != Some(true) {
             left.dirty.namespaces.insert(namespace);
         }
     }
@@ -194,7 +199,8 @@ async fn namespaces_with_rights(context: &Context) -> Result<BTreeSet<String>, C
     Ok(all.filter(|meta| meta.name.as_deref() == Some(names::UPLOADER_ACCOUNT)).filter_map(|meta| meta.namespace.clone()).collect())
 }
 
-async fn sweep_rights(namespace: &str, context: &Context) -> Result<(), CallError> {
+/// False if it has to be looked at again.
+async fn sweep_rights(namespace: &str, context: &Context) -> Result<bool, CallError> {
     if context.sessions.exist_in(namespace) {
         return update_rights(namespace, context).await;
     }
@@ -203,9 +209,9 @@ async fn sweep_rights(namespace: &str, context: &Context) -> Result<(), CallErro
     let live = api::call("list the sessions of a namespace", sessions.list_metadata(&ListParams::default().limit(1))).await?;
     if live.items.is_empty() {
         info!(namespace, "removing the account and binding of a namespace without sessions");
-        remove_rights(namespace, context).await?;
+        return remove_rights(namespace, context).await;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Pods without an owner are left when somebody has taken our finalizer away, or the operator was stopped right before it could.

@@ -66,7 +66,9 @@ pub fn assess(case: &Case<'_>) -> Assessment {
         (Outcome::Failed(failure, wait), _) => {
             troubled(lasting_if(failure.reason == reasons::NAME_TAKEN), failure.reason, &failure.message).after(*wait)
         }
-        (_, Err(refusal)) if case.observed.completed.is_none() => troubled(Trouble::Lasting, refusal.reason, &refusal.message),
+        (_, Err(refusal)) if case.observed.completed.is_none() => {
+            troubled(lasting_if(refusal.reason != reasons::DELETED), refusal.reason, &refusal.message)
+        }
         _ => by_plan(case),
     };
     if suspended && assessment.trouble != Trouble::Lasting && case.observed.completed.is_none() {

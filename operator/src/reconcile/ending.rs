@@ -235,14 +235,16 @@ fn last_words(slot: &Slot) -> Option<String> {
 /// Why the last pod of a session could not be made in this pass, if it could not.
 pub fn obstacle(plan: &Plan, outcome: &Outcome, creations: &Attempts) -> Option<String> {
     let failure = match (plan, outcome) {
-        (_, Outcome::Failed(failure, _)) => Some(failure),
+        (Plan::Create, Outcome::Failed(failure, _)) => Some(failure),
         (Plan::Wait(Wait::Rival(_) | Wait::ForeignPod | Wait::PreviousPod), _) => {
             return Some("Its folders or the name of its pod are in use.".into());
         }
         (Plan::Wait(Wait::Backoff), _) => creations.failure.as_deref(),
         _ => None,
     };
-    failure.filter(|failure| failure.reason != reasons::STARTING).map(|failure| failure.message.clone())
+    failure
+        .filter(|failure| ![reasons::STARTING, reasons::CALL_FAILED].contains(&failure.reason))
+        .map(|failure| failure.message.clone())
 }
 
 impl Ending {
@@ -372,7 +374,10 @@ mod tests {
         let none = Attempts::default();
         let words = Some("exceeded quota".to_owned());
         assert_eq!(obstacle(&Plan::Create, &failed("PodRefused"), &none), words);
-        assert_eq!(obstacle(&Plan::Create, &failed(reasons::STARTING), &none), None);
+        for reason in [reasons::STARTING, reasons::CALL_FAILED] {
+            assert_eq!(obstacle(&Plan::Create, &failed(reason), &none), None);
+        }
+        assert_eq!(obstacle(&Plan::RestoreRights, &failed("BindingRefused"), &none), None, "the last pod is there");
         assert!(obstacle(&Plan::Wait(Wait::ForeignPod), &Outcome::Nothing, &none).is_some());
         assert_eq!(obstacle(&Plan::Wait(Wait::Terminating), &Outcome::Nothing, &none), None);
         let refused = none.next(fixtures::now(), Some(failure("PodRefused")), 0.0);

@@ -1,9 +1,14 @@
 //! (I/O in) Where the claim of a session leads, asked while it has no pod at work: only then does anything depend on it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::{
@@ -17,6 +22,10 @@ use crate::{context::Context, place::Place};
 
 /// Claims that are asked about at a time.
 const AT_A_TIME: usize = 16;
+/// For how long those are asked about again of which a new operator cannot be told, and how often: what it does not know then, the
+/// uploaders find out.
+const ASKED_FOR: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Lets it be known where the claims of sessions lead before any of them gets a pod: who has the folders may have lost its own pod a
 /// moment ago, and is met only where its claim is known to lead. A pod remembers it when its operator is gone, unless its claim was
@@ -28,16 +37,28 @@ pub async fn recall(context: &Context) {
     let mut claims = context.sessions.claims(|uid| !with_pods.contains(uid));
     let on_claims: Vec<_> = pods.iter().filter_map(|pod| Some((pod, started_on_claim(pod)?))).collect();
     claims.extend(on_claims.iter().map(|(_, (_, namespace, claim))| ((*namespace).to_owned(), (*claim).to_owned())));
-    let unknown = claims.into_iter().filter(|(namespace, claim)| context.shares.known(namespace, claim).is_none());
-    stream::iter(unknown)
-        .for_each_concurrent(AT_A_TIME, |(namespace, claim)| async move {
-            seen(context.shares.find(&context.client, &namespace, &claim, (context.clock)()).await);
-        })
-        .await;
+    claims.retain(|(namespace, claim)| !context.shares.know(namespace, claim));
+    ask(claims, context).await;
     for (pod, (area, namespace, claim)) in on_claims {
         if let Some(export) = context.shares.known(namespace, claim) {
             context.pods.locate(pod, area.clone().on(&export));
         }
+    }
+}
+
+/// Asks where `claims` lead, and again those of which it cannot be told for a while: no pass begins before.
+async fn ask(mut claims: BTreeSet<(String, String)>, context: &Context) {
+    let deadline = Instant::now() + ASKED_FOR;
+    loop {
+        let answers = stream::iter(claims).map(|(namespace, claim)| async move {
+            let found = context.shares.find(&context.client, &namespace, &claim, (context.clock)()).await;
+            seen(found).is_none().then_some((namespace, claim))
+        });
+        claims = answers.buffer_unordered(AT_A_TIME).filter_map(std::future::ready).collect().await;
+        if claims.is_empty() || Instant::now() >= deadline {
+            return;
+        }
+        sleep(PAUSE).await;
     }
 }
 

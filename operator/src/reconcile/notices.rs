@@ -9,8 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
 
 use super::{
-    case::Case,
-    case::Outcome,
+    case::{Case, Outcome},
     diagnose::diagnose,
     ending::{End, Fate, Mode},
     plan::{Plan, StopReason},
@@ -50,6 +49,7 @@ pub fn of_action(case: &Case<'_>) -> Option<Event> {
                 }
                 StopReason::Located => (EventType::Normal, "UploaderReplaced", "its claim was bound just now".to_owned()),
                 StopReason::Outdated => (EventType::Normal, "UploaderUpgraded", "the installation was upgraded".to_owned()),
+                StopReason::Deleted => (EventType::Normal, "UploaderStopped", "the session is deleted".to_owned()),
                 StopReason::Refused => (EventType::Warning, "UploaderStopped", "the session may not run".to_owned()),
                 StopReason::Lost => {
                     let found = diagnose(pod, case.observed);

@@ -19,7 +19,6 @@ use super::{
 };
 use crate::{
     api::{self, CallError},
-    backoff::Attempts,
     context::Context,
     memory::Look,
     rollout::Upgrade,
@@ -34,8 +33,7 @@ pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp)
     let slot = pod.map_or(Slot::Empty, |pod| Slot::of(&pod, &name, &uid));
     let is_new_spec = is_new_spec(session);
     if is_new_spec {
-        // What a person has changed, or a deletion asks for, is tried at once.
-        context.memory.update(&uid, |it| it.creations = Attempts::default());
+        context.memory.begin(&uid, session.metadata.generation);
     }
     let recollection = context.memory.recall(&uid);
     let pod = match &slot {
@@ -54,7 +52,7 @@ pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp)
     let ending = ending::of(session, &slot, recollection.blocked);
     Observed {
         is_new_spec,
-        completed: completed(session, &slot).filter(|_| ending.is_none()),
+        completed: completed(session, &slot).filter(|_| session.metadata.deletion_timestamp.is_none()),
         ending,
         creations: recollection.creations,
         node: seen_of_pod.node,

@@ -11,6 +11,7 @@ use super::{
     ending::{End, end},
     hearing::Hearing,
     pod_state::{Origin, Slot, UploaderPod},
+    reasons,
     validate::ValidSession,
 };
 use crate::rollout::Upgrade;
@@ -50,6 +51,8 @@ pub enum StopReason {
     Suspended,
     /// The session may not run any more.
     Refused,
+    /// The session is deleted, and somebody else keeps its object.
+    Deleted,
     /// The session means something else now.
     Changed,
     /// The session was over and is to run again.
@@ -108,6 +111,7 @@ pub fn plan(session: &Result<ValidSession, Refusal>, observed: &Observed, now: T
         return if pod.held_by.is_some() { Plan::Wait(Wait::Held) } else { ending(deadline, observed.node, now) };
     }
     match session {
+        Err(refusal) if refusal.reason == reasons::DELETED => Plan::Stop(StopReason::Deleted),
         Err(_) => Plan::Stop(StopReason::Refused),
         Ok(session) if session.suspend => Plan::Stop(StopReason::Suspended),
         Ok(session) if pod.mode != session.mode => Plan::Stop(StopReason::Ending),

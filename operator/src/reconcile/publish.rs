@@ -1,5 +1,6 @@
 //! (I/O out) Writes what differs: the annotations, the operator's part of the status, and the removal of stale activity. Every write
-//! carries the version that was read, so a late write of a former operator changes nothing.
+//! carries the version that was read, so a late write of a former operator changes nothing; but for the mark of a trial, which names what it
+//! is about.
 
 use blobferry_crds::{UploadSession, UploadSessionStatus, names};
 use jiff::Timestamp;

@@ -1,5 +1,7 @@
 //! (pure) Reasons of the condition `Ready` by which something is decided. Those that only people read are written where they are said.
 
+/// The session is deleted, and somebody else's finalizer keeps its object.
+pub const DELETED: &str = "Deleted";
 /// Something was found under one of our names and is not ours.
 pub const NAME_TAKEN: &str = "NameTaken";
 /// The API server answers a call with an error which is no refusal, or not at all, again and again.

@@ -3,7 +3,7 @@
 
 use blobferry_crds::{
     UploadSession,
-    conditions::{READY, shorten},
+    conditions::{MESSAGE_LIMIT, READY, shorten},
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -63,14 +63,14 @@ async fn write(session: &InvalidObject, context: &Context, now: Timestamp) -> Re
         type_: READY.into(),
         status: "Unknown".into(),
         reason: REASON.into(),
-        message: note(session),
+        message: shorten(&note(session), MESSAGE_LIMIT),
         last_transition_time: Time(now),
         observed_generation: meta.generation,
     };
     let body = Patch::Apply(json!({
         "apiVersion": resource.api_version,
         "kind": resource.kind,
-        "metadata": {"name": name, "uid": meta.uid},
+        "metadata": {"name": name, "resourceVersion": meta.resource_version},
         "status": {"conditions": [ready]},
     }));
     let params = PatchParams::apply(MANAGER).force();

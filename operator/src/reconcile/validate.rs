@@ -13,6 +13,7 @@ use super::{
     ending::{Mode, is_left},
     federation::Federation,
     identity::Identity,
+    reasons,
 };
 use crate::{
     settings::{Settings, components},
@@ -157,7 +158,7 @@ pub fn validate(session: &UploadSession, settings: &Settings) -> Result<ValidSes
     let namespace = session.namespace().ok_or_else(|| Refusal::invalid("metadata.namespace", "is missing"))?;
     let spec = &session.spec;
     if is_left(session) {
-        return Err(Refusal::new("Deleted", left(session)));
+        return Err(Refusal::new(reasons::DELETED, left(session)));
     }
     if spec.pod.image.is_some() && !settings.allow_pod_image {
         return Err(Refusal::new(

@@ -239,9 +239,15 @@ impl InArea for KeptSession {
     }
 }
 
+/// Whether `session` says so, and has had no other pod than the one that it says is replaced. What was copied from another session, or
+/// stayed from a trial that is over, says nothing.
 fn is_on_trial(session: &UploadSession, settings: &Settings) -> bool {
-    let told = session.annotations().get(names::TRIAL_ANNOTATION);
-    told.is_some_and(|told| *told == mark(session.metadata.generation.unwrap_or_default(), &settings.uploader_image))
+    let (Some(told), Some(uid)) = (session.annotations().get(names::TRIAL_ANNOTATION), session.metadata.uid.as_deref()) else {
+        return false;
+    };
+    let last = session.status.as_ref().and_then(|status| status.pod_uid.as_deref());
+    let replaced = last.or_else(|| told.split(' ').nth(1)).unwrap_or_default();
+    *told == mark(uid, replaced, session.metadata.generation.unwrap_or_default(), &settings.uploader_image)
 }
 
 /// Since when the condition `Ready` has this `verdict`, if it has.

@@ -49,14 +49,16 @@ pub(super) async fn let_go(session: &UploadSession, slot: &Slot, context: &Conte
     Ok(Outcome::Gone)
 }
 
+/// Also what comes after something that cannot be removed.
 async fn remove_rest(session: &UploadSession, slot: &Slot, context: &Context) -> Result<(), CallError> {
-    if let Slot::Ours(pod) = slot {
-        api::delete(&api::namespaced::<Pod>(&context.client, &pod.namespace), &pod.name, &pod.uid, None).await?;
-    }
+    let pod = match slot {
+        Slot::Ours(pod) => api::delete(&api::namespaced::<Pod>(&context.client, &pod.namespace), &pod.name, &pod.uid, None).await,
+        _ => Ok(()),
+    };
     if session.spec.source.nfs.is_some() {
         volumes::remove_claim(&session.namespace().unwrap_or_default(), &session.uid().unwrap_or_default(), context).await?;
     }
-    Ok(())
+    pod
 }
 
 /// Removes our finalizer from the object with this metadata; the sweep removes what it leaves. The version since then, unless the object

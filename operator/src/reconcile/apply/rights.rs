@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,8 +22,9 @@ use tokio::time::{Instant, timeout_at};
 use super::Halt;
 use crate::{
     api::{self, CallError},
+    backoff::Failure,
     context::Context,
-    reconcile::{build, validate::ValidSession},
+    reconcile::{build, reasons, validate::ValidSession},
 };
 
 /// The rights of each namespace that has sessions.
@@ -35,6 +39,8 @@ struct OfNamespace {
     found: tokio::sync::Mutex<Option<Found>>,
     /// When that was taken last.
     taken: Mutex<Option<Instant>>,
+    /// Whether it may have changed since somebody looked.
+    is_doubted: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -85,10 +91,17 @@ impl OfNamespace {
     async fn take_soon(&self) -> Result<tokio::sync::MutexGuard<'_, Option<Found>>, Halt> {
         let taken = *self.taken();
         match taken.filter(|_| self.found.try_lock().is_err()) {
-            Some(taken) => timeout_at(taken + PATIENCE, self.take()).await.map_err(|_| Halt::Settling),
+            Some(taken) => timeout_at(taken + PATIENCE, self.take()).await.map_err(|_| Halt::Leaving(unanswered())),
             None => Ok(self.take().await),
         }
     }
+}
+
+/// What people are told if those who wait for the rights of a namespace wait for long.
+fn unanswered() -> Failure {
+    let message = "The API server takes long to answer for the ServiceAccount and the RoleBinding of the namespace's uploaders: look at it \
+                   and its webhooks.";
+    Failure { reason: reasons::CALL_FAILED, message: message.into() }
 }
 
 /// Makes what is missing for the namespace of `session`, and names its account in the binding.
@@ -97,7 +110,8 @@ pub(super) async fn ensure_rights(session: &ValidSession, context: &Context, now
     let mut found = rights.take_soon().await?;
     let mut accounts = context.sessions.accounts(&session.namespace);
     accounts.extend(session.template.service_account_name.clone());
-    if found.as_ref().is_some_and(|found| found.accounts == accounts && now < found.doubted) {
+    let is_doubted = rights.is_doubted.swap(false, Ordering::SeqCst);
+    if found.as_ref().is_some_and(|found| !is_doubted && found.accounts == accounts && now < found.doubted) {
         return Ok(());
     }
     ensure_account(&session.namespace, context).await?;
@@ -119,11 +133,9 @@ pub(super) async fn is_account_younger(
     Ok(made.zip(pod_made).is_some_and(|(made, pod_made)| made.0 > pod_made))
 }
 
-/// What was found in `namespace` may have changed; whoever is at it looks anyway.
+/// What was found in `namespace` may have changed.
 pub(super) fn doubt_rights(namespace: &str, context: &Context) {
-    if let Ok(mut found) = context.rights.of(namespace).found.try_lock() {
-        *found = None;
-    }
+    context.rights.of(namespace).is_doubted.store(true, Ordering::SeqCst);
 }
 
 async fn ensure_account(namespace: &str, context: &Context) -> Result<(), Halt> {
@@ -171,34 +183,38 @@ async fn name_subjects(bindings: &Api<RoleBinding>, found: &RoleBinding, wanted:
 }
 
 /// Takes accounts that no session of `namespace` names any more out of its binding.
-pub async fn update_rights(namespace: &str, context: &Context) -> Result<(), CallError> {
+///
+/// False if somebody else is at them for long: then nothing was done.
+pub async fn update_rights(namespace: &str, context: &Context) -> Result<bool, CallError> {
     let rights = context.rights.of(namespace);
-    let mut found = rights.take().await;
+    let Ok(mut found) = rights.take_soon().await else { return Ok(false) };
     *found = None;
     let bindings: Api<RoleBinding> = api::namespaced(&context.client, namespace);
     let wanted = build::uploader_binding(namespace, &context.settings.cluster_role, &context.sessions.accounts(namespace));
     match api::get(&bindings, UPLOADER_ACCOUNT).await? {
         Some(found) if build::binding_is_ours(&found, &wanted) => match name_subjects(&bindings, &found, &wanted).await {
             Err(Halt::Call(error)) => Err(error),
-            _ => Ok(()),
+            _ => Ok(true),
         },
-        _ => Ok(()),
+        _ => Ok(true),
     }
 }
 
 /// Removes the account and the binding of `namespace`, whose last session is gone; what is not ours stays.
-pub async fn remove_rights(namespace: &str, context: &Context) -> Result<(), CallError> {
+///
+/// False if somebody else is at them for long: then nothing was done.
+pub async fn remove_rights(namespace: &str, context: &Context) -> Result<bool, CallError> {
     let removed = remove(namespace, context).await;
     context.rights.forget(namespace);
     removed
 }
 
-async fn remove(namespace: &str, context: &Context) -> Result<(), CallError> {
+async fn remove(namespace: &str, context: &Context) -> Result<bool, CallError> {
     let rights = context.rights.of(namespace);
-    let mut found = rights.take().await;
+    let Ok(mut found) = rights.take_soon().await else { return Ok(false) };
     *found = None;
     if context.sessions.exist_in(namespace) {
-        return Ok(());
+        return Ok(true);
     }
     let bindings: Api<RoleBinding> = api::namespaced(&context.client, namespace);
     let wanted = build::uploader_binding(namespace, &context.settings.cluster_role, &BTreeSet::new());
@@ -209,5 +225,5 @@ async fn remove(namespace: &str, context: &Context) -> Result<(), CallError> {
     if let Some(found) = api::get(&accounts, UPLOADER_ACCOUNT).await?.filter(|found| build::is_managed(&found.metadata)) {
         api::delete(&accounts, UPLOADER_ACCOUNT, &found.metadata.uid.unwrap_or_default(), None).await?;
     }
-    Ok(())
+    Ok(true)
 }

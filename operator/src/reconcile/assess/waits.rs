@@ -72,7 +72,9 @@ pub(super) fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
             troubled(Trouble::Lasting, reasons::NAME_TAKEN, message).after(RIVAL_LOOK)
         }
         _ => {
-            passing(reasons::PREVIOUS_POD_ENDING, "The pod of an earlier session of this name is being removed.").after(RIVAL_LOOK)
+            let message = "The pod of an earlier session of this name is being removed. If it stays, something in the cluster keeps it: delete it \
+                           by hand.";
+            passing(reasons::PREVIOUS_POD_ENDING, message).after(RIVAL_LOOK)
         }
     }
 }

@@ -243,6 +243,17 @@ async fn deleted_session_that_somebody_else_holds_has_no_uploader_any_more_and_s
     cluster.loses_pods();
     cluster.pass(&after(&session, &calls)).await;
     assert!(!cluster.lines().iter().any(|line| line.starts_with("POST") || line.starts_with("DELETE")));
+    // The same of one that had completed, and whose object would have been deleted by now.
+    let mut completed = after(&session, &calls);
+    completed.spec.ttl_seconds_after_finished = Some(0);
+    let status = completed.status.as_mut().unwrap();
+    status.completion_time = Some(Time(fixtures::now()));
+    let complete = "{type: Complete, status: 'True', reason: Completed, message: m, lastTransitionTime: '2026-11-21T08:15:00Z'}";
+    status.conditions = vec![serde_norway::from_str(complete).unwrap()];
+    cluster.pass(&completed).await;
+    let calls = cluster.calls();
+    assert_eq!(ready(&written(&calls)), ("False", "Deleted"));
+    assert!(!calls.iter().any(|call| call.line.starts_with("DELETE")), "{calls:?}");
 }
 
 #[tokio::test]

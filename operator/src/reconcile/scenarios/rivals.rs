@@ -1,5 +1,7 @@
 //! (test) Sessions that want the same folders.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{
@@ -127,6 +129,28 @@ async fn session_whose_pod_was_lost_before_the_operator_came_keeps_its_folders_o
     cluster.pass(&held).await;
     let lines = cluster.lines();
     assert!(lines.contains(&format!("POST {PODS}")) && !lines.contains(&format!("GET {VOLUME}")), "{lines:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn claim_that_cannot_be_asked_about_is_asked_about_again_before_anything_begins() {
+    let (TwoClaims { second, .. }, cluster) = TwoClaims::new();
+    let claim = format!("GET {CLAIMS}/share");
+    let sleeps = status(500, "InternalError", "the database sleeps");
+    cluster.answers(&claim, 500, sleeps.clone());
+    let wakes = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let bound = json!({"metadata": {"name": "share"}, "spec": {"volumeName": "v"}, "status": {"phase": "Bound"}});
+        cluster.answers(&claim, 200, bound);
+    };
+    tokio::join!(locate::recall(&cluster.context), wakes);
+    assert_eq!(cluster.lines().iter().filter(|line| **line == claim).count(), 2);
+    cluster.pass(&second).await;
+    assert_eq!(ready(&cluster.calls().last().unwrap().body["status"]), ("False", "SessionNameInUse"));
+    cluster.answers(&claim, 500, sleeps);
+    cluster.context.shares.forget("cameras", "share");
+    let begun = tokio::time::Instant::now();
+    locate::recall(&cluster.context).await;
+    assert!((30..35).contains(&begun.elapsed().as_secs()), "the others do not wait for ever");
 }
 
 #[tokio::test]

@@ -124,11 +124,19 @@ async fn trial_goes_on_though_another_leader_makes_the_pod() {
 }
 
 #[tokio::test]
-async fn session_that_wants_no_pod_any_more_is_not_on_trial_although_it_says_so() {
+async fn session_is_on_trial_as_it_says_if_it_wants_a_pod_and_the_words_are_its_own_and_of_its_last_pod() {
     let (mut session, next) = (well(), another("cameras", "truck-8", "next"));
-    let mark = rollout::mark(1, &fixtures::settings().uploader_image);
-    session.metadata.annotations = Some([(names::TRIAL_ANNOTATION.to_owned(), mark)].into());
-    for wants_pod in [true, false] {
+    let (uid, image) = (session.metadata.uid.clone().unwrap(), fixtures::settings().uploader_image);
+    for (of, last, wants_pod, is_on_trial) in [
+        (uid.as_str(), None, true, true),
+        (uid.as_str(), Some("replaced"), true, true),
+        (uid.as_str(), Some("replaced"), false, false),
+        (uid.as_str(), Some("that of the trial"), true, false),
+        ("from whom it was copied", None, true, false),
+    ] {
+        let mark = rollout::mark(of, "replaced", 1, &image);
+        session.metadata.annotations = Some([(names::TRIAL_ANNOTATION.to_owned(), mark)].into());
+        session.status.get_or_insert_default().pod_uid = last.map(str::to_owned);
         let mut cluster = Cluster::new(fixtures::settings());
         session.spec.suspend = !wants_pod;
         cluster.shows(&session);
@@ -136,7 +144,8 @@ async fn session_that_wants_no_pod_any_more_is_not_on_trial_although_it_says_so(
         cluster.shows_pod(&pod(&next, &running(), (names::IMAGE_ANNOTATION, OLD)));
         rolls_out(&cluster, 0).await;
         cluster.pass(&next).await;
-        assert_eq!(cluster.lines().iter().any(|line| line.starts_with("DELETE")), !wants_pod);
+        let is_turn_of_next = cluster.lines().iter().any(|line| line.starts_with("DELETE"));
+        assert_eq!(is_turn_of_next, !is_on_trial, "{of} {last:?} {wants_pod}");
     }
 }
 
