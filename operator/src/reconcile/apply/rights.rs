@@ -218,12 +218,15 @@ async fn remove(namespace: &str, context: &Context) -> Result<bool, CallError> {
     }
     let bindings: Api<RoleBinding> = api::namespaced(&context.client, namespace);
     let wanted = build::uploader_binding(namespace, &context.settings.cluster_role, &BTreeSet::new());
-    if let Some(found) = api::get(&bindings, UPLOADER_ACCOUNT).await?.filter(|found| build::binding_is_ours(found, &wanted)) {
-        api::delete(&bindings, UPLOADER_ACCOUNT, &found.metadata.uid.unwrap_or_default(), None).await?;
-    }
     let accounts: Api<ServiceAccount> = api::namespaced(&context.client, namespace);
-    if let Some(found) = api::get(&accounts, UPLOADER_ACCOUNT).await?.filter(|found| build::is_managed(&found.metadata)) {
-        api::delete(&accounts, UPLOADER_ACCOUNT, &found.metadata.uid.unwrap_or_default(), None).await?;
+    let binding = api::get(&bindings, UPLOADER_ACCOUNT).await?.filter(|found| build::binding_is_ours(found, &wanted));
+    // Both are read before either is deleted: a leader that is paused in between must not find what its successor has made since.
+    let account = api::get(&accounts, UPLOADER_ACCOUNT).await?.filter(|found| build::is_managed(&found.metadata));
+    if let Some(uid) = binding.and_then(|binding| binding.metadata.uid) {
+        api::delete(&bindings, UPLOADER_ACCOUNT, &uid, None).await?;
+    }
+    if let Some(uid) = account.and_then(|account| account.metadata.uid) {
+        api::delete(&accounts, UPLOADER_ACCOUNT, &uid, None).await?;
     }
     Ok(true)
 }

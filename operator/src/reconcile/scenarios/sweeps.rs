@@ -95,7 +95,8 @@ async fn what_cannot_be_swept_keeps_nothing_else_from_it_and_is_tried_again() {
     cluster.answers(&format!("GET {VOLUMES}"), 200, json!({"metadata": {}, "items": [volume("a"), volume("b")]}));
     let empty = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": {}, "items": []});
     cluster.answers("GET /apis/blobferry.io/v1alpha1/namespaces/cameras/uploadsessions", 200, empty);
-    let account = json!({"metadata": {"name": "blobferry-uploader", "labels": {names::MANAGED_BY_LABEL: names::OPERATOR}}});
+    let labels = json!({names::MANAGED_BY_LABEL: names::OPERATOR});
+    let account = json!({"metadata": {"name": "blobferry-uploader", "uid": "account", "labels": labels}});
     cluster.answers(&format!("GET {ACCOUNT}"), 200, account);
     let mut late = fixtures::pod(&fixtures::session(""), &fixtures::running("2026-11-21T08:10:00Z"));
     late.metadata.deletion_timestamp = Some(Time("2026-11-21T08:25:00Z".parse().unwrap()));
