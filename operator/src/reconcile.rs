@@ -74,6 +74,9 @@ pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestam
     if ending::is_let_go(session) {
         return Ok(None);
     }
+    if observed::is_new_spec(session) {
+        context.memory.begin(&session.uid().unwrap_or_default(), session.metadata.generation);
+    }
     let observed = observe::observe(session, context, now).await;
     let finalized = match apply::finalize(session, &observed.slot, context).await {
         Ok(finalized) => finalized,

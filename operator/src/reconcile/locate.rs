@@ -1,4 +1,5 @@
-//! (I/O in) Where the claim of a session leads, asked while it has no pod at work: only then does anything depend on it.
+//! (I/O in) Where the claim of a session leads, asked while it has no pod at work: only then does anything depend on it. A new operator
+//! asks once of all claims of which no pod tells it.
 
 use std::{
     collections::{BTreeSet, HashSet},

@@ -79,6 +79,11 @@ pub fn of_action(case: &Case<'_>) -> Option<Event> {
     }
 }
 
+/// That a session cannot be read, in these words.
+pub fn of_unreadable(words: &str) -> Event {
+    event(EventType::Warning, reasons::UNREADABLE, "Read", words)
+}
+
 /// That the API server, in these words, does not let the operator remove what a deleted session has left.
 pub fn of_rest(words: &str) -> Event {
     let text = format!(

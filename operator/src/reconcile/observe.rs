@@ -31,10 +31,6 @@ pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp)
     let uid = session.uid().unwrap_or_default();
     let pod = context.pods.find(&namespace, &pod_name(&name), &uid, now);
     let slot = pod.map_or(Slot::Empty, |pod| Slot::of(&pod, &name, &uid));
-    let is_new_spec = is_new_spec(session);
-    if is_new_spec {
-        context.memory.begin(&uid, session.metadata.generation);
-    }
     let recollection = context.memory.recall(&uid);
     let pod = match &slot {
         Slot::Ours(pod) => Some(pod),
@@ -51,7 +47,7 @@ pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp)
     };
     let ending = ending::of(session, &slot, recollection.blocked);
     Observed {
-        is_new_spec,
+        is_new_spec: is_new_spec(session),
         completed: completed(session, &slot).filter(|_| session.metadata.deletion_timestamp.is_none()),
         ending,
         creations: recollection.creations,

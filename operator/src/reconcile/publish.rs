@@ -54,11 +54,7 @@ pub async fn write_status(
 /// Lets the session with `uid` at `place` say that its next pod is on trial. It is no write over what was read: nobody else says this.
 pub async fn mark_trial(place: &Place, uid: &str, mark: &str, context: &Context) -> Result<Version, CallError> {
     let change = json!({"metadata": {"uid": uid, "annotations": {names::TRIAL_ANNOTATION: mark}}});
-    let writer = Writer {
-        api: api::namespaced(&context.client, place.namespace()),
-        name: place.name().to_owned(),
-        sessions: &context.sessions,
-    };
+    let writer = Writer::at(place.namespace(), place.name(), context);
     let (params, change) = (manager(false), Patch::Merge(change));
     writer.written("annotate", writer.api.patch(&writer.name, &params, &change)).await
 }
@@ -89,11 +85,12 @@ pub type Version = Option<String>;
 
 impl<'a> Writer<'a> {
     fn of(session: &UploadSession, context: &'a Context) -> Self {
-        Self {
-            api: api::namespaced(&context.client, session.metadata.namespace.as_deref().unwrap_or_default()),
-            name: session.metadata.name.clone().unwrap_or_default(),
-            sessions: &context.sessions,
-        }
+        let meta = &session.metadata;
+        Self::at(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default(), context)
+    }
+
+    fn at(namespace: &str, name: &str, context: &'a Context) -> Self {
+        Self { api: api::namespaced(&context.client, namespace), name: name.to_owned(), sessions: &context.sessions }
     }
 
     async fn annotate(&self, identity: &Identity, version: Version) -> Result<Version, CallError> {

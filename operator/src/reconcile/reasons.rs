@@ -2,6 +2,8 @@
 
 /// The session is deleted, and somebody else's finalizer keeps its object.
 pub const DELETED: &str = "Deleted";
+/// The session was written for another version of the resource.
+pub const UNREADABLE: &str = "Unreadable";
 /// Something was found under one of our names and is not ours.
 pub const NAME_TAKEN: &str = "NameTaken";
 /// The API server answers a call with an error which is no refusal, or not at all, again and again.
@@ -73,6 +75,7 @@ pub fn is_passage(reason: &str) -> bool {
             | WAITING
             | DRAINING
             | RELEASING
+            | DELETED
     );
     passes || (is_step(reason) && reason != CLAIM_PENDING)
 }

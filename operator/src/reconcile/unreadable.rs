@@ -14,18 +14,16 @@ use kube::{
     Api, Resource,
     api::{ApiResource, DynamicObject, Patch, PatchParams},
     core::error_boundary::InvalidObject,
-    runtime::events::{Event, EventType},
 };
 use serde_json::json;
 use tracing::warn;
 
-use super::{apply::release_object, ending::is_held};
+use super::{apply::release_object, ending::is_held, notices, reasons};
 use crate::{
     api::{self, CallError},
     context::Context,
 };
 
-const REASON: &str = "Unreadable";
 /// Owns nothing but the words that it wrote; whoever reads the session again writes over them.
 const MANAGER: &str = "blobferry-operator-unreadable";
 
@@ -62,7 +60,7 @@ async fn write(session: &InvalidObject, context: &Context, now: Timestamp) -> Re
     let ready = Condition {
         type_: READY.into(),
         status: "Unknown".into(),
-        reason: REASON.into(),
+        reason: reasons::UNREADABLE.into(),
         message: shorten(&note(session), MESSAGE_LIMIT),
         last_transition_time: Time(now),
         observed_generation: meta.generation,
@@ -79,13 +77,6 @@ async fn write(session: &InvalidObject, context: &Context, now: Timestamp) -> Re
 }
 
 async fn tell(session: &InvalidObject, context: &Context, now: Timestamp) {
-    let event = Event {
-        type_: EventType::Warning,
-        reason: REASON.into(),
-        note: Some(shorten(&note(session), 1000)),
-        action: "Read".into(),
-        secondary: None,
-    };
     let meta = &session.metadata;
     let regarding = ObjectReference {
         api_version: Some(UploadSession::api_version(&()).into_owned()),
@@ -95,5 +86,5 @@ async fn tell(session: &InvalidObject, context: &Context, now: Timestamp) {
         uid: meta.uid.clone(),
         ..ObjectReference::default()
     };
-    context.events.tell(&regarding, event, now).await;
+    context.events.tell(&regarding, notices::of_unreadable(&note(session)), now).await;
 }

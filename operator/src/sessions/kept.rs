@@ -25,7 +25,7 @@ use crate::{
     },
     rollout::mark,
     settings::Settings,
-    shares::Shares,
+    shares::{Export, Shares},
 };
 
 /// A session, or the reason why it could not be read.
@@ -148,7 +148,7 @@ impl KeptSession {
             ShareKey::Claim(namespace, claim) => shares.known(namespace, claim),
             ShareKey::Server(_) => None,
         };
-        Some(export.map_or_else(|| area.clone(), |export| area.clone().on(&export)))
+        Some(located(area, export.as_ref()))
     }
 
     /// Whether passes see to its pod: it can be read and is not let go.
@@ -187,10 +187,7 @@ impl KeptSession {
             uid: self.uid.to_string(),
             namespace: self.place.namespace().to_owned(),
             name: self.place.name().to_owned(),
-            area: match &export {
-                Some(export) => area.clone().on(export),
-                None => area.clone(),
-            },
+            area: located(area, export.as_ref()),
         })
     }
 
@@ -248,6 +245,11 @@ fn is_on_trial(session: &UploadSession, settings: &Settings) -> bool {
     let last = session.status.as_ref().and_then(|status| status.pod_uid.as_deref());
     let replaced = last.or_else(|| told.split(' ').nth(1)).unwrap_or_default();
     *told == mark(uid, replaced, session.metadata.generation.unwrap_or_default(), &settings.uploader_image)
+}
+
+/// `area` on the export to which its claim leads, if that is known.
+fn located(area: &Area, export: Option<&Export>) -> Area {
+    export.map_or_else(|| area.clone(), |export| area.clone().on(export))
 }
 
 /// Since when the condition `Ready` has this `verdict`, if it has.
