@@ -53,7 +53,11 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::{fixtures, metrics::Metrics, pods::Pods, sessions::Sessions};
+    use crate::{
+        fixtures,
+        metrics::Metrics,
+        state::{pods::Pods, sessions::Sessions},
+    };
 
     #[tokio::test]
     async fn operator_is_ready_when_it_stands_by_and_when_its_watches_have_shown_everything() {

@@ -6,8 +6,7 @@ use clap::Parser;
 
 use crate::{
     leader::{Candidate, Leadership, Role},
-    rollout::Strategy,
-    settings::{HostRule, Network, NfsRule, Settings},
+    settings::{HostRule, Network, NfsRule, Settings, Strategy},
 };
 
 /// Runs one uploader pod for each `UploadSession` of the cluster.

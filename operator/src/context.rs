@@ -5,8 +5,13 @@ use jiff::Timestamp;
 use kube::{Client, Resource, runtime::events::Event};
 
 use crate::{
-    events::Events, memory::Memory, metrics::Metrics, pods::Pods, reconcile::apply::Rights, rollout::Rollout, sessions::Sessions,
-    settings::Settings, shares::Shares, sweep::Sweeper, waiters::Waiters, wake::Wake,
+    events::Events,
+    metrics::Metrics,
+    settings::Settings,
+    state::{
+        leftovers::Leftovers, memory::Memory, pods::Pods, rights::Rights, rollout::Rollout, sessions::Sessions, shares::Shares,
+        waiters::Waiters, wake::Wake,
+    },
 };
 
 /// What every pass shares.
@@ -24,7 +29,7 @@ pub struct Context {
     /// Counters.
     pub metrics: Metrics,
     /// What is swept when sessions are gone.
-    pub sweeper: Sweeper,
+    pub leftovers: Leftovers,
     /// Whose turn it is to get a new image.
     pub rollout: Rollout,
     /// Where claims lead.
@@ -65,7 +70,7 @@ impl Context {
             pods,
             memory: Memory::default(),
             metrics,
-            sweeper: Sweeper::default(),
+            leftovers: Leftovers::default(),
             rollout: Rollout::default(),
             clock: Timestamp::now,
             shares: Shares::default(),

@@ -18,15 +18,17 @@ use crate::{
     api::CallError,
     backoff,
     context::Context,
-    first_listing::Listed,
     leader::{Candidate, Deposed},
     metrics::{Metrics, PassOutcome, show_sessions},
     place::Place,
-    pods::Pods,
     reconcile::{locate, unreadable},
     report, rollout,
-    sessions::{KeptSession, Sessions},
     settings::Settings,
+    state::{
+        first_listing::Listed,
+        pods::Pods,
+        sessions::{KeptSession, Sessions},
+    },
     sweep,
     watches::{self, Woken},
 };
@@ -210,9 +212,9 @@ fn is_gone(session: &KeptSession, context: &Context) -> bool {
 fn see_off(session: &KeptSession, failed: bool, context: &Context) {
     context.memory.forget(session.uid());
     context.waiters.forget(session.uid());
-    context.sweeper.mark_deleted(session);
+    context.leftovers.mark_deleted(session);
     if failed {
-        context.sweeper.mark_deleted_late(session);
+        context.leftovers.mark_deleted_late(session);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use blobferry_crds::{UploadSession, names};
+use blobferry_crds::{UploadSession, UploadSessionStatus, names};
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 use kube::core::DeserializeGuard;
@@ -10,20 +10,20 @@ use serde_norway::{Mapping, Value};
 
 use crate::{
     backoff::Attempts,
-    reconcile::{
+    decisions::{
         Observed,
         area::{Area, Claimant, ShareKey, Standing},
         build::uploader_pod,
         completion::completed,
-        ending,
+        deletion,
         hearing::{Report, Reports, Run, patience},
         observed::last_report,
         pod_state::{Slot, UploaderPod},
+        rollout::Upgrade,
         validate::validate,
     },
-    rollout::{Strategy, Upgrade},
-    sessions::KeptSession,
-    settings::{Network, Settings},
+    settings::{Network, Settings, Strategy},
+    state::sessions::KeptSession,
 };
 
 const MINIMAL: &str = "
@@ -71,6 +71,19 @@ pub(crate) fn deleted(spec: &str, time: &str) -> UploadSession {
     session.metadata.deletion_timestamp = Some(Time(time.parse().unwrap()));
     session.metadata.finalizers = Some(vec![names::FINALIZER.into()]);
     session
+}
+
+/// A session that has run and was deleted ten minutes ago.
+pub(crate) fn deleted_after_a_run(spec: &str) -> UploadSession {
+    let mut session = deleted(spec, "2026-11-21T08:20:00Z");
+    session.status =
+        Some(UploadSessionStatus { start_time: session.metadata.creation_timestamp.clone(), ..UploadSessionStatus::default() });
+    session
+}
+
+/// A pod of `session` that has run for twenty minutes.
+pub(crate) fn running_pod(session: &UploadSession) -> Pod {
+    pod(session, &running("2026-11-21T08:10:00Z"))
 }
 
 /// A session of the same name that was there before `session`.
@@ -155,10 +168,10 @@ pub(crate) const ALL_WELL: &str = "checks: [{type: source, ok: true, reason: Mou
 pub(crate) fn observed(session: &UploadSession, pod: Option<&Pod>) -> Observed {
     let uid = session.metadata.uid.as_deref().unwrap();
     let slot = pod.map_or(Slot::Empty, |pod| Slot::of(&UploaderPod::read(pod), session.metadata.name.as_deref().unwrap(), uid));
-    let ending = ending::of(session, &slot, None);
+    let deletion = deletion::of(session, &slot, None);
     Observed {
         completed: completed(session, &slot).filter(|_| session.metadata.deletion_timestamp.is_none()),
-        ending,
+        deletion,
         reports: Reports {
             last: last_report(session).map(|told| Report { told, seen: told }),
             run: match &slot {

@@ -15,7 +15,7 @@ use tower::util::MapRequestLayer;
 
 use crate::{
     leader::{Leadership, Role},
-    sessions::Sessions,
+    state::sessions::Sessions,
 };
 
 /// Seconds, from a pass that only looks to one whose calls are tried again.

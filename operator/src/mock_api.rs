@@ -19,14 +19,13 @@ use crate::{
     api::CallError,
     context::Context,
     controller,
-    first_listing::Listed,
+    decisions::{pod_state::UploaderPod, predicates::Guarded},
     fixtures,
     metrics::Metrics,
     place::Place,
-    pods::Pods,
-    reconcile::{pod_state::UploaderPod, reconcile},
-    sessions::{Guarded, Sessions},
+    reconcile::reconcile,
     settings::Settings,
+    state::{first_listing::Listed, pods::Pods, sessions::Sessions},
     watches,
 };
 

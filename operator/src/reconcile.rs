@@ -2,35 +2,17 @@
 //!
 //! `observe` reads what is there, `finalize` sees to our finalizer, `validate` parses what a person wrote, `locate` finds the export behind
 //! a claim, `plan` decides one step, `reserve` takes the folders for it, `build` makes objects, `apply` sends them, `assess` and `status`
-//! say what is true now, `publish` writes it if it differs (`start` lets it wait a little), `notices` tells people. Modules say in their
-//! first line whether they are pure. A session that cannot be read is seen to by `unreadable`.
+//! say what is true now, `publish` writes it if it differs (`start` lets it wait a little), `notices` tells people. What decides is in
+//! [`crate::decisions`]; here is what reads and writes. A session that cannot be read is seen to by `unreadable`.
 
 pub mod apply;
-pub mod area;
-pub mod assess;
-pub mod build;
-pub mod case;
-pub mod completion;
-pub mod diagnose;
-pub mod ending;
-pub mod federation;
-pub mod hearing;
-pub mod identity;
 pub mod locate;
-pub mod notices;
 pub mod observe;
-pub mod observed;
-pub mod plan;
 pub mod pod_events;
-pub mod pod_state;
 pub mod publish;
-pub mod reasons;
 #[cfg(test)]
 mod scenarios;
-pub mod start;
-pub mod status;
 pub mod unreadable;
-pub mod validate;
 
 use std::{pin::Pin, time::Duration};
 
@@ -40,38 +22,20 @@ use kube::{
     ResourceExt,
     runtime::events::{Event, EventType},
 };
-
 use tracing::warn;
 
-use crate::{api::CallError, context::Context};
-use ending::Mode;
-pub use observed::Observed;
-
-/// Why a session cannot run until a person changes something.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// `CamelCase` reason.
-    pub reason: &'static str,
-    /// What to do about it.
-    pub message: String,
-}
-
-impl Refusal {
-    fn new(reason: &'static str, message: String) -> Self {
-        Self { reason, message }
-    }
-
-    fn invalid(field: &str, what: &str) -> Self {
-        Self::new("InvalidSpec", format!("{field} {what}."))
-    }
-}
+use crate::{
+    api::CallError,
+    context::Context,
+    decisions::{Observed, assess, case, finalizer, mode::Mode, notices, observed, plan, start, status, validate},
+};
 
 /// Failed passes, with no other in between, after which people are told: what passes by itself within a quarter of a minute is no news.
 const TOLD_AFTER: u32 = 5;
 
 /// Brings the cluster one step nearer to what `session` means; how long until the next look, if nothing happens before.
 pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestamp) -> Result<Option<Duration>, CallError> {
-    if ending::is_let_go(session) {
+    if finalizer::is_let_go(session) {
         return Ok(None);
     }
     if observed::is_new_spec(session) {
@@ -122,7 +86,7 @@ fn told<'a>(
             return error;
         }
         let mut failure = apply::call_failed(&error);
-        if let Some(ends) = observed.ending.as_ref().and_then(|ending| ending.how_it_ends(Mode::of(session).fate())) {
+        if let Some(ends) = observed.deletion.as_ref().and_then(|deletion| deletion.how_it_ends(Mode::of(session).fate())) {
             failure.message = format!("{} {ends}", failure.message);
         }
         let status = status::failing(session, &failure, now);
@@ -142,13 +106,4 @@ async fn tell(event: Option<Event>, session: &UploadSession, context: &Context) 
         context.memory.update(&session.uid().unwrap_or_default(), |it| it.warned = is_warning);
     }
     context.tell(session, event).await;
-}
-
-fn uid(session: &UploadSession) -> Result<&str, Refusal> {
-    session.metadata.uid.as_deref().ok_or_else(|| Refusal::invalid("metadata.uid", "is missing"))
-}
-
-fn created(session: &UploadSession) -> Result<Timestamp, Refusal> {
-    let time = session.creation_timestamp();
-    time.map(|time| time.0).ok_or_else(|| Refusal::invalid("metadata.creationTimestamp", "is missing"))
 }

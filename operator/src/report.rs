@@ -1,4 +1,4 @@
-//! The one place that logs how passes and watches end.
+//! The one place that logs how passes, looks and watches end.
 
 use std::time::Duration;
 
@@ -18,4 +18,9 @@ pub fn passed(session: &Place, result: &Result<Option<Duration>, CallError>) {
 /// Logs that a watch was interrupted; it goes on by itself.
 pub fn interruption(error: &(dyn std::error::Error + 'static)) {
     warn!(error, "a watch was interrupted");
+}
+
+/// What a look on demand has shown; that it failed is logged.
+pub fn seen<T>(result: Result<T, CallError>) -> Option<T> {
+    result.inspect_err(|error| warn!(error = error as &dyn std::error::Error, "a look on demand failed")).ok()
 }

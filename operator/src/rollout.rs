@@ -5,113 +5,38 @@
 //! stops the rollout. How a session fares that was not well before says nothing of the image. A pod that another version of the
 //! operator has made in another way is treated as if it had another image.
 
-mod choice;
-mod state;
-
-use std::{
-    num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::{
     context::Context,
-    place::Place,
-    reconcile::{build::pod_name, ending::Mode, observe::seen, pod_state::UploaderPod, publish::mark_trial},
-};
-use choice::{Member, Turns};
-use state::{State, Told, is_outdated, state};
-
-/// How running sessions get a new image; the chart's `uploaders.update`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strategy {
-    /// So many sessions at a time.
-    Rolling(NonZeroUsize),
-    /// When their pod is replaced for another reason.
-    OnRestart,
-}
-
-/// What a session's pod has to do with a new image.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Upgrade {
-    /// Nothing: it has the image that is wanted.
-    #[default]
-    None,
-    /// It runs another image until its turn comes.
-    Pending {
-        /// The session of the same namespace that holds up the rollout, if one does.
-        behind: Option<String>,
+    decisions::{
+        build::pod_name,
+        mode::Mode,
+        pod_state::UploaderPod,
+        rollout::{
+            choice::Member,
+            mark,
+            progress::{State, Told, state},
+        },
     },
-    /// It is replaced now.
-    Turn,
-}
+    place::Place,
+    reconcile::publish::mark_trial,
+    report,
+    settings::Strategy,
+    state::{rollout::Known, sessions::KeptSession},
+};
 
 /// Between two choices while sessions wait for their turn.
 const PAUSE: Duration = Duration::from_secs(3);
-
-/// Whose turn it is.
-#[derive(Debug, Default)]
-pub struct Rollout {
-    known: Mutex<Known>,
-    waiting: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    turns: Turns,
-    /// Where the sessions are that hold up the rollout, in order.
-    blockers: Vec<Place>,
-}
-
-impl Rollout {
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What `pod` has to do with the image `wanted`.
-    pub fn upgrade(&self, pod: &UploaderPod, wanted: &str, strategy: Strategy, now: Timestamp) -> Upgrade {
-        // One that drains is gone soon, and must not begin anew.
-        if pod.mode != Mode::Watch || !is_outdated(pod, wanted) {
-            return Upgrade::None;
-        }
-        let known = self.lock();
-        let is_due = match strategy {
-            Strategy::Rolling(_) => known.turns.has(&pod.session_uid, now),
-            // It loses nothing.
-            Strategy::OnRestart => !pod.runs(),
-        };
-        if is_due {
-            return Upgrade::Turn;
-        }
-        if strategy != Strategy::OnRestart {
-            self.waiting.notify_one();
-        }
-        // Of another namespace a person here may know nothing.
-        let blocker = known.blockers.iter().find(|blocker| blocker.namespace() == pod.namespace);
-        Upgrade::Pending { behind: blocker.map(|blocker| blocker.name().to_owned()) }
-    }
-
-    /// Whether the next pod of session `uid` is on trial, if the session has this `generation`.
-    pub fn is_trial(&self, uid: &str, generation: i64) -> bool {
-        self.lock().turns.is_trial(uid, generation)
-    }
-}
-
-/// What a session says whose pod `replaced` is followed by one that is on trial with `image`, if the session, which has this `uid`, has
-/// this `generation` then.
-pub fn mark(uid: &str, replaced: &str, generation: i64, image: &str) -> String {
-    format!("{uid} {replaced} {generation} {image}")
-}
 
 /// Gives turns for as long as somebody waits for one, for ever.
 pub async fn run(context: &Context) {
     let Strategy::Rolling(most) = context.settings.update else { return std::future::pending().await };
     loop {
-        context.rollout.waiting.notified().await;
+        context.rollout.is_wanted().await;
         tokio::time::sleep(PAUSE).await;
         pass(context, most, (context.clock)()).await;
     }
@@ -124,7 +49,7 @@ pub async fn pass(context: &Context, most: NonZeroUsize, now: Timestamp) {
             let replaced = pod_of(&member, context, now).map(|pod| pod.uid.clone()).unwrap_or_default();
             let mark = mark(&member.uid, &replaced, member.generation, &context.settings.uploader_image);
             // Without it, another leader knows less.
-            seen(mark_trial(&member.place, &member.uid, &mark, context).await);
+            report::seen(mark_trial(&member.place, &member.uid, &mark, context).await);
         }
         context.wake.session(member.place);
     }
@@ -150,7 +75,7 @@ fn choose(context: &Context, most: NonZeroUsize, now: Timestamp) -> Vec<Member> 
     let waiting = members.iter().filter(|member| member.state.is_outdated()).count();
     context.metrics.rolls_out(waiting, blockers.len());
     if waiting > 0 {
-        context.rollout.waiting.notify_one();
+        context.rollout.want();
     }
     chosen
 }
@@ -180,8 +105,18 @@ fn members(context: &Context, now: Timestamp) -> Vec<Member> {
 fn member(pod: &UploaderPod, context: &Context, now: Timestamp) -> Option<Member> {
     let place = Place::new(&pod.namespace, &pod.session);
     let session = context.sessions.of_uid(&place, &pod.session_uid).filter(|session| session.sees_to_pod())?;
-    let state = state(pod, &context.settings.uploader_image, Told::by(&session), now);
+    let state = state(pod, &context.settings.uploader_image, told_by(&session), now);
     Some(Member { uid: pod.session_uid.clone(), place, generation: session.generation(), state })
+}
+
+/// What `session` says that matters here.
+fn told_by(session: &KeptSession) -> Told {
+    Told {
+        generation: session.generation(),
+        idle: session.is_idle(),
+        ready_since: session.ready_since(),
+        unready_since: session.unready_since(),
+    }
 }
 
 /// Sessions that say that their next pod is on trial, and whose earlier one is gone or going.

@@ -1,8 +1,8 @@
 //! What the person who installs the operator allows, parsed once.
 
-use serde::Deserialize;
+use std::num::NonZeroUsize;
 
-use crate::rollout::Strategy;
+use serde::Deserialize;
 
 /// Settings of the operator that sessions are checked against and pods are built from.
 #[derive(Clone, Debug)]
@@ -25,6 +25,15 @@ pub struct Settings {
     pub network: Network,
     /// How running sessions get another [`Self::uploader_image`].
     pub update: Strategy,
+}
+
+/// How running sessions get a new image; the chart's `uploaders.update`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// So many sessions at a time.
+    Rolling(NonZeroUsize),
+    /// When their pod is replaced for another reason.
+    OnRestart,
 }
 
 /// How uploaders reach Azure.

@@ -7,31 +7,32 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use blobferry_crds::{DeletionPolicy, UploadSession, names};
+use blobferry_crds::{UploadSession, names};
 use k8s_openapi::api::{
     core::v1::{PersistentVolume, Pod, ServiceAccount},
     rbac::v1::RoleBinding,
 };
 use kube::{Api, ResourceExt, api::ListParams};
-use tokio::{sync::Notify, time::Instant};
 use tracing::{info, warn};
 
 use crate::{
     api::{self, CallError},
     context::Context,
+    decisions::{
+        build::is_managed,
+        observed::NodeHealth,
+        plan::is_overdue,
+        pod_state::{Origin, UploaderPod},
+    },
     place::Place,
     reconcile::{
         apply::{remove_claim, remove_rights, update_rights},
-        build::is_managed,
         observe::node_health,
-        plan::{NodeHealth, is_overdue},
-        pod_state::{Origin, UploaderPod},
     },
-    sessions::KeptSession,
+    state::leftovers::Dirty,
 };
 
 /// Until what could not be finished is looked at again, at first and at most: somebody may not let it be removed for days.
@@ -39,88 +40,6 @@ const RETRY: Duration = Duration::from_secs(30);
 const LONGEST_RETRY: Duration = Duration::from_mins(5);
 /// Between two looks for pods that should be gone: nothing but the time tells of them. It costs no call while there are none.
 const LOOK: Duration = Duration::from_mins(1);
-/// A call that nobody waits for any more may still be carried out within this time: the API server gives up by then.
-const LATE: Duration = Duration::from_mins(1);
-
-/// What a pass has to look at.
-#[derive(Debug, Default)]
-pub struct Sweeper {
-    dirty: Mutex<Dirty>,
-    /// What has to be looked at once more, and when.
-    late: Mutex<Vec<(Instant, Dirty)>>,
-    /// What failed in the last pass: it was told, and is not told again.
-    failing: Mutex<BTreeSet<String>>,
-    notify: Notify,
-}
-
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Dirty {
-    /// Every namespace that has rights.
-    all_namespaces: bool,
-    /// Volumes, and pods without an owner.
-    children: bool,
-    /// Namespaces that may have lost their last session, or an account.
-    namespaces: BTreeSet<String>,
-}
-
-impl Sweeper {
-    /// Everything has to be looked at.
-    pub fn mark_everything(&self) {
-        self.mark(|dirty| dirty.add(Dirty { all_namespaces: true, children: true, namespaces: BTreeSet::new() }));
-    }
-
-    /// `session` was deleted.
-    pub fn mark_deleted(&self, session: &KeptSession) {
-        self.mark(|dirty| dirty.add(Dirty::left_by(session)));
-    }
-
-    /// `session` was deleted, and a call of its last pass may still be carried out.
-    pub fn mark_deleted_late(&self, session: &KeptSession) {
-        self.late.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now() + LATE, Dirty::left_by(session)));
-    }
-
-    /// A pod without an owner is there, and no session of it.
-    pub fn mark_children(&self) {
-        self.mark(|dirty| dirty.children = true);
-    }
-
-    fn mark(&self, change: impl FnOnce(&mut Dirty)) {
-        change(&mut self.dirty.lock().unwrap_or_else(PoisonError::into_inner));
-        self.notify.notify_one();
-    }
-
-    fn take(&self) -> Dirty {
-        let mut dirty = std::mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, left) in late.extract_if(.., |(due, _)| *due <= Instant::now()) {
-            dirty.add(left);
-        }
-        dirty
-    }
-
-    /// What could not be finished waits until the next pass.
-    fn give_back(&self, dirty: Dirty) {
-        self.dirty.lock().unwrap_or_else(PoisonError::into_inner).add(dirty);
-    }
-}
-
-impl Dirty {
-    /// What `session` leaves behind.
-    fn left_by(session: &KeptSession) -> Self {
-        let spec = session.unpack().ok().map(|session| session.spec);
-        Self {
-            all_namespaces: false,
-            children: spec.is_none_or(|spec| spec.source.nfs.is_some() || spec.deletion_policy != DeletionPolicy::Stop),
-            namespaces: [session.place().namespace().to_owned()].into(),
-        }
-    }
-
-    fn add(&mut self, other: Self) {
-        self.all_namespaces |= other.all_namespaces;
-        self.children |= other.children;
-        self.namespaces.extend(other.namespaces);
-    }
-}
 
 /// What a pass could not finish.
 #[derive(Debug, Default)]
@@ -146,7 +65,7 @@ impl Left {
 pub async fn run(context: &Context) {
     let mut pause = LOOK;
     loop {
-        let _ = tokio::time::timeout(pause, context.sweeper.notify.notified()).await;
+        context.leftovers.marked(pause).await;
         pause = match pass(context).await {
             true => LOOK,
             false if pause == LOOK => RETRY,
@@ -157,14 +76,13 @@ pub async fn run(context: &Context) {
 
 /// Looks at what is marked; what could not be finished is marked again, and makes the answer false.
 pub async fn pass(context: &Context) -> bool {
-    let Left { dirty, failures } = sweep(context.sweeper.take(), context).await;
-    let mut failing = context.sweeper.failing.lock().unwrap_or_else(PoisonError::into_inner);
-    for (what, error) in failures.iter().filter(|(what, _)| !failing.contains(*what)) {
+    let Left { dirty, failures } = sweep(context.leftovers.take(), context).await;
+    let news = context.leftovers.fails(failures.keys().cloned().collect());
+    for (what, error) in failures.iter().filter(|(what, _)| news.contains(*what)) {
         warn!(error = error as &dyn std::error::Error, what, "the sweep fails, and is tried again until it does not");
     }
-    *failing = failures.into_keys().collect();
-    let is_done = failing.is_empty() && dirty == Dirty::default();
-    context.sweeper.give_back(dirty);
+    let is_done = failures.is_empty() && dirty == Dirty::default();
+    context.leftovers.give_back(dirty);
     is_done
 }
 
@@ -299,21 +217,4 @@ async fn lives(context: &Context, namespace: &str, name: &str, uid: &str) -> Res
 
 fn ours() -> ListParams {
     ListParams::default().labels(&format!("{}={}", names::MANAGED_BY_LABEL, names::OPERATOR))
-}
-
-#[cfg(test)]
-mod tests {
-
-    use super::*;
-    use crate::fixtures;
-
-    #[tokio::test(start_paused = true)]
-    async fn what_may_still_arrive_is_looked_for_once_more_after_a_while() {
-        let sweeper = Sweeper::default();
-        sweeper.mark_deleted_late(&fixtures::kept(&fixtures::nfs_session()));
-        assert_eq!(sweeper.take(), Dirty::default());
-        tokio::time::advance(LATE).await;
-        let left = Dirty { all_namespaces: false, children: true, namespaces: BTreeSet::from(["cameras".to_owned()]) };
-        assert_eq!((sweeper.take(), sweeper.take()), (left, Dirty::default()));
-    }
 }

@@ -19,12 +19,12 @@ use tracing::{info, warn};
 
 use crate::{
     api::{self, CallError},
-    reconcile::{
-        apply::release_object,
+    decisions::{
         build::pod_name,
-        ending::is_held,
+        finalizer::is_held,
         pod_state::{Slot, UploaderPod},
     },
+    reconcile::apply::release_object,
 };
 
 /// The first argument that asks for this in place of the operator.

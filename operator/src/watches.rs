@@ -15,15 +15,14 @@ use kube::{
 
 use crate::{
     context::Context,
-    first_listing::Listed,
-    place::Place,
-    pods::News,
-    reconcile::{
+    decisions::{
         build::pod_name,
         observed::last_report,
         pod_state::{Origin, UploaderPod},
+        predicates::Guarded,
     },
-    sessions::{Guarded, KeptSession},
+    place::Place,
+    state::{first_listing::Listed, pods::News, sessions::KeptSession},
 };
 
 /// Objects in one answer of a first listing. While it is read, a pod takes 80 kB, of which 1 kB is kept, and a session 50 kB.
@@ -89,7 +88,7 @@ fn forget(session: &KeptSession, context: &Context) {
     context.memory.forget(session.uid());
     context.waiters.forget(session.uid());
     forget_claim(session, context);
-    context.sweeper.mark_deleted(session);
+    context.leftovers.mark_deleted(session);
     // Whoever deletes with `--cascade=orphan` has its owner taken from it.
     let place = session.place();
     if let Some(pod) = context.pods.find(place.namespace(), &pod_name(place.name()), session.uid(), (context.clock)()) {
@@ -119,7 +118,7 @@ fn retain(context: &Context) {
             context.shares.forget(&namespace, &claim);
         }
     }
-    context.sweeper.mark_everything();
+    context.leftovers.mark_everything();
 }
 
 /// The sessions that something happened to, as the watch of our pods shows it.
@@ -183,7 +182,7 @@ fn concerned(news: &News, context: &Context) -> Vec<Place> {
 fn note_orphan(pod: &UploaderPod, context: &Context) {
     let is_orphan = pod.origin == Origin::Unowned && pod.terminating.is_none();
     if is_orphan && !context.sessions.has(&Place::new(&pod.namespace, &pod.session), &pod.session_uid) {
-        context.sweeper.mark_children();
+        context.leftovers.mark_children();
     }
 }
 
@@ -194,9 +193,9 @@ mod tests {
     use kube::{ResourceExt, core::DeserializeGuard, runtime::watcher::Event};
 
     use crate::{
+        decisions::{area::Claimant, validate::validate},
         fixtures,
         mock_api::Cluster,
-        reconcile::{area::Claimant, validate::validate},
     };
 
     fn session(name: &str, generation: i64) -> UploadSession {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use blobferry_operator::reconcile::status::report_interval;
+use blobferry_operator::decisions::status::report_interval;
 use blobferry_uploader::report::{Change, Pace};
 
 /// All sessions together write at most so many a second.

@@ -7,7 +7,7 @@ OURS='"labels":{"app.kubernetes.io/managed-by":"blobferry-operator"}'
 
 # built SNAPSHOT: a pod as the operator builds it, from the snapshots of its unit tests.
 built() {
-  awk 'seen == 2; /^---$/ { seen++ }' "$REPOSITORY"/operator/src/reconcile/build/snapshots/*__"$1".snap |
+  awk 'seen == 2; /^---$/ { seen++ }' "$REPOSITORY"/operator/src/decisions/build/snapshots/*__"$1".snap |
     sed "s/: cameras$/: $NAMESPACE/" | kubectl create --dry-run=client --output json --filename -
 }
 

@@ -12,22 +12,22 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
 
-use super::{
-    Observed, Refusal, build,
-    case::Outcome,
-    plan::{Plan, StopReason, Wait},
-    pod_state::{Slot, UploaderPod},
-    reasons,
-    validate::ValidSession,
-};
 use crate::{
     api::{self, CallError},
     backoff::{Attempts, Failure},
     context::Context,
+    decisions::{
+        Observed, Refusal, build,
+        case::Outcome,
+        plan::{Plan, StopReason, Wait},
+        pod_state::{Slot, UploaderPod},
+        reasons,
+        validate::ValidSession,
+    },
     place::Place,
 };
 pub use departure::{finalize, release_object, remember_blocked};
-pub use rights::{Rights, remove_rights, update_rights};
+pub use rights::{remove_rights, update_rights};
 pub use volumes::remove_claim;
 
 /// Why the children of a session are not complete.

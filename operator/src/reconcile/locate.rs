@@ -9,17 +9,24 @@ use std::{
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use kube::Api;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::{
-    Observed, Refusal,
-    area::{Area, ShareKey, index::InArea},
-    observe::seen,
-    pod_state::{Origin, Slot, UploaderPod},
-    validate::{Share, ValidSession},
+use crate::{
+    api::{self, CallError},
+    context::Context,
+    decisions::{
+        Observed, Refusal,
+        area::{Area, ShareKey, index::InArea},
+        export::{Export, bound_volume, export},
+        pod_state::{Origin, Slot, UploaderPod},
+        validate::{Share, ValidSession},
+    },
+    place::Place,
+    report,
 };
-use crate::{context::Context, place::Place};
 
 /// Claims that are asked about at a time.
 const AT_A_TIME: usize = 16;
@@ -52,8 +59,8 @@ async fn ask(mut claims: BTreeSet<(String, String)>, context: &Context) {
     let deadline = Instant::now() + ASKED_FOR;
     loop {
         let answers = stream::iter(claims).map(|(namespace, claim)| async move {
-            let found = context.shares.find(&context.client, &namespace, &claim, (context.clock)()).await;
-            seen(found).is_none().then_some((namespace, claim))
+            let found = find(&namespace, &claim, context, (context.clock)()).await;
+            report::seen(found).is_none().then_some((namespace, claim))
         });
         claims = answers.buffer_unordered(AT_A_TIME).filter_map(std::future::ready).collect().await;
         if claims.is_empty() || Instant::now() >= deadline {
@@ -88,9 +95,9 @@ fn learn(pods: &[Arc<UploaderPod>], context: &Context) {
 pub async fn locate(session: &mut Result<ValidSession, Refusal>, observed: &Observed, context: &Context, now: Timestamp) {
     let Ok(session) = session else { return };
     let Share::Claim(claim) = &session.share else { return };
-    if let Some(ending) = &observed.ending {
+    if let Some(deletion) = &observed.deletion {
         session.export = context.shares.known(&session.namespace, claim);
-        if !ending.may_have_claims {
+        if !deletion.may_have_claims {
             return;
         }
     }
@@ -102,11 +109,31 @@ pub async fn locate(session: &mut Result<ValidSession, Refusal>, observed: &Obse
     if !wanted || observed.completed.is_some() {
         return;
     }
-    match context.shares.find(&context.client, &session.namespace, claim, now).await {
+    match find(&session.namespace, claim, context, now).await {
         Ok(export) => session.export = export,
         Err(error) => {
             session.export = context.shares.known(&session.namespace, claim);
             warn!(error = &error as &dyn std::error::Error, "the export behind a claim cannot be looked up");
         }
     }
+}
+
+/// The export that a claim leads to; none if it is not bound, or to another kind of volume.
+async fn find(namespace: &str, claim: &str, context: &Context, now: Timestamp) -> Result<Option<Export>, CallError> {
+    if let Some(export) = context.shares.believed(namespace, claim, now) {
+        return Ok(export);
+    }
+    let claims: Api<PersistentVolumeClaim> = api::namespaced(&context.client, namespace);
+    let bound = api::get(&claims, claim).await?.and_then(|claim| bound_volume(&claim));
+    let volume = match bound {
+        Some(volume) => api::get(&Api::<PersistentVolume>::all(context.client.clone()), &volume).await?,
+        None => None,
+    };
+    let Some(spec) = volume.and_then(|volume| volume.spec) else {
+        context.shares.forget(namespace, claim);
+        return Ok(None);
+    };
+    let export = export(&spec);
+    context.shares.found(namespace, claim, export.clone(), now);
+    Ok(export)
 }

@@ -4,24 +4,22 @@ use blobferry_crds::UploadSession;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt};
-use tracing::warn;
 
-use super::{
-    build::pod_name,
-    completion::completed,
-    diagnose::worth_a_look,
-    ending,
-    hearing::{Hearing, Report, Reports, Run, patience},
-    observed::{Observed, is_new_spec, last_report},
-    plan::NodeHealth,
-    pod_events,
-    pod_state::{Slot, UploaderPod},
-};
+use super::pod_events;
 use crate::{
-    api::{self, CallError},
+    api,
     context::Context,
-    memory::Look,
-    rollout::Upgrade,
+    decisions::{
+        build::pod_name,
+        completion::completed,
+        deletion,
+        diagnose::worth_a_look,
+        hearing::{Hearing, Report, Reports, Run, patience},
+        observed::{Look, NodeHealth, Observed, is_new_spec, last_report},
+        pod_state::{Slot, UploaderPod},
+        rollout::Upgrade,
+    },
+    report,
 };
 
 /// Looks at everything that concerns `session`. A look on demand that fails is logged and shows nothing: it must not keep the rest of
@@ -45,11 +43,11 @@ pub async fn observe(session: &UploadSession, context: &Context, now: Timestamp)
         Some(pod) => observe_pod(pod, &reports, (&uid, &namespace), context, now).await,
         None => SeenOfPod::default(),
     };
-    let ending = ending::of(session, &slot, recollection.blocked);
+    let deletion = deletion::of(session, &slot, recollection.blocked);
     Observed {
         is_new_spec: is_new_spec(session),
         completed: completed(session, &slot).filter(|_| session.metadata.deletion_timestamp.is_none()),
-        ending,
+        deletion,
         creations: recollection.creations,
         node: seen_of_pod.node,
         look: seen_of_pod.look,
@@ -99,13 +97,9 @@ fn remember_run(uid: &str, pod: &UploaderPod, context: &Context, now: Timestamp)
 /// The node is asked about only when something is wrong that it can explain: its pod does not end, or is silent.
 pub(crate) async fn node_health(pod: &UploaderPod, context: &Context) -> Option<NodeHealth> {
     let node = pod.node.as_ref()?;
-    let found: Option<Node> = seen(api::get(&Api::all(context.client.clone()), node).await)?;
+    let found: Option<Node> = report::seen(api::get(&Api::all(context.client.clone()), node).await)?;
     let ready = found
         .and_then(|node| node.status?.conditions)
         .is_some_and(|all| all.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"));
     Some(if ready { NodeHealth::Ready } else { NodeHealth::Lost })
-}
-
-pub(crate) fn seen<T>(result: Result<T, CallError>) -> Option<T> {
-    result.inspect_err(|error| warn!(error = error as &dyn std::error::Error, "a look on demand failed")).ok()
 }

@@ -6,16 +6,16 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use kube::{Api, api::ListParams};
 
-use super::{
-    diagnose::{LOOK_AFTER, Subject},
-    observe::seen,
-    pod_state::UploaderPod,
-};
 use crate::{
     api::{self, CallError},
     backoff,
     context::Context,
-    memory::Look,
+    decisions::{
+        diagnose::{LOOK_AFTER, Subject},
+        observed::Look,
+        pod_state::UploaderPod,
+    },
+    report,
 };
 
 /// Between the kubelet's word that it kills a container and the end of that: its grace, and a runtime that is busy, or a process that
@@ -46,7 +46,7 @@ pub async fn look(
         Subject::Start => newest(namespace, &pod.uid, context).await,
         Subject::Kill => killing(namespace, &pod.uid, since, context).await,
     };
-    let warning = match (seen(found).flatten(), subject) {
+    let warning = match (report::seen(found).flatten(), subject) {
         // What went well since then, like a mount, ends what did not.
         (Some(event), Subject::Start) if event.type_.as_deref() != Some(WARNING) => None,
         (Some(event), _) => Some(reason_and_message(event)),

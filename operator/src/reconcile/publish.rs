@@ -10,18 +10,18 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    case::Case,
-    identity::Identity,
-    pod_state::Slot,
-    start::is_step,
-    status::{current, is_same},
-};
 use crate::{
     api::{self, CallError},
     context::Context,
+    decisions::{
+        case::Case,
+        identity::Identity,
+        pod_state::Slot,
+        start::is_step,
+        status::{current, is_same},
+    },
     place::Place,
-    sessions::Sessions,
+    state::sessions::Sessions,
 };
 
 /// Writes the annotations and the status, if they differ from what is there; the version of the session then.

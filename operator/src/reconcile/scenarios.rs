@@ -14,6 +14,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use crate::{
+    decisions::{build, identity::Identity, validate::validate},
     fixtures::{self, ALL_WELL},
     mock_api::{Call, Cluster, status},
 };
@@ -42,7 +43,7 @@ fn after(session: &UploadSession, calls: &[Call]) -> UploadSession {
     let reported = session.status.take().unwrap_or_default();
     let root: UploadSessionStatus = serde_json::from_value(written(calls)).unwrap();
     session.status = Some(UploadSessionStatus { progress: reported.progress, activity: reported.activity, ..root });
-    let identity = super::identity::Identity::of(&session).unwrap();
+    let identity = Identity::of(&session).unwrap();
     session.annotations_mut().insert(names::SESSION_NAME_ANNOTATION.into(), identity.session_name);
     session.annotations_mut().insert(names::DATE_PREFIX_ANNOTATION.into(), identity.date_prefix);
     session
@@ -234,7 +235,7 @@ async fn foreign_account_or_binding_is_never_adopted() {
 async fn account_that_a_session_names_is_added_to_our_binding_with_its_version() {
     let session = fixtures::session("pod: {serviceAccountName: own}");
     let cluster = cluster(&session);
-    let mut binding = super::build::uploader_binding("cameras", "blobferry-uploader", &std::collections::BTreeSet::new());
+    let mut binding = build::uploader_binding("cameras", "blobferry-uploader", &std::collections::BTreeSet::new());
     binding.metadata.resource_version = Some("33".into());
     let binding = serde_json::to_value(binding).unwrap();
     cluster.answers(&format!("GET {BINDING}"), 200, binding.clone());

@@ -18,10 +18,11 @@ use kube::{
 use serde_json::json;
 use tracing::warn;
 
-use super::{apply::release_object, ending::is_held, notices, reasons};
+use super::apply::release_object;
 use crate::{
     api::{self, CallError},
     context::Context,
+    decisions::{finalizer::is_held, notices, reasons},
 };
 
 /// Owns nothing but the words that it wrote; whoever reads the session again writes over them.

@@ -5,7 +5,7 @@ use blobferry_crds::{
     UploadSession,
     changes::{EFFECTS, Effect},
 };
-use blobferry_operator::reconcile::{build::spec_hash, validate::validate};
+use blobferry_operator::decisions::{build::spec_hash, validate::validate};
 use futures::future::try_join_all;
 use kube::{
     Api,

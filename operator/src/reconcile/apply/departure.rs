@@ -13,17 +13,17 @@ use super::volumes;
 use crate::{
     api::{self, CallError},
     context::Context,
-    reconcile::{
-        case::{Case, Outcome},
-        ending::{self, Blocked},
-        notices,
+    decisions::{
+        case::{Case, Outcome, obstacle},
+        deletion::Blocked,
+        finalizer, notices,
         pod_state::Slot,
     },
 };
 
 /// Gives `session` the finalizers that it should have, before anything else is done for it; what it is then, if it had others.
 pub async fn finalize(session: &UploadSession, slot: &Slot, context: &Context) -> Result<Option<Box<UploadSession>>, CallError> {
-    let Some(finalizers) = ending::finalizers(session, slot) else { return Ok(None) };
+    let Some(finalizers) = finalizer::finalizers(session, slot) else { return Ok(None) };
     let version = set_finalizers(&session.metadata, &finalizers, &context.client).await?;
     Ok(Some(Box::new(note(session, finalizers, version, context))))
 }
@@ -72,7 +72,7 @@ pub async fn release_object(meta: &ObjectMeta, client: &Client) -> Result<Option
 
 /// Finalizers that are not ours.
 fn others(meta: &ObjectMeta) -> Vec<String> {
-    ending::without_ours(meta.finalizers.as_deref().unwrap_or_default())
+    finalizer::without_ours(meta.finalizers.as_deref().unwrap_or_default())
 }
 
 async fn set_finalizers(meta: &ObjectMeta, finalizers: &[String], client: &Client) -> Result<Option<String>, CallError> {
@@ -86,8 +86,8 @@ async fn set_finalizers(meta: &ObjectMeta, finalizers: &[String], client: &Clien
 
 /// Remembers since when, and why, the last pod of a deleted session cannot be made.
 pub fn remember_blocked(case: &Case<'_>, context: &Context) {
-    if case.observed.ending.is_some() {
-        let obstacle = ending::obstacle(case.plan, case.outcome, &case.observed.creations);
+    if case.observed.deletion.is_some() {
+        let obstacle = obstacle(case.plan, case.outcome, &case.observed.creations);
         let uid = case.session.uid().unwrap_or_default();
         context.memory.update(&uid, |it| {
             let since = it.blocked.as_ref().map_or(case.now, |blocked| blocked.since);

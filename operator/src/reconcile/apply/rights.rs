@@ -1,13 +1,6 @@
 //! (I/O out) The account and the binding that the uploaders of a namespace share.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use blobferry_crds::names::UPLOADER_ACCOUNT;
 use jiff::Timestamp;
@@ -17,85 +10,18 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
-use tokio::time::{Instant, timeout_at};
 
 use super::Halt;
 use crate::{
     api::{self, CallError},
     backoff::Failure,
     context::Context,
-    reconcile::{build, reasons, validate::ValidSession},
+    decisions::{build, reasons, validate::ValidSession},
+    state::rights::Found,
 };
-
-/// The rights of each namespace that has sessions.
-#[derive(Debug, Default)]
-pub struct Rights(Mutex<HashMap<String, Arc<OfNamespace>>>);
-
-/// The rights of a namespace.
-#[derive(Debug, Default)]
-struct OfNamespace {
-    /// What was found in order. Held by whoever makes or removes the account and the binding, so that the sweep never removes what a
-    /// pass has just found.
-    found: tokio::sync::Mutex<Option<Found>>,
-    /// When that was taken last.
-    taken: Mutex<Option<Instant>>,
-    /// Whether it may have changed since somebody looked.
-    is_doubted: AtomicBool,
-}
-
-#[derive(Debug)]
-struct Found {
-    /// The accounts that the binding named.
-    accounts: BTreeSet<String>,
-    /// When all is looked at again.
-    doubted: Timestamp,
-}
 
 /// How long rights that were found in order are not looked at again, unless a pod is refused or an uploader is silent.
 const BELIEVED_FOR: Duration = Duration::from_mins(5);
-/// How long a pass may be at the rights of a namespace before others wait for it no more: there are few passes at a time, and the other
-/// namespaces need them.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-impl Rights {
-    fn all(&self) -> MutexGuard<'_, HashMap<String, Arc<OfNamespace>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn of(&self, namespace: &str) -> Arc<OfNamespace> {
-        Arc::clone(self.all().entry(namespace.to_owned()).or_default())
-    }
-
-    /// Nothing of `namespace` has to be remembered, unless somebody is at its rights.
-    fn forget(&self, namespace: &str) {
-        let mut all = self.all();
-        if all.get(namespace).is_some_and(|rights| Arc::strong_count(rights) == 1) {
-            all.remove(namespace);
-        }
-    }
-}
-
-impl OfNamespace {
-    fn taken(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What was found, once nobody else is at it.
-    async fn take(&self) -> tokio::sync::MutexGuard<'_, Option<Found>> {
-        let found = self.found.lock().await;
-        *self.taken() = Some(Instant::now());
-        found
-    }
-
-    /// The same, unless somebody is at it for long.
-    async fn take_soon(&self) -> Result<tokio::sync::MutexGuard<'_, Option<Found>>, Halt> {
-        let taken = *self.taken();
-        match taken.filter(|_| self.found.try_lock().is_err()) {
-            Some(taken) => timeout_at(taken + PATIENCE, self.take()).await.map_err(|_| Halt::Leaving(unanswered())),
-            None => Ok(self.take().await),
-        }
-    }
-}
 
 /// What people are told if those who wait for the rights of a namespace wait for long.
 fn unanswered() -> Failure {
@@ -107,10 +33,10 @@ fn unanswered() -> Failure {
 /// Makes what is missing for the namespace of `session`, and names its account in the binding.
 pub(super) async fn ensure_rights(session: &ValidSession, context: &Context, now: Timestamp) -> Result<(), Halt> {
     let rights = context.rights.of(&session.namespace);
-    let mut found = rights.take_soon().await?;
+    let mut found = rights.take_soon().await.ok_or_else(|| Halt::Leaving(unanswered()))?;
     let mut accounts = context.sessions.accounts(&session.namespace);
     accounts.extend(session.template.service_account_name.clone());
-    let is_doubted = rights.is_doubted.swap(false, Ordering::SeqCst);
+    let is_doubted = rights.take_doubt();
     if found.as_ref().is_some_and(|found| !is_doubted && found.accounts == accounts && now < found.doubted) {
         return Ok(());
     }
@@ -135,7 +61,7 @@ pub(super) async fn is_account_younger(
 
 /// What was found in `namespace` may have changed.
 pub(super) fn doubt_rights(namespace: &str, context: &Context) {
-    context.rights.of(namespace).is_doubted.store(true, Ordering::SeqCst);
+    context.rights.of(namespace).doubt();
 }
 
 async fn ensure_account(namespace: &str, context: &Context) -> Result<(), Halt> {
@@ -187,7 +113,7 @@ async fn name_subjects(bindings: &Api<RoleBinding>, found: &RoleBinding, wanted:
 /// False if somebody else is at them for long: then nothing was done.
 pub async fn update_rights(namespace: &str, context: &Context) -> Result<bool, CallError> {
     let rights = context.rights.of(namespace);
-    let Ok(mut found) = rights.take_soon().await else { return Ok(false) };
+    let Some(mut found) = rights.take_soon().await else { return Ok(false) };
     *found = None;
     let bindings: Api<RoleBinding> = api::namespaced(&context.client, namespace);
     let wanted = build::uploader_binding(namespace, &context.settings.cluster_role, &context.sessions.accounts(namespace));
@@ -211,7 +137,7 @@ pub async fn remove_rights(namespace: &str, context: &Context) -> Result<bool, C
 
 async fn remove(namespace: &str, context: &Context) -> Result<bool, CallError> {
     let rights = context.rights.of(namespace);
-    let Ok(mut found) = rights.take_soon().await else { return Ok(false) };
+    let Some(mut found) = rights.take_soon().await else { return Ok(false) };
     *found = None;
     if context.sessions.exist_in(namespace) {
         return Ok(true);

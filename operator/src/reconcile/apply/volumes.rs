@@ -9,7 +9,7 @@ use crate::{
     api::{self, CallError, Object},
     backoff::Failure,
     context::Context,
-    reconcile::{build, validate::ValidSession},
+    decisions::{build, validate::ValidSession},
 };
 
 /// What to do about the volume and the claim that were found; pure.
@@ -125,7 +125,7 @@ async fn create<K: Object>(objects: &Api<K>, object: &K) -> Result<(), Halt> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fixtures, reconcile::validate::validate};
+    use crate::{decisions::validate::validate, fixtures};
 
     fn session() -> ValidSession {
         validate(&fixtures::nfs_session(), &fixtures::settings()).unwrap()

@@ -214,7 +214,7 @@ async fn what_may_not_be_removed_holds_no_deleted_session() {
         session.spec.drain_timeout = "2m".into();
         let mut cluster = cluster(&session);
         cluster.shows_pod(&fixtures::pod(&session, &fixtures::running("2026-11-21T08:28:10Z")));
-        let claim = super::super::build::volume_claim(&super::super::validate::validate(&session, &fixtures::settings()).unwrap());
+        let claim = build::volume_claim(&validate(&session, &fixtures::settings()).unwrap());
         cluster.answers(&format!("GET {CLAIM}"), 200, serde_json::to_value(claim).unwrap());
         cluster.answers(&format!("DELETE {forbidden}"), 403, status(403, "Forbidden", "nothing is deleted at night"));
         cluster.pass(&session).await;
@@ -283,8 +283,7 @@ async fn claim_of_an_inline_export_lives_until_the_last_uploader_is_done() {
     session.spec.source = fixtures::nfs_session().spec.source;
     let mut cluster = cluster(&session);
     cluster.shows_pod(&fixtures::pod(&session, &fixtures::running("2026-11-21T08:28:10Z")));
-    let mut claim =
-        super::super::build::volume_claim(&super::super::validate::validate(&session, &fixtures::settings()).unwrap()).unwrap();
+    let mut claim = build::volume_claim(&validate(&session, &fixtures::settings()).unwrap()).unwrap();
     assert_eq!(claim.metadata.owner_references, None);
     claim.metadata.uid = Some("claim-1".into());
     cluster.answers(&format!("GET {CLAIM}"), 200, serde_json::to_value(&claim).unwrap());

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{
-    super::{locate, validate},
-    *,
+use super::*;
+use crate::{
+    decisions::{export::Export, validate},
+    reconcile::locate,
 };
-use crate::shares::Export;
 
 const CLAIMS: &str = "/api/v1/namespaces/cameras/persistentvolumeclaims";
 const VOLUME: &str = "/api/v1/persistentvolumes/v";

@@ -9,10 +9,10 @@ use crate::{controller, place::Place};
 async fn volume_that_is_being_removed_is_looked_at_again_soon_every_time() {
     let session = fixtures::nfs_session();
     let cluster = cluster(&session);
-    let valid = super::super::validate::validate(&session, &fixtures::settings()).unwrap();
-    let mut volume = serde_json::to_value(super::super::build::volume(&valid)).unwrap();
+    let valid = validate(&session, &fixtures::settings()).unwrap();
+    let mut volume = serde_json::to_value(build::volume(&valid)).unwrap();
     volume["metadata"]["deletionTimestamp"] = json!("2026-11-21T08:29:00Z");
-    let line = format!("GET /api/v1/persistentvolumes/{}", super::super::build::volume_name(&valid.uid));
+    let line = format!("GET /api/v1/persistentvolumes/{}", build::volume_name(&valid.uid));
     cluster.answers(&line, 200, volume);
     for _ in 0..8 {
         assert_eq!(cluster.pass(&session).await, Some(Duration::from_secs(1)));
@@ -27,11 +27,11 @@ async fn volume_that_is_being_removed_is_looked_at_again_soon_every_time() {
 async fn claim_that_does_not_go_is_named_with_what_holds_it_after_half_a_minute() {
     let session = fixtures::nfs_session();
     let cluster = cluster(&session);
-    let valid = super::super::validate::validate(&session, &fixtures::settings()).unwrap();
-    let mut claim = serde_json::to_value(super::super::build::volume_claim(&valid)).unwrap();
+    let valid = validate(&session, &fixtures::settings()).unwrap();
+    let mut claim = serde_json::to_value(build::volume_claim(&valid)).unwrap();
     claim["metadata"]["deletionTimestamp"] = json!("2026-11-21T08:29:00Z");
     claim["metadata"]["finalizers"] = json!(["kubernetes.io/pvc-protection"]);
-    let name = super::super::build::volume_name(&valid.uid);
+    let name = build::volume_name(&valid.uid);
     cluster.answers(&format!("GET /api/v1/namespaces/cameras/persistentvolumeclaims/{name}"), 200, claim);
     for attempt in 1..=31 {
         let wait = cluster.pass(&session).await;

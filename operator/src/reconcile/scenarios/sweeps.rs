@@ -17,12 +17,12 @@ async fn sweep_removes_the_pod_and_the_claim_of_a_session_that_is_gone() {
     for list in ["GET /api/v1/serviceaccounts", "GET /apis/rbac.authorization.k8s.io/v1/rolebindings"] {
         cluster.answers(list, 200, empty.clone());
     }
-    cluster.context.sweeper.mark_everything();
+    cluster.context.leftovers.mark_everything();
     assert!(crate::sweep::pass(&cluster.context).await);
     let deletion = cluster.calls().into_iter().find(|call| call.line == format!("DELETE {POD}")).unwrap();
     assert_eq!(deletion.body["preconditions"], json!({"uid": "pod-1"}));
     cluster.shows(&session);
-    cluster.context.sweeper.mark_everything();
+    cluster.context.leftovers.mark_everything();
     assert!(crate::sweep::pass(&cluster.context).await);
     assert!(!cluster.lines().contains(&format!("DELETE {POD}")), "the session is there");
 }

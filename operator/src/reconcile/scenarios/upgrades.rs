@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::{POD, PODS, STATUS, after, message, ready, written};
 use crate::{
+    decisions::rollout::mark,
     fixtures::{self, ALL_WELL},
     mock_api::{Cluster, status},
     rollout,
@@ -134,7 +135,7 @@ async fn session_is_on_trial_as_it_says_if_it_wants_a_pod_and_the_words_are_its_
         (uid.as_str(), Some("that of the trial"), true, false),
         ("from whom it was copied", None, true, false),
     ] {
-        let mark = rollout::mark(of, "replaced", 1, &image);
+        let mark = mark(of, "replaced", 1, &image);
         session.metadata.annotations = Some([(names::TRIAL_ANNOTATION.to_owned(), mark)].into());
         session.status.get_or_insert_default().pod_uid = last.map(str::to_owned);
         let mut cluster = Cluster::new(fixtures::settings());
