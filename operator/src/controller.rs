@@ -10,11 +10,14 @@ use futures::{
 use jiff::Timestamp;
 use kube::Client;
 use opentelemetry::metrics::Meter;
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agenda::Agenda,
+    agenda::{Agenda, SLOW_AFTER},
     api::CallError,
     backoff,
     context::Context,
@@ -35,6 +38,9 @@ use crate::{
 
 /// Passes at a time; a pass waits for the API server most of its time.
 const CONCURRENCY: usize = 16;
+/// Passes at a time with the slow ones, which do not count, because others must not wait for them: the API server does few things at a
+/// time for all uploaders and operators together.
+const MOST: usize = 128;
 /// A conflict is over as soon as the watch has shown what somebody else wrote, so the wait after many grows to eight seconds only.
 const CONFLICTS_COUNTED: u32 = 4;
 
@@ -134,16 +140,11 @@ async fn pass_over<P: Future<Output = (Place, Option<Duration>)>>(
     pass: impl Fn(Place) -> P,
 ) {
     let (mut woken, mut ready) = (pin!(woken.fuse()), pin!(ready.fuse()));
+    let free = Semaphore::new(CONCURRENCY);
     let (mut agenda, mut passes) = (Agenda::default(), FuturesUnordered::new());
     while !woken.is_done() || !passes.is_empty() {
-        while ready.is_terminated()
-            && !woken.is_done()
-            && passes.len() < CONCURRENCY
-            && let Some(session) = agenda.begin(Instant::now())
-        {
-            passes.push(pass(session));
-        }
-        let due = agenda.due().filter(|_| ready.is_terminated() && passes.len() < CONCURRENCY);
+        let may_begin = ready.is_terminated() && !woken.is_done() && passes.len() < MOST;
+        let turn = turn(agenda.due(Instant::now()).filter(|_| may_begin), &free);
         tokio::select! {
             () = &mut ready, if !ready.is_terminated() => {}
             next = woken.next(), if !woken.is_done() => match next {
@@ -157,7 +158,33 @@ async fn pass_over<P: Future<Output = (Place, Option<Duration>)>>(
                     agenda.add(session, Instant::now() + wait);
                 }
             }
-            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() && !woken.is_done() => {}
+            permit = turn => if let Some(session) = agenda.begin(Instant::now()) {
+                passes.push(counted_while_quick(permit, pass(session)));
+            }
+        }
+    }
+}
+
+/// What lets the pass begin that is `due`, once it is and not too many others count; none ever does if none is due.
+async fn turn(due: Option<Instant>, free: &Semaphore) -> SemaphorePermit<'_> {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => pending().await,
+    }
+    match free.acquire().await {
+        Ok(permit) => permit,
+        Err(_closed) => pending().await,
+    }
+}
+
+/// `pass`, which gives its `permit` back when it is done, or slow.
+async fn counted_while_quick<P: Future>(permit: SemaphorePermit<'_>, pass: P) -> P::Output {
+    let mut pass = pin!(pass);
+    match timeout(SLOW_AFTER, &mut pass).await {
+        Ok(done) => done,
+        Err(_elapsed) => {
+            drop(permit);
+            pass.await
         }
     }
 }
@@ -231,14 +258,25 @@ mod tests {
 
     /// Seconds of the beginning and the end of each pass over sessions that take `lasts` seconds and are looked at again after `again`.
     /// They are woken at the seconds `woken`; everything is ready from the second `ready` on, and stopped at the second `stop`.
-    async fn passes(woken: &[(u64, &str)], lasts: u64, again: Option<u64>, (ready, stop): (u64, u64)) -> Vec<(String, u64, u64)> {
+    async fn passes(woken: &[(u64, &str)], lasts: u64, again: Option<u64>, times: (u64, u64)) -> Vec<(String, u64, u64)> {
+        passes_in(|name| Place::new("cameras", name), woken, lasts, again, times).await
+    }
+
+    /// The same of sessions that are elsewhere.
+    async fn passes_in(
+        place: impl Fn(&str) -> Place,
+        woken: &[(u64, &str)],
+        lasts: u64,
+        again: Option<u64>,
+        (ready, stop): (u64, u64),
+    ) -> Vec<(String, u64, u64)> {
         let (begun, seen) = (Instant::now(), Mutex::new(Vec::new()));
         let (sender, receiver) = mpsc::unbounded_channel();
         let (seen, second) = (&seen, || begun.elapsed().as_secs());
         let events = async {
             for (time, name) in woken {
                 sleep_until(begun + Duration::from_secs(*time)).await;
-                sender.send(Place::new("cameras", name)).unwrap();
+                sender.send(place(name)).unwrap();
             }
             sleep_until(begun + Duration::from_secs(stop)).await;
             drop(sender);
@@ -284,6 +322,24 @@ mod tests {
         let seen = passes(&woken, 1, None, (0, 30)).await;
         let starts: Vec<u64> = seen.iter().map(|(_, start, _)| *start).collect();
         assert_eq!(starts, [vec![0; CONCURRENCY], vec![1]].concat());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn passes_that_get_no_answer_keep_others_from_work_for_a_moment_only() {
+        let names: Vec<String> = (0..=CONCURRENCY).map(|number| format!("{number:02}")).collect();
+        let woken: Vec<_> = names.iter().map(|name| (0, name.as_str())).collect();
+        let seen = passes(&woken, 60, None, (0, 90)).await;
+        let starts: Vec<u64> = seen.iter().map(|(_, start, _)| *start).collect();
+        assert_eq!(starts, [vec![0; CONCURRENCY], vec![SLOW_AFTER.as_secs()]].concat());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn passes_of_many_namespaces_that_get_no_answer_are_not_all_there_are() {
+        let names: Vec<String> = (0..=MOST).map(|number| format!("{number:03}")).collect();
+        let woken: Vec<_> = names.iter().map(|name| (0, name.as_str())).collect();
+        let seen = passes_in(|name| Place::new(name, name), &woken, 60, None, (0, 90)).await;
+        let starts: Vec<u64> = seen.iter().map(|(_, start, _)| *start).collect();
+        assert_eq!(starts[MOST - 1..], [SLOW_AFTER.as_secs() * (MOST / CONCURRENCY - 1) as u64, 60]);
     }
 
     #[tokio::test(start_paused = true)]

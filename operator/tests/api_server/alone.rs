@@ -9,6 +9,7 @@ pub(crate) mod nodes;
 mod orphans;
 mod restart;
 mod rollout;
+mod webhooks;
 
 use std::{
     sync::mpsc,
