@@ -51,7 +51,7 @@ impl Refusal {
     }
 
     fn invalid(field: &str, what: &str) -> Self {
-        Self::new("InvalidSpec", format!("{field} {what}."))
+        Self::new(reasons::INVALID_SPEC, format!("{field} {what}."))
     }
 }
 

@@ -1,8 +1,9 @@
 //! (I/O) Events of Kubernetes: what people are told in the moment it happens.
 
 use std::{
-    collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -24,8 +25,8 @@ use crate::api::{self, CallError};
 const CONTROLLER: &str = "blobferry.io/operator";
 /// What is told again in the same words within this time of the last is counted, as Kubernetes' own components do.
 const REPEATED_WITHIN: Duration = Duration::from_mins(6);
-/// What repeats itself quickly does so within as many; anything else is told anew.
-const REMEMBERED: usize = 100;
+/// As many are remembered, of all sessions together: a share that comes and goes is told of each session on it.
+const REMEMBERED: usize = 10_000;
 
 /// Tells people of objects. The recorder of `kube` would count what is told in other words under the first ones, and would send nothing
 /// while an event that somebody has deleted repeats itself.
@@ -33,14 +34,16 @@ pub struct Events {
     client: Client,
     /// Who tells.
     instance: String,
-    told: Mutex<VecDeque<Told>>,
+    told: Mutex<HashMap<Words, Told>>,
 }
 
-/// What people were told.
+/// The hash of all that tells one event from another.
+type Words = u64;
+
+/// When people were told, and how often.
+#[derive(Clone, Copy)]
 struct Told {
-    words: String,
-    /// Name of the event.
-    name: String,
+    first: Timestamp,
     count: i32,
     last: Timestamp,
 }
@@ -73,43 +76,52 @@ impl Events {
     async fn send(&self, regarding: &ObjectReference, event: &Event, now: Timestamp) -> Result<(), CallError> {
         let events: Api<k8s::Event> = api::namespaced(&self.client, regarding.namespace.as_deref().unwrap_or("default"));
         let words = words(regarding, event);
-        if let Some((name, count)) = self.repeated(&words, now) {
+        if let Some(Told { first, count, .. }) = self.repeated(words, now) {
+            let name = name(regarding, first);
             let series = k8s::EventSeries { count, last_observed_time: MicroTime(now) };
             // The reason is there, and changes nothing; who reads what was sent knows what it is about.
             let again = json!({"reason": event.reason, "series": series});
             let (params, patch) = (PatchParams::default(), Patch::Merge(&again));
             match api::call(format!("count Event {name}"), events.patch(&name, &params, &patch)).await {
                 Err(error) if error.is_not_found() => {}
-                answer => return answer.map(|_| self.remember(words, name, count, now)),
+                answer => return answer.map(|_| self.remember(words, Told { first, count, last: now })),
             }
         }
         let object = self.object(regarding, event, now);
         let name = object.metadata.name.clone().unwrap_or_default();
         api::call(format!("create Event {name}"), events.create(&PostParams::default(), &object)).await?;
-        self.remember(words, name, 1, now);
+        self.remember(words, Told { first: now, count: 1, last: now });
         Ok(())
     }
 
-    /// Name of the event that has told this not long ago, and how often it will have been told.
-    fn repeated(&self, words: &str, now: Timestamp) -> Option<(String, i32)> {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = told.iter().find(|told| told.words == words && now < told.last + REPEATED_WITHIN)?;
-        Some((told.name.clone(), told.count.saturating_add(1)))
+    fn lock(&self) -> MutexGuard<'_, HashMap<Words, Told>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remember(&self, words: String, name: String, count: i32, now: Timestamp) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.retain(|told| told.words != words);
-        if told.len() == REMEMBERED {
-            told.pop_front();
+    /// What was told not long ago, told once more.
+    fn repeated(&self, words: Words, now: Timestamp) -> Option<Told> {
+        let told = self.lock().get(&words).filter(|told| told.is_recent(now)).copied()?;
+        Some(Told { count: told.count.saturating_add(1), ..told })
+    }
+
+    /// Remembers it unless too much else is to be remembered.
+    fn remember(&self, words: Words, told: Told) {
+        let mut all = self.lock();
+        if all.len() >= REMEMBERED {
+            all.retain(|_, other| other.is_recent(told.last));
         }
-        told.push_back(Told { words, name, count, last: now });
+        if all.len() < REMEMBERED || all.contains_key(&words) {
+            all.insert(words, told);
+        }
     }
 
     fn object(&self, regarding: &ObjectReference, event: &Event, now: Timestamp) -> k8s::Event {
-        let name = format!("{}.{:x}", regarding.name.as_deref().unwrap_or_default(), now.as_nanosecond());
         k8s::Event {
-            metadata: ObjectMeta { namespace: regarding.namespace.clone(), name: Some(name), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                namespace: regarding.namespace.clone(),
+                name: Some(name(regarding, now)),
+                ..ObjectMeta::default()
+            },
             event_time: Some(MicroTime(now)),
             regarding: Some(regarding.clone()),
             type_: Some(if event.type_ == EventType::Warning { "Warning" } else { "Normal" }.to_owned()),
@@ -123,10 +135,21 @@ impl Events {
     }
 }
 
-/// All that tells one event from another.
-fn words(regarding: &ObjectReference, event: &Event) -> String {
-    let uid = regarding.uid.as_deref().unwrap_or_default();
-    format!("{uid} {} {} {}", event.action, event.reason, event.note.as_deref().unwrap_or_default())
+impl Told {
+    fn is_recent(&self, now: Timestamp) -> bool {
+        now < self.last + REPEATED_WITHIN
+    }
+}
+
+/// Of the event that people were told at `time` for the first time.
+fn name(regarding: &ObjectReference, time: Timestamp) -> String {
+    format!("{}.{:x}", regarding.name.as_deref().unwrap_or_default(), time.as_nanosecond())
+}
+
+fn words(regarding: &ObjectReference, event: &Event) -> Words {
+    let mut hasher = DefaultHasher::new();
+    (&regarding.uid, &event.action, &event.reason, &event.note).hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
@@ -176,11 +199,17 @@ mod tests {
     #[tokio::test]
     async fn only_as_many_are_remembered() {
         let cluster = Cluster::new(fixtures::settings());
-        for number in 0..=REMEMBERED {
-            tell(&cluster, &format!("cannot list {number}"), 1000).await;
+        let (events, earlier) = (&cluster.context.events, Timestamp::from_second(1000).unwrap());
+        for words in 0..REMEMBERED as Words {
+            events.remember(words, Told { first: earlier, count: 1, last: earlier });
         }
-        assert_eq!(cluster.context.events.told.lock().unwrap().len(), REMEMBERED);
-        assert_eq!(tell(&cluster, "cannot list 0", 1001).await, ["POST  null"]);
-        assert_eq!(tell(&cluster, "cannot list 2", 1001).await, ["PATCH /truck-7.e8d4a51000 2"]);
+        for second in [1001, 1002] {
+            assert_eq!(tell(&cluster, "cannot list", second).await, ["POST  null"]);
+        }
+        events.remember(7, Told { first: earlier, count: 2, last: earlier });
+        assert_eq!(events.repeated(7, earlier).map(|told| told.count), Some(3));
+        assert_eq!(tell(&cluster, "cannot list", 1360).await, ["POST  null"], "those of a while ago make room");
+        assert_eq!(tell(&cluster, "cannot list", 1361).await, ["PATCH /truck-7.13ca6512000 2"]);
+        assert_eq!(events.lock().len(), 1);
     }
 }

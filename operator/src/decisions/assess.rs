@@ -159,10 +159,10 @@ fn kept(case: &Case<'_>, pod: &UploaderPod) -> Assessment {
         Hearing::Absent => unheard().maybe_after(next_events(pod, observed, case.now)),
         Hearing::NotYet => unheard().after(Duration::from_secs(5)),
         Hearing::Silent if is_lost => {
-            Assessment { ready: Verdict::Unknown, ..passing("NodeNotReady", &node_not_ready(pod)).after(STUCK_LOOK) }
+            Assessment { ready: Verdict::Unknown, ..passing(reasons::NODE_NOT_READY, &node_not_ready(pod)).after(STUCK_LOOK) }
         }
         Hearing::Silent => {
-            Assessment { ready: Verdict::Unknown, ..passing("UploaderSilent", silent(case.session)).after(STUCK_LOOK) }
+            Assessment { ready: Verdict::Unknown, ..passing(reasons::UPLOADER_SILENT, silent(case.session)).after(STUCK_LOOK) }
         }
         Hearing::Heard => heard(case, pod).after(until_silent(case)),
     };

@@ -78,14 +78,14 @@ fn unscheduled(words: &str, namespace: &str) -> Cause {
         let message = format!(
             "The PersistentVolumeClaim {claim} does not exist in namespace {namespace}: create it; the session starts by itself then."
         );
-        return Cause::of_source("PersistentVolumeClaimNotFound", message);
+        return Cause::of_source(reasons::CLAIM_NOT_FOUND, message);
     }
     if let Some(claim) = quoted_before(words, "persistentvolumeclaim ", " is being deleted") {
         let message = format!(
             "The PersistentVolumeClaim {claim} is being deleted in namespace {namespace}, which takes until no other pod uses it: create \
              it again then; the session starts by itself."
         );
-        return Cause::of_source("PersistentVolumeClaimTerminating", message);
+        return Cause::of_source(reasons::CLAIM_TERMINATING, message);
     }
     if UNBOUND.iter().any(|unbound| words.contains(unbound)) {
         let message = format!(
@@ -95,7 +95,11 @@ fn unscheduled(words: &str, namespace: &str) -> Cause {
         );
         return Cause::of_source(reasons::CLAIM_PENDING, message);
     }
-    Cause::new("Unschedulable", format!("No node takes the pod. The scheduler says: {words}"))
+    let message = format!(
+        "No node takes the pod: free or add resources, lower spec.pod.resources or spec.staging.sizeLimit, or correct spec.pod.nodeSelector, \
+         affinity and tolerations. The scheduler says: {words}"
+    );
+    Cause::new(reasons::UNSCHEDULABLE, message)
 }
 
 /// The scheduler's words on a claim that waits for its volume, and on one that waits for a pod, for which no volume is left.
@@ -113,9 +117,19 @@ fn creating(pod: &UploaderPod, observed: &Observed) -> Cause {
     let node = pod.node.as_deref().unwrap_or("the node");
     match observed.look.as_ref().and_then(|look| look.warning.as_ref()) {
         Some((reason, words)) if reason.contains("Mount") || reason.contains("Attach") => {
-            Cause::of_source(reason.clone(), format!("The share cannot be mounted on {node}: {words}"))
+            let message = format!(
+                "The share cannot be mounted on {node}, which tries again: look for a wrong server or path, an export that leaves out the \
+                 node, or an NFS client that it lacks (nfs-common). The node says: {words}"
+            );
+            Cause::of_source(reason.clone(), message)
         }
-        Some((reason, words)) => Cause::new(reason.clone(), format!("The pod cannot start on {node}: {words}")),
+        Some((reason, words)) => {
+            let message = format!(
+                "The pod cannot start on {node}, which tries again: if it stays so, look at the node's container runtime and network. The \
+                 node says: {words}"
+            );
+            Cause::new(reason.clone(), message)
+        }
         None => Cause::new(reasons::CONTAINER_CREATING, format!("{node} mounts the share and pulls the image.")),
     }
 }
@@ -128,11 +142,11 @@ fn waiting(reason: &str, words: &str, pod: &UploaderPod, observed: &Observed) ->
             let message = format!(
                 "The uploader's image cannot be pulled: build and import it on the node, or correct {named_in}. The node says: {words}"
             );
-            Cause::new("ImagePullFailed", message)
+            Cause::new(reasons::IMAGE_PULL_FAILED, message)
         }
         _ => Cause::new(
             if reason.is_empty() { reasons::WAITING } else { reason },
-            format!("The node waits with the uploader: {words}"),
+            format!("The node waits with the uploader, and tries again: make or correct what it names. It says: {words}"),
         ),
     }
 }
@@ -141,8 +155,7 @@ fn finished(reason: &str, words: &str, pod: &UploaderPod, observed: &Observed) -
     match &pod.last_exit {
         Some(exit) if matches!(reason, "Failed" | "Succeeded") => exited(exit, pod, observed),
         _ if reason == "Evicted" => evicted(words, pod),
-        _ if words.is_empty() => Cause::new(reason, format!("The pod {} has ended; a new one follows.", pod.name)),
-        _ => Cause::new(reason, format!("The pod {} has ended; a new one follows. {words}", pod.name)),
+        _ => Cause::new(reason, format!("The pod {} has ended; a new one follows by itself. {words}", pod.name).trim_end()),
     }
 }
 
@@ -159,7 +172,10 @@ fn evicted(words: &str, pod: &UploaderPod) -> Cause {
     } else {
         "raise spec.pod.resources.limits.ephemeral-storage, or lower spec.staging.sizeLimit".into()
     };
-    Cause::new("Evicted", format!("The node removed the pod {}; a new one follows: {remedy}. The node says: {words}", pod.name))
+    Cause::new(
+        reasons::EVICTED,
+        format!("The node removed the pod {}; a new one follows: {remedy}. The node says: {words}", pod.name),
+    )
 }
 
 /// Why `pod` is taken away although its session is to go on.
@@ -167,14 +183,14 @@ pub fn disrupted(disruption: Disruption, pod: &UploaderPod) -> Cause {
     let name = &pod.name;
     match disruption {
         Disruption::Evicted => Cause::new(
-            "Evicted",
+            reasons::EVICTED,
             format!(
                 "Somebody has the pod {name} evicted, as `kubectl drain` or an autoscaler does; a new one follows on a node that takes \
                  it."
             ),
         ),
         Disruption::Preempted => Cause::new(
-            "Preempted",
+            reasons::PREEMPTED,
             format!(
                 "The scheduler removes the pod {name} to make room for one of higher priority; a new one follows where there is room: free \
                  resources, or raise spec.pod.priorityClassName."
@@ -194,20 +210,22 @@ fn exited(exit: &Exit, pod: &UploaderPod, observed: &Observed) -> Cause {
     if exit.reason == "OOMKilled" {
         let message = "The uploader used more memory than its limit and was killed: raise spec.pod.resources.limits.memory, or lower \
                        spec.transfer.memoryLimit.";
-        return Cause::new("OOMKilled", message);
+        return Cause::new(reasons::OUT_OF_MEMORY, message);
     }
     if exit.code == STOPPED || (exit.is_unexplained_kill() && was_unhealthy(observed)) {
         let message = "The kubelet stopped the uploader because its health check failed, and starts it again: usually the file server \
                        does not answer.";
-        return Cause::new("UploaderUnhealthy", message);
+        return Cause::new(reasons::UPLOADER_UNHEALTHY, message);
     }
     let end = match exit.code {
         KILLED => "was killed".to_owned(),
         code => format!("ended with exit code {code}"),
     };
-    let words = exit.message.trim();
-    let tail = if words.is_empty() { String::new() } else { format!(": {words}") };
-    Cause::new("UploaderExited", format!("The uploader {end} and is started again{tail}"))
+    let message = match exit.message.trim() {
+        "" => format!("The uploader {end} and is started again; its log may say why."),
+        words => format!("The uploader {end} and is started again; its log may say more. Its last words: {words}"),
+    };
+    Cause::new(reasons::UPLOADER_EXITED, message)
 }
 
 /// Whether the kubelet said that a probe was the reason to kill the uploader, which was too busy or frozen to end by itself.

@@ -3,7 +3,7 @@
 use blobferry_crds::AzureBlob;
 use url::Url;
 
-use super::Refusal;
+use super::{Refusal, reasons};
 use crate::settings::Settings;
 
 /// Where the tokens of Azure's own clouds come from, by the end of the account's host:
@@ -56,7 +56,7 @@ fn allowed_authority(text: &str, settings: &Settings) -> Result<String, Refusal>
     }
     if !settings.account_hosts.iter().any(|rule| rule.allows(&url)) {
         return Err(Refusal::new(
-            "AuthorityHostNotAllowed",
+            reasons::AUTHORITY_HOST_NOT_ALLOWED,
             format!(
                 "The host {} of workloadIdentity.authorityHost is not allowed here: leave the field out to use the one of the account's \
                  cloud, or an administrator adds it to the chart value accountHostSuffixes.",

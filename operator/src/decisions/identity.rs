@@ -5,7 +5,7 @@ use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
-use super::Refusal;
+use super::{Refusal, reasons};
 
 /// What folders and blobs of a session are named after; never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ fn adopted(session: &UploadSession, annotation: &str, valid: fn(&str) -> bool) -
 
 fn bad_annotation(annotation: &str, what: &str) -> Refusal {
     Refusal::new(
-        "BadAnnotation",
+        reasons::BAD_ANNOTATION,
         format!("The annotation {annotation} {what}: restore the value it had, or remove it to start with a new one."),
     )
 }

@@ -161,7 +161,7 @@ pub fn validate(session: &UploadSession, settings: &Settings) -> Result<ValidSes
     }
     if spec.pod.image.is_some() && !settings.allow_pod_image {
         return Err(Refusal::new(
-            "ImageNotAllowed",
+            reasons::IMAGE_NOT_ALLOWED,
             "spec.pod.image is not allowed here: remove it, or install the chart with allowPodImage=true.".into(),
         ));
     }
@@ -206,7 +206,7 @@ fn share(session: &UploadSession, namespace: &str, settings: &Settings) -> Resul
             Ok(Share::Nfs { server: nfs.server.clone(), path: nfs.path.clone(), options: nfs.mount_options.clone() })
         }
         (None, Some(nfs)) => Err(Refusal::new(
-            "NfsNotAllowed",
+            reasons::NFS_NOT_ALLOWED,
             format!(
                 "The export {}:{} is not allowed for namespace {namespace}: an administrator adds it to the chart value nfs.allowed, or \
                  name a claim in spec.source.persistentVolumeClaim.",
@@ -226,7 +226,7 @@ fn container(session: &UploadSession, settings: &Settings) -> Result<Container, 
     }
     if !settings.account_hosts.iter().any(|rule| rule.allows(&url)) {
         return Err(Refusal::new(
-            "AccountHostNotAllowed",
+            reasons::ACCOUNT_HOST_NOT_ALLOWED,
             format!(
                 "The host {} of accountUrl is not allowed here: an administrator adds it to the chart value accountHostSuffixes.",
                 url.host_str().unwrap_or_default()

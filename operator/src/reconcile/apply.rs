@@ -198,7 +198,7 @@ async fn create_pod(session: &ValidSession, context: &Context) -> Result<Pod, Ha
         Err(error) => {
             // Its account may be gone.
             rights::doubt_rights(&session.namespace, context);
-            return Err(Halt::refused("PodRefused", error));
+            return Err(Halt::refused(reasons::POD_REFUSED, error));
         }
     }
     let name = build::pod_name(&session.name);

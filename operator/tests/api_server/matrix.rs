@@ -37,6 +37,8 @@ struct Row {
     reason: &'static str,
     /// Part of the message.
     words: &'static str,
+    /// What a person is told to do, in words that nobody but the operator says.
+    remedy: &'static str,
     /// The reason of `SourceReachable=False`, if the share is to blame.
     source: bool,
     /// Whether a person has to change something.
@@ -44,7 +46,13 @@ struct Row {
 }
 
 fn row(name: &'static str, play: Play, reason: &'static str, words: &'static str) -> Row {
-    Row { name, play, reason, words, source: false, stalled: false }
+    Row { name, play, reason, words, remedy: "", source: false, stalled: false }
+}
+
+impl Row {
+    fn remedied_by(self, remedy: &'static str) -> Self {
+        Self { remedy, ..self }
+    }
 }
 
 fn unscheduled(message: &str) -> Play {
@@ -86,58 +94,70 @@ fn table() -> Vec<Row> {
     let blamed = |row: Row| Row { source: true, ..row };
     let own_words = r#"{"result":"Failed","sessionUID":"UID","mode":"watch","reason":"WrongFlags","message":"No such flag."}"#;
     vec![
-        row("image", Play::Pod(waiting("ErrImagePull", "not found"), None), "ImagePullFailed", "image.uploader"),
-        row("image-again", Play::Pod(waiting("ImagePullBackOff", "Back-off pulling"), None), "ImagePullFailed", "Back-off pulling"),
-        row("image-name", Play::Pod(waiting("InvalidImageName", "bad reference"), None), "ImagePullFailed", "bad reference"),
-        row("config", Play::Pod(waiting("CreateContainerConfigError", "no user"), None), "CreateContainerConfigError", "no user"),
-        row("full", unscheduled("0/1 nodes are available: 1 Insufficient memory."), "Unschedulable", "Insufficient memory"),
-        blamed(row(
-            "no-claim",
-            unscheduled("0/1 nodes are available: persistentvolumeclaim \"share\" not found."),
-            "PersistentVolumeClaimNotFound",
-            "PersistentVolumeClaim share does not exist in namespace matrix-",
-        )),
-        blamed(row(
-            "unbound",
-            unscheduled("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."),
-            "PersistentVolumeClaimPending",
-            "not bound",
-        )),
-        blamed(row(
-            "claim-ending",
-            unscheduled("0/1 nodes are available: persistentvolumeclaim \"share\" is being deleted."),
-            "PersistentVolumeClaimTerminating",
-            "PersistentVolumeClaim share is being deleted",
-        )),
-        blamed(row("mount", creating("FailedMount", "mount.nfs: access denied by server"), "FailedMount", "access denied")),
-        row("sandbox", creating("FailedCreatePodSandBox", "no network"), "FailedCreatePodSandBox", "no network"),
-        row("memory", crashed(&json!({"exitCode": 137, "reason": "OOMKilled"})), "OOMKilled", "memoryLimit"),
-        row("crash", crashed(&json!({"exitCode": 1, "reason": "Error", "message": "it broke"})), "UploaderExited", "it broke"),
-        row("probe", crashed(&json!({"exitCode": 143, "reason": "Error"})), "UploaderUnhealthy", "health check"),
+        row("image", Play::Pod(waiting("ErrImagePull", "not found"), None), "ImagePullFailed", "image.uploader")
+            .remedied_by("build and import it on the node"),
+        row("image-again", Play::Pod(waiting("ImagePullBackOff", "Back-off pulling"), None), "ImagePullFailed", "Back-off pulling")
+            .remedied_by("import it on the node"),
+        row("image-name", Play::Pod(waiting("InvalidImageName", "bad reference"), None), "ImagePullFailed", "bad reference")
+            .remedied_by("correct image.uploader of the chart"),
+        row("config", Play::Pod(waiting("CreateContainerConfigError", "no user"), None), "CreateContainerConfigError", "no user")
+            .remedied_by("make or correct what it names"),
+        row("full", unscheduled("0/1 nodes are available: 1 Insufficient memory."), "Unschedulable", "Insufficient memory")
+            .remedied_by("lower spec.pod.resources"),
+        blamed(
+            row(
+                "no-claim",
+                unscheduled("0/1 nodes are available: persistentvolumeclaim \"share\" not found."),
+                "PersistentVolumeClaimNotFound",
+                "PersistentVolumeClaim share does not exist in namespace matrix-",
+            )
+            .remedied_by("create it; the session starts by itself"),
+        ),
+        blamed(
+            row(
+                "unbound",
+                unscheduled("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."),
+                "PersistentVolumeClaimPending",
+                "not bound",
+            )
+            .remedied_by("Make a volume of the capacity"),
+        ),
+        blamed(
+            row(
+                "claim-ending",
+                unscheduled("0/1 nodes are available: persistentvolumeclaim \"share\" is being deleted."),
+                "PersistentVolumeClaimTerminating",
+                "PersistentVolumeClaim share is being deleted",
+            )
+            .remedied_by("create it again"),
+        ),
+        blamed(
+            row("mount", creating("FailedMount", "mount.nfs: access denied by server"), "FailedMount", "access denied")
+                .remedied_by("look for a wrong server or path"),
+        ),
+        row("sandbox", creating("FailedCreatePodSandBox", "no network"), "FailedCreatePodSandBox", "no network")
+            .remedied_by("look at the node's container runtime"),
+        row("memory", crashed(&json!({"exitCode": 137, "reason": "OOMKilled"})), "OOMKilled", "memoryLimit")
+            .remedied_by("raise spec.pod.resources.limits.memory"),
+        row("crash", crashed(&json!({"exitCode": 1, "reason": "Error", "message": "it broke"})), "UploaderExited", "it broke")
+            .remedied_by("its log may say more"),
+        row("probe", crashed(&json!({"exitCode": 143, "reason": "Error"})), "UploaderUnhealthy", "health check")
+            .remedied_by("usually the file server"),
         Row {
             stalled: true,
             ..row("words", crashed(&json!({"exitCode": 2, "message": own_words})), "WrongFlags", "No such flag.")
         },
         blamed(row("denied-share", Play::Check("source", "PermissionDenied"), "PermissionDenied", "It does not work.")),
         row("denied-blobs", Play::Check("destination", "Denied"), "Denied", "It does not work."),
-        row("disk", Play::Ended("Evicted", "The node was low on resource: ephemeral-storage."), "Evicted", "ephemeral-storage"),
-        row("ram", Play::Ended("Evicted", "The node was low on resource: memory."), "Evicted", "low on resource: memory"),
-        row("shutdown", Play::Ended("Terminated", "Pod was terminated in response to node shutdown."), "Terminated", "shutdown"),
-        row("admission", Play::Ended("OutOfcpu", "Node didn't have enough resource: cpu"), "OutOfcpu", "resource: cpu"),
+        row("disk", Play::Ended("Evicted", "The node was low on resource: ephemeral-storage."), "Evicted", "ephemeral-storage")
+            .remedied_by("lower spec.staging.sizeLimit"),
+        row("ram", Play::Ended("Evicted", "The node was low on resource: memory."), "Evicted", "low on resource: memory")
+            .remedied_by("raise spec.pod.resources.requests.memory"),
+        row("shutdown", Play::Ended("Terminated", "Pod was terminated in response to node shutdown."), "Terminated", "shutdown")
+            .remedied_by("a new one follows by itself"),
+        row("admission", Play::Ended("OutOfcpu", "Node didn't have enough resource: cpu"), "OutOfcpu", "resource: cpu")
+            .remedied_by("a new one follows by itself"),
     ]
-}
-
-#[test]
-fn every_reason_is_in_the_document_with_what_to_do() {
-    let document = include_str!("../../../docs/troubleshooting.md");
-    // The uploader's own words are whatever it says.
-    for row in table().iter().filter(|row| row.name != "words") {
-        assert!(
-            document.lines().any(|line| line.starts_with('|') && line.contains(&format!("`{}`", row.reason))),
-            "{}",
-            row.reason
-        );
-    }
 }
 
 #[tokio::test]
@@ -199,7 +219,7 @@ pub(crate) async fn warn(stage: &Stage, pod: &Pod, reason: &str, words: &str) ->
 /// The conditions say what is wrong, and whether anybody has to do something.
 async fn is_told(stage: &Stage, row: &Row) -> Result<()> {
     let message = stage.until_condition(row.name, "Ready", "False", row.reason).await?;
-    ensure!(message.contains(row.words), "{message}");
+    ensure!(message.contains(row.words) && message.contains(row.remedy), "{message}");
     let abnormal = if row.stalled { "Stalled" } else { "Reconciling" };
     stage.until_condition(row.name, abnormal, "True", row.reason).await?;
     if row.source {
@@ -220,7 +240,7 @@ async fn event_tells(stage: &Stage, row: &Row) -> Result<()> {
                 .filter(|event| event.involved_object.name.as_deref() == Some(row.name))
                 .filter(|event| event.reason.as_deref() == Some("UploaderLost"))
                 .filter_map(|event| event.message);
-            Ok(notes.any(|note| note.contains(row.reason) && note.contains(row.words)))
+            Ok(notes.any(|note| [row.reason, row.words, row.remedy].iter().all(|part| note.contains(part))))
         })
         .await
 }

@@ -300,7 +300,7 @@ async fn description_of_a_session_tells_its_story_and_stays_short_when_its_folde
         }
         figures::print(&format!("a folder came and went {FLAPS} times within {:.0} s", began.elapsed().as_secs_f64()));
         let told = told_reasons(stage)?;
-        // What the operator has told already it counts, until it has told a hundred other things of all sessions.
+        // What the operator has told already it counts.
         let few = ["UploaderCreated", "SourceMissing", "Running", "ShareFailed", "Running", "ShareFailed"];
         ensure!(told.len() >= 4 && few.starts_with(&told.iter().map(String::as_str).collect::<Vec<_>>()), "people read {told:?}");
         recovers(stage, "s").await

@@ -23,7 +23,7 @@ pub(super) fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
     match (wait, slot) {
         (Wait::Terminating, Slot::Ours(pod)) if case.observed.node == Some(NodeHealth::Lost) => Assessment {
             ready: Verdict::Unknown,
-            ..passing("NodeNotReady", &cannot_end(pod, case.session.spec.suspend)).after(until_late(pod, case.now))
+            ..passing(reasons::NODE_NOT_READY, &cannot_end(pod, case.session.spec.suspend)).after(until_late(pod, case.now))
         },
         (Wait::Terminating, Slot::Ours(pod)) => {
             let disruption = pod.disruption.filter(|_| !case.session.spec.suspend);
@@ -40,7 +40,7 @@ pub(super) fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
                 "The pod {} does not end although its node {node} is well: look at that node (a mount that hangs?).",
                 pod.name
             );
-            passing("PodStuck", &message).after(STUCK_LOOK)
+            passing(reasons::POD_STUCK, &message).after(STUCK_LOOK)
         }
         (Wait::Held, Slot::Ours(pod)) => {
             let finalizer = pod.held_by.as_deref().unwrap_or_default();
@@ -49,7 +49,7 @@ pub(super) fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
                  goes on by itself then.",
                 pod.name
             );
-            passing("PodStuck", &message).after(STUCK_LOOK)
+            passing(reasons::POD_STUCK, &message).after(STUCK_LOOK)
         }
         (Wait::Backoff, Slot::Ours(pod)) => caused(&diagnose(pod, case.observed)).after(pause),
         (Wait::Backoff, _) => match &case.observed.creations.failure {
@@ -66,7 +66,7 @@ pub(super) fn waiting(case: &Case<'_>, wait: &Wait, slot: &Slot) -> Assessment {
                  finalizers. From a node that is lost it is removed within minutes.",
                 pod.name
             );
-            passing("PodStuck", &message).after(RIVAL_LOOK)
+            passing(reasons::POD_STUCK, &message).after(RIVAL_LOOK)
         }
         (Wait::ForeignPod, _) => {
             let message = "A pod with the name of the uploader's exists and was not made by Blobferry: delete or rename it.";
@@ -90,7 +90,7 @@ pub(super) fn in_use(rival: &Rival, now: Timestamp) -> Assessment {
         ": delete or suspend one of the two, or choose another sessionName."
     };
     let message = format!("The folders of this session are in use by {who}{what_to_do} This one starts by itself then.");
-    passing("SessionNameInUse", &message).after(RIVAL_LOOK)
+    passing(reasons::SESSION_NAME_IN_USE, &message).after(RIVAL_LOOK)
 }
 
 /// The node of a pod is looked at right after the pod should have been gone, and again when it may be removed without its node's word.

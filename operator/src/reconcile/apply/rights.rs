@@ -72,7 +72,7 @@ async fn ensure_account(namespace: &str, context: &Context) -> Result<(), Halt> 
         None => match api::create(&accounts, &build::uploader_account(namespace)).await {
             Ok(Some(_)) => Ok(()),
             Ok(None) => Err(Halt::Settling),
-            Err(error) => Err(Halt::refused("AccountRefused", error)),
+            Err(error) => Err(Halt::refused(reasons::ACCOUNT_REFUSED, error)),
         },
     }
 }
@@ -88,7 +88,7 @@ async fn ensure_binding(namespace: &str, accounts: &BTreeSet<String>, context: &
         None => match api::create(&bindings, &wanted).await {
             Ok(Some(_)) => Ok(()),
             Ok(None) => Err(Halt::Settling),
-            Err(error) => Err(Halt::refused("BindingRefused", error)),
+            Err(error) => Err(Halt::refused(reasons::BINDING_REFUSED, error)),
         },
     }
 }

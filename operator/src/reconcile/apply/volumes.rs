@@ -9,7 +9,7 @@ use crate::{
     api::{self, CallError, Object},
     backoff::Failure,
     context::Context,
-    decisions::{build, validate::ValidSession},
+    decisions::{build, reasons, validate::ValidSession},
 };
 
 /// What to do about the volume and the claim that were found; pure.
@@ -102,8 +102,8 @@ async fn remove<K: Object>(objects: &Api<K>, object: Option<&K>) -> Result<(), C
 /// What people are told if a claim or a volume that has to be made anew does not go.
 fn leaving(claim: Option<&PersistentVolumeClaim>, volume: Option<&PersistentVolume>) -> Failure {
     let (reason, kind, meta) = match (claim, volume) {
-        (None, Some(volume)) => ("PersistentVolumeTerminating", "PersistentVolume", Some(&volume.metadata)),
-        _ => ("PersistentVolumeClaimTerminating", "PersistentVolumeClaim", claim.map(|claim| &claim.metadata)),
+        (None, Some(volume)) => (reasons::VOLUME_TERMINATING, "PersistentVolume", Some(&volume.metadata)),
+        _ => (reasons::CLAIM_TERMINATING, "PersistentVolumeClaim", claim.map(|claim| &claim.metadata)),
     };
     let name = meta.and_then(|meta| meta.name.as_deref()).unwrap_or_default();
     let finalizers = meta.and_then(|meta| meta.finalizers.as_deref()).unwrap_or_default().join(", ");
@@ -118,7 +118,7 @@ async fn create<K: Object>(objects: &Api<K>, object: &K) -> Result<(), Halt> {
     match api::create(objects, object).await {
         Ok(Some(_)) => Ok(()),
         Ok(None) => Err(Halt::Settling),
-        Err(error) => Err(Halt::refused("VolumeRefused", error)),
+        Err(error) => Err(Halt::refused(reasons::VOLUME_REFUSED, error)),
     }
 }
 
