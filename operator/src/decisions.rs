@@ -1,9 +1,11 @@
 //! (pure) Every decision, as a function of what is known and of the time.
 //!
-//! `validate` parses what a person wrote (with `identity`, `federation` and `area`); `observed` is what is there (with `pod_state`,
-//! `hearing`, `completion` and `ending`). From both, `plan` decides one step, and `build` makes objects for it. What came of it is a
-//! `case`, of which `assess` (with `diagnose`) and `status` say what is true now, `start` whether that may wait, and `notices` what people
-//! are told. `predicates` says which changes wake a session, and `rollout` who gets a new image.
+//! `validate` parses what a person wrote (with `identity`, `federation`, `area` and `export`); `observed` is what is there (with
+//! `pod_state`, `hearing` and `completion`). From both, `plan` decides one step, and `build` makes objects for it (`volumes` says whether
+//! those that are there will do). What came of it is a `case`, of which `assess` (with `diagnose` and `reasons`) and `status` say what is
+//! true now, `start` whether that may wait, and `notices` what people are told. A session that is deleted is a `deletion`: its uploader
+//! gets another `mode`, `finalizer` holds the object, and `end` lets it go. `predicates` says which changes wake a session, and `rollout`
+//! who gets a new image.
 
 pub mod area;
 pub mod assess;
@@ -29,6 +31,7 @@ pub mod rollout;
 pub mod start;
 pub mod status;
 pub mod validate;
+pub mod volumes;
 
 use blobferry_crds::UploadSession;
 use jiff::Timestamp;

@@ -3,7 +3,7 @@
 //! Of several operators one leads ([`leader`]). Two watches (sessions, and pods with our label) feed a controller that passes over each
 //! session to which something happened; a pass is in [`reconcile`]. The sweep removes what the garbage collector cannot, and the rollout
 //! brings a new image. What they have seen is kept in [`state`], and every decision is a pure function of it in [`decisions`], which
-//! knows neither of them. Modules that talk to the API server say so in their first line.
+//! knows neither of them. Modules whose own calls go to the API server say so in their first line.
 
 pub mod admin;
 pub mod agenda;

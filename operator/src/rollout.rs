@@ -24,7 +24,6 @@ use crate::{
     },
     place::Place,
     reconcile::publish::mark_trial,
-    report,
     settings::Strategy,
     state::{rollout::Known, sessions::KeptSession},
 };
@@ -36,7 +35,7 @@ const PAUSE: Duration = Duration::from_secs(3);
 pub async fn run(context: &Context) {
     let Strategy::Rolling(most) = context.settings.update else { return std::future::pending().await };
     loop {
-        context.rollout.is_wanted().await;
+        context.rollout.wanted().await;
         tokio::time::sleep(PAUSE).await;
         pass(context, most, (context.clock)()).await;
     }
@@ -49,7 +48,9 @@ pub async fn pass(context: &Context, most: NonZeroUsize, now: Timestamp) {
             let replaced = pod_of(&member, context, now).map(|pod| pod.uid.clone()).unwrap_or_default();
             let mark = mark(&member.uid, &replaced, member.generation, &context.settings.uploader_image);
             // Without it, another leader knows less.
-            report::seen(mark_trial(&member.place, &member.uid, &mark, context).await);
+            if let Err(error) = mark_trial(&member.place, &member.uid, &mark, context).await {
+                warn!(session = %member.place, error = &error as &dyn std::error::Error, "a session cannot be told that it is on trial");
+            }
         }
         context.wake.session(member.place);
     }
@@ -103,7 +104,7 @@ fn members(context: &Context, now: Timestamp) -> Vec<Member> {
 
 /// The session of `pod`, unless no pass sees to the pod: it would neither get the new image nor become well.
 fn member(pod: &UploaderPod, context: &Context, now: Timestamp) -> Option<Member> {
-    let place = Place::new(&pod.namespace, &pod.session);
+    let place = pod.session_place();
     let session = context.sessions.of_uid(&place, &pod.session_uid).filter(|session| session.sees_to_pod())?;
     let state = state(pod, &context.settings.uploader_image, told_by(&session), now);
     Some(Member { uid: pod.session_uid.clone(), place, generation: session.generation(), state })

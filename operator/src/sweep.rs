@@ -27,7 +27,6 @@ use crate::{
         plan::is_overdue,
         pod_state::{Origin, UploaderPod},
     },
-    place::Place,
     reconcile::{
         apply::{remove_claim, remove_rights, update_rights},
         observe::node_health,
@@ -159,7 +158,7 @@ async fn sweep_lost_pods(left: &mut Left, context: &Context) {
         pod.origin != Origin::Foreign && pod.held_by.is_none() && pod.terminating.is_some_and(|due| is_overdue(due, now))
     };
     for pod in context.pods.shown(is_late) {
-        if context.sessions.see_to_pod(&Place::new(&pod.namespace, &pod.session), &pod.session_uid)
+        if context.sessions.see_to_pod(&pod.session_place(), &pod.session_uid)
             || node_health(&pod, context).await != Some(NodeHealth::Lost)
         {
             continue;

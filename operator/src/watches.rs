@@ -113,7 +113,7 @@ fn retain(context: &Context) {
     let uids = context.sessions.uids();
     context.memory.retain(&uids);
     context.waiters.retain(&uids);
-    for (namespace, claim) in context.shares.claims() {
+    for (namespace, claim) in context.shares.volume_claims() {
         if !context.sessions.are_on(&namespace, &claim) {
             context.shares.forget(&namespace, &claim);
         }
@@ -165,7 +165,7 @@ fn concerned(news: &News, context: &Context) -> Vec<Place> {
         }
         News::Gone(pod) => {
             sessions.extend(pod.area.iter().flat_map(|area| context.waiters.of(area)));
-            let session = context.sessions.of_uid(&Place::new(&pod.namespace, &pod.session), &pod.session_uid);
+            let session = context.sessions.of_uid(&pod.session_place(), &pod.session_uid);
             if let Some(session) = session.filter(|session| !session.wants_pod()) {
                 forget_claim(&session, context);
             }
@@ -173,7 +173,7 @@ fn concerned(news: &News, context: &Context) -> Vec<Place> {
         }
     };
     if !pod.session.is_empty() {
-        sessions.push(Place::new(&pod.namespace, &pod.session));
+        sessions.push(pod.session_place());
     }
     sessions
 }
@@ -181,7 +181,7 @@ fn concerned(news: &News, context: &Context) -> Vec<Place> {
 /// A pod without an owner whose creation was carried out after its session had gone.
 fn note_orphan(pod: &UploaderPod, context: &Context) {
     let is_orphan = pod.origin == Origin::Unowned && pod.terminating.is_none();
-    if is_orphan && !context.sessions.has(&Place::new(&pod.namespace, &pod.session), &pod.session_uid) {
+    if is_orphan && !context.sessions.has(&pod.session_place(), &pod.session_uid) {
         context.leftovers.mark_children();
     }
 }

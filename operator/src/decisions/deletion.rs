@@ -31,7 +31,7 @@ pub struct Deletion {
     /// When it is let go in any case.
     pub deadline: Timestamp,
     /// Whether files may be claimed for it.
-    pub may_have_claims: bool,
+    pub may_have_claimed_files: bool,
     /// That its last pod cannot be made.
     pub blocked: Option<Box<Blocked>>,
 }
@@ -45,7 +45,7 @@ pub struct Blocked {
     pub why: String,
 }
 
-/// What is known of the ending of `session`, if it is one.
+/// What is known of the deletion of `session`, if our finalizer holds it.
 pub fn of(session: &UploadSession, slot: &Slot, blocked: Option<Box<Blocked>>) -> Option<Deletion> {
     let deleted = session.metadata.deletion_timestamp.as_ref().filter(|_| is_held(&session.metadata))?.0;
     let timeout = session.spec.drain_timeout.parse().unwrap_or(USUAL_TIMEOUT);
@@ -53,7 +53,7 @@ pub fn of(session: &UploadSession, slot: &Slot, blocked: Option<Box<Blocked>>) -
     Some(Deletion {
         policy: session.spec.deletion_policy,
         deadline: deleted.checked_add(timeout).unwrap_or(deleted),
-        may_have_claims: !is_over && (has_run(session) || matches!(slot, Slot::Ours(pod) if may_have_run(pod))),
+        may_have_claimed_files: !is_over && (has_run(session) || matches!(slot, Slot::Ours(pod) if may_have_run(pod))),
         blocked,
     })
 }
@@ -83,7 +83,7 @@ pub fn may_hold_folders(session: &UploadSession) -> bool {
 impl Deletion {
     /// What becomes of claimed files if nothing can be done for them, and when; none if there are none.
     pub fn how_it_ends(&self, fate: Fate) -> Option<String> {
-        let matters = self.policy != DeletionPolicy::Stop && self.may_have_claims;
+        let matters = self.policy != DeletionPolicy::Stop && self.may_have_claimed_files;
         matters.then(|| {
             format!(
                 "If its claimed files cannot be {} until {}, they stay on the share and the session goes; at once if spec.deletionPolicy is \

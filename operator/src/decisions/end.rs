@@ -27,7 +27,7 @@ pub enum End {
 /// Why the object is let go now, if it is.
 pub fn end(session: &Result<ValidSession, Refusal>, observed: &Observed, now: Timestamp) -> Option<End> {
     let deletion = observed.deletion.as_ref()?;
-    if deletion.policy == DeletionPolicy::Stop || !deletion.may_have_claims {
+    if deletion.policy == DeletionPolicy::Stop || !deletion.may_have_claimed_files {
         return Some(End::Nothing);
     }
     if let Some(message) = last_words(&observed.slot) {

@@ -15,7 +15,7 @@ pub struct Observed {
     pub is_new_spec: bool,
     /// How the session came to its end, if it has.
     pub completed: Option<Completed>,
-    /// What is known of the session's ending, if it is deleted.
+    /// What is known of the session's deletion, if our finalizer holds it.
     pub deletion: Option<Deletion>,
     /// Pods that were created so far.
     pub creations: Attempts,

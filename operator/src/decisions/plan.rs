@@ -262,7 +262,7 @@ mod tests {
         for spec in ["deletionPolicy: Drain", "{deletionPolicy: Drain, suspend: true}"] {
             let deleted = fixtures::deleted(spec, "2026-11-21T08:29:00Z");
             assert_eq!(planned(&deleted, Some(&running(&session)), |_| ()), Plan::Stop(StopReason::NewMode));
-            assert_eq!(planned(&deleted, None, |it| it.deletion.as_mut().unwrap().may_have_claims = true), Plan::Create);
+            assert_eq!(planned(&deleted, None, |it| it.deletion.as_mut().unwrap().may_have_claimed_files = true), Plan::Create);
             assert_eq!(planned(&deleted, Some(&running(&deleted)), |_| ()), Plan::Keep);
         }
     }

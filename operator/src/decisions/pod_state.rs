@@ -11,6 +11,7 @@ use super::{
     mode::Mode,
     reasons,
 };
+use crate::place::Place;
 
 /// Who is behind the name that a session's pod has.
 #[derive(Clone, Debug, PartialEq)]
@@ -238,6 +239,11 @@ impl UploaderPod {
         matches!(self.stage, Stage::Unscheduled(_) | Stage::Creating { .. })
     }
 
+    /// Where its session is.
+    pub fn session_place(&self) -> Place {
+        Place::new(&self.namespace, &self.session)
+    }
+
     /// Whether an uploader can be at work in it.
     pub fn runs(&self) -> bool {
         matches!(self.stage, Stage::Running { .. })
@@ -267,10 +273,10 @@ impl Exit {
 }
 
 fn stage(pod: &Pod, container: Option<&ContainerStatus>) -> Stage {
-    let status = pod.status.clone().unwrap_or_default();
-    if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
-        let reason = status.reason.or(status.phase).unwrap_or_default();
-        return Stage::Finished(reason, status.message.unwrap_or_default());
+    if let Some(status) = &pod.status
+        && let Some(phase @ ("Failed" | "Succeeded")) = status.phase.as_deref()
+    {
+        return Stage::Finished(status.reason.as_deref().unwrap_or(phase).to_owned(), status.message.clone().unwrap_or_default());
     }
     match container.and_then(|container| container.state.as_ref()) {
         Some(ContainerState { running: Some(running), .. }) => {
@@ -326,4 +332,20 @@ fn last_exit(container: Option<&ContainerStatus>) -> Option<Exit> {
         message: message.unwrap_or_default(),
         finished: finished_at.map(|time| time.0),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+
+    const SINCE: &str = "2026-11-21T08:10:00Z";
+
+    #[test]
+    fn pod_on_trial_says_so() {
+        let mut pod = fixtures::pod(&fixtures::session(""), &fixtures::running(SINCE));
+        assert_eq!(UploaderPod::read(&pod).trial, None);
+        pod.metadata.annotations.as_mut().unwrap().insert(names::TRIAL_ANNOTATION.into(), "7".into());
+        assert_eq!(UploaderPod::read(&pod).trial, Some(7));
+    }
 }

@@ -24,7 +24,6 @@ use crate::{
         pod_state::{Origin, Slot, UploaderPod},
         validate::{Share, ValidSession},
     },
-    place::Place,
     report,
 };
 
@@ -42,13 +41,13 @@ pub async fn recall(context: &Context) {
     let pods = context.pods.shown(|pod| pod.origin != Origin::Foreign);
     learn(&pods, context);
     let with_pods: HashSet<_> = pods.iter().map(|pod| pod.session_uid.as_str()).collect();
-    let mut claims = context.sessions.claims(|uid| !with_pods.contains(uid));
+    let mut claims = context.sessions.volume_claims(|uid| !with_pods.contains(uid));
     let on_claims: Vec<_> = pods.iter().filter_map(|pod| Some((pod, started_on_claim(pod)?))).collect();
     claims.extend(on_claims.iter().map(|(_, (_, namespace, claim))| ((*namespace).to_owned(), (*claim).to_owned())));
-    claims.retain(|(namespace, claim)| !context.shares.know(namespace, claim));
+    claims.retain(|(namespace, claim)| !context.shares.is_known(namespace, claim));
     ask(claims, context).await;
     for (pod, (area, namespace, claim)) in on_claims {
-        if let Some(export) = context.shares.known(namespace, claim) {
+        if let Some(export) = context.shares.export_of(namespace, claim) {
             context.pods.locate(pod, area.clone().on(&export));
         }
     }
@@ -80,7 +79,7 @@ fn started_on_claim(pod: &UploaderPod) -> Option<(&Area, &str, &str)> {
 
 fn learn(pods: &[Arc<UploaderPod>], context: &Context) {
     for pod in pods {
-        let session = context.sessions.find(&Place::new(&pod.namespace, &pod.session));
+        let session = context.sessions.find(&pod.session_place());
         let session = session.filter(|session| session.uid() == pod.session_uid);
         if let (Some(area), Some(claimed)) = (&pod.area, session.as_ref().and_then(|session| session.area()))
             && let ShareKey::Claim(namespace, claim) = &claimed.share
@@ -96,8 +95,8 @@ pub async fn locate(session: &mut Result<ValidSession, Refusal>, observed: &Obse
     let Ok(session) = session else { return };
     let Share::Claim(claim) = &session.share else { return };
     if let Some(deletion) = &observed.deletion {
-        session.export = context.shares.known(&session.namespace, claim);
-        if !deletion.may_have_claims {
+        session.export = context.shares.export_of(&session.namespace, claim);
+        if !deletion.may_have_claimed_files {
             return;
         }
     }
@@ -112,7 +111,7 @@ pub async fn locate(session: &mut Result<ValidSession, Refusal>, observed: &Obse
     match find(&session.namespace, claim, context, now).await {
         Ok(export) => session.export = export,
         Err(error) => {
-            session.export = context.shares.known(&session.namespace, claim);
+            session.export = context.shares.export_of(&session.namespace, claim);
             warn!(error = &error as &dyn std::error::Error, "the export behind a claim cannot be looked up");
         }
     }

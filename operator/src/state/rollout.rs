@@ -65,7 +65,7 @@ impl Rollout {
     }
 
     /// Ends when somebody waits for a turn.
-    pub(crate) async fn is_wanted(&self) {
+    pub(crate) async fn wanted(&self) {
         self.waiting.notified().await;
     }
 

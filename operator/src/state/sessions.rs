@@ -176,7 +176,7 @@ impl Sessions {
     }
 
     /// The claims of the sessions that want a pod and whose UIDs are `wanted`, each with its namespace.
-    pub fn claims(&self, wanted: impl Fn(&str) -> bool) -> BTreeSet<(String, String)> {
+    pub fn volume_claims(&self, wanted: impl Fn(&str) -> bool) -> BTreeSet<(String, String)> {
         self.collect(|session| match &session.area()?.share {
             ShareKey::Claim(namespace, claim) if wanted(session.uid()) => Some((namespace.clone(), claim.clone())),
             _ => None,

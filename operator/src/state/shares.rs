@@ -39,16 +39,16 @@ impl Shares {
     }
 
     /// The export that a claim is known to lead to.
-    pub fn known(&self, namespace: &str, claim: &str) -> Option<Export> {
+    pub fn export_of(&self, namespace: &str, claim: &str) -> Option<Export> {
         self.lock().get(&(namespace.to_owned(), claim.to_owned())).and_then(|known| known.export.clone())
     }
 
     /// Whether it is known what a claim leads to, an export or a volume of another kind.
-    pub fn know(&self, namespace: &str, claim: &str) -> bool {
+    pub fn is_known(&self, namespace: &str, claim: &str) -> bool {
         self.lock().contains_key(&(namespace.to_owned(), claim.to_owned()))
     }
 
-    /// The shares on which something may meet `area`, and which folder of its share the root of each is: its own, and the claims that are
+    /// The shares on which something may meet `area`, each with the folder of the server that is its root: its own, and the claims that are
     /// known to lead there.
     pub fn near(&self, area: &Area) -> Vec<(ShareKey, String)> {
         let all = self.lock();
@@ -80,7 +80,7 @@ impl Shares {
     }
 
     /// The claims of which something is known, each with its namespace.
-    pub fn claims(&self) -> Vec<(String, String)> {
+    pub fn volume_claims(&self) -> Vec<(String, String)> {
         self.lock().keys().cloned().collect()
     }
 

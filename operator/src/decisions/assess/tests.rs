@@ -1,3 +1,5 @@
+//! (test) What is true of sessions in every state of their pods.
+
 use super::*;
 use crate::{
     decisions::{area::Rival, plan::plan, validate::validate},

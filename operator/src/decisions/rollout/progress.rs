@@ -138,8 +138,6 @@ pub(crate) fn state(pod: &UploaderPod, wanted: &str, told: Told, now: Timestamp)
 
 #[cfg(test)]
 mod tests {
-    use blobferry_crds::names;
-
     use super::*;
     use crate::fixtures;
 
@@ -270,13 +268,5 @@ mod tests {
     fn pod_that_is_deleted_leaves_whatever_image_it_has() {
         let leaving = UploaderPod { terminating: Some(fixtures::now()), ..on_trial(running()) };
         assert_eq!([NEW, OLD].map(|wanted| state_of(&leaving, wanted, Some(900))), [State::Leaving; 2]);
-    }
-
-    #[test]
-    fn pod_on_trial_says_so() {
-        let mut pod = fixtures::pod(&fixtures::session(""), &fixtures::running(SINCE));
-        assert_eq!(UploaderPod::read(&pod).trial, None);
-        pod.metadata.annotations.as_mut().unwrap().insert(names::TRIAL_ANNOTATION.into(), "7".into());
-        assert_eq!(UploaderPod::read(&pod).trial, Some(7));
     }
 }

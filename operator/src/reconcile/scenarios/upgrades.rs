@@ -1,4 +1,4 @@
-//! A new image comes to running sessions.
+//! (test) A new image comes to running sessions.
 
 use std::{num::NonZeroUsize, time::Duration};
 

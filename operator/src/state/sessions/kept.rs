@@ -19,7 +19,7 @@ use crate::{
         export::Export,
         finalizer::is_let_go,
         predicates::{self, Guarded},
-        rollout::mark,
+        rollout::is_on_trial,
         validate::validate,
     },
     place::Place,
@@ -141,7 +141,7 @@ impl KeptSession {
     pub fn folders(&self, shares: &Shares) -> Option<Area> {
         let area = self.area()?;
         let export = match &area.share {
-            ShareKey::Claim(namespace, claim) => shares.known(namespace, claim),
+            ShareKey::Claim(namespace, claim) => shares.export_of(namespace, claim),
             ShareKey::Server(_) => None,
         };
         Some(located(area, export.as_ref()))
@@ -168,7 +168,7 @@ impl KeptSession {
         let (area, share) = (self.area()?, &wanted.share);
         let export = match (&area.share, share) {
             (ShareKey::Claim(namespace, claim), _) if *share == area.share || matches!(share, ShareKey::Server(_)) => {
-                shares.known(namespace, claim)
+                shares.export_of(namespace, claim)
             }
             _ => None,
         };
@@ -218,7 +218,7 @@ impl Readable {
             ready_since: status.and_then(|status| since(&status.conditions, Verdict::True)),
             unready_since: status.and_then(|status| since(&status.conditions, Verdict::False)),
             is_let_go: is_let_go(&session),
-            is_on_trial: is_on_trial(&session, settings),
+            is_on_trial: is_on_trial(&session, &settings.uploader_image),
             account: session.spec.pod.service_account_name.as_deref().map(Into::into),
             area: wanted.map(|session| Box::new(session.area())),
             packed: Packed::of(session),
@@ -230,17 +230,6 @@ impl InArea for KeptSession {
     fn area(&self) -> Option<&Area> {
         self.readable()?.area.as_deref()
     }
-}
-
-/// Whether `session` says so, and has had no other pod than the one that it says is replaced. What was copied from another session, or
-/// stayed from a trial that is over, says nothing.
-fn is_on_trial(session: &UploadSession, settings: &Settings) -> bool {
-    let (Some(told), Some(uid)) = (session.annotations().get(names::TRIAL_ANNOTATION), session.metadata.uid.as_deref()) else {
-        return false;
-    };
-    let last = session.status.as_ref().and_then(|status| status.pod_uid.as_deref());
-    let replaced = last.or_else(|| told.split(' ').nth(1)).unwrap_or_default();
-    *told == mark(uid, replaced, session.metadata.generation.unwrap_or_default(), &settings.uploader_image)
 }
 
 /// `area` on the export to which its claim leads, if that is known.
@@ -307,6 +296,10 @@ fn slim(session: &mut UploadSession) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use blobferry_crds::{ActiveFile, Activity, FileProblem};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
     use kube::core::DeserializeGuard;
 
     use super::*;
@@ -329,14 +322,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_kept_is_the_whole_session_without_lists_of_files() {
-        let mut session = running().await;
-        session.metadata.annotations = Some([(LAST_APPLIED.to_owned(), "{}".to_owned()), ("a".into(), "b".into())].into());
-        let kept = fixtures::kept(&session).unpack().unwrap();
-        slim(&mut session);
-        assert_eq!(kept, session);
-        let keys: Vec<_> = kept.annotations().keys().collect();
-        assert_eq!(keys, ["a"]);
+    async fn what_is_kept_is_the_whole_session_without_what_nobody_here_asks_for() {
+        let mut whole = running().await;
+        let mut shown = whole.clone();
+        whole.status.as_mut().unwrap().activity = Some(Activity::default());
+        let progress = shown.status.as_mut().unwrap().progress.as_mut().unwrap();
+        let file = FileProblem { name: "a.bin".into(), reason: "TooYoung".into(), message: "It waits.".into() };
+        (progress.held_back, progress.recent_failures) = (vec![file.clone()], vec![file]);
+        let active = ActiveFile { name: "b.bin".into(), bytes_sent: 1, size: 2 };
+        shown.status.as_mut().unwrap().activity = Some(Activity { active_files: vec![active], ..Activity::default() });
+        shown.metadata.annotations = Some([(LAST_APPLIED.to_owned(), "{}".to_owned())].into());
+        let managed = shown.metadata.managed_fields.as_mut().unwrap();
+        managed[0].fields_v1 = Some(serde_norway::from_str("{f:status: {}}").unwrap());
+        managed.push(ManagedFieldsEntry { manager: Some("kubectl".into()), ..Default::default() });
+        let mut kept = fixtures::kept(&shown).unpack().unwrap();
+        assert_eq!(kept.metadata.annotations.take(), Some(BTreeMap::new()));
+        assert_eq!(kept, whole);
     }
 
     #[tokio::test]
@@ -364,9 +365,8 @@ mod tests {
         let unreadable = InvalidObject { error: "no spec".into(), metadata: metadata.clone() };
         let kept = KeptSession::of(DeserializeGuard(Err(unreadable)), &fixtures::settings());
         let unreadable = kept.unpack().unwrap_err();
-        slim_metadata(&mut metadata);
+        metadata.annotations = Some(BTreeMap::new());
         assert_eq!((unreadable.error.as_str(), &unreadable.metadata), ("no spec", &metadata));
-        assert!(metadata.annotations.unwrap().is_empty());
         assert!(!kept.sees_to_pod() && kept.phase().is_none());
     }
 
