@@ -4,8 +4,9 @@ use std::{fmt, time::Duration};
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
-    Api, Client, Resource,
-    api::{DeleteParams, PostParams, Preconditions},
+    Api, Client, Config, Resource,
+    api::{DeleteParams, ListParams, PostParams, Preconditions},
+    core::PartialObjectMeta,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -14,11 +15,21 @@ pub trait Object: Resource<DynamicType = ()> + Clone + fmt::Debug + Serialize + 
 
 impl<K> Object for K where K: Resource<DynamicType = ()> + Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static {}
 
-/// The client tries busy answers (429, 503, 504) again within this time.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// The client tries busy answers (429, 503, 504) again within this time. An API server gives a request up after a minute
+/// ([`--request-timeout`](https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/)) and a webhook after half a
+/// minute at most, and then says so.
+pub const DEADLINE: Duration = Duration::from_secs(65);
+/// A watch on which nothing happens gets a bookmark every minute, and is opened anew before it is five minutes old.
+const IDLE: Duration = Duration::from_mins(6);
+
+/// Objects of one page of a listing.
+const PAGE: u32 = 500;
 
 /// How an API server begins to tell that an admission webhook cannot be called, with the code 500.
 const WEBHOOK_FAILED: &str = "failed calling webhook";
+
+/// How an API server passes on that an admission webhook refuses, with whatever code that has chosen.
+const DENIED: &str = "denied the request";
 
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +61,7 @@ impl CallError {
 
     /// The object has changed since it was read, or one of the name exists.
     pub fn is_conflict(&self) -> bool {
-        self.answer().is_some_and(|status| status.code == 409)
+        self.answer().is_some_and(|status| status.code == 409 && !status.message.contains(DENIED))
     }
 
     /// There is no such object.
@@ -64,14 +75,28 @@ impl CallError {
         causes.unwrap_or_default().iter().any(|cause| cause.reason == "NamespaceTerminating")
     }
 
+    /// What people are told: this error with its causes.
+    pub fn words(&self) -> String {
+        let causes = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
+
     /// The words of an API server that refused what was sent, and will refuse it again until something else changes: it is forbidden or
     /// invalid, or an [admission webhook](https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#failure-policy)
     /// without which it is not taken does not work.
     pub fn refusal(&self) -> Option<&str> {
-        let is_refusal =
-            |status: &&kube::core::Status| matches!(status.code, 400 | 403 | 422) || status.message.contains(WEBHOOK_FAILED);
+        let is_refusal = |status: &&kube::core::Status| {
+            matches!(status.code, 400 | 403 | 422) || [WEBHOOK_FAILED, DENIED].iter().any(|words| status.message.contains(words))
+        };
         self.answer().filter(is_refusal).map(|status| status.message.as_str())
     }
+}
+
+/// `config` of a client that takes a connection for broken when nothing comes for long: else a watch that is opened on one whose other
+/// end went without a word waits for ever.
+pub fn impatient(mut config: Config) -> Config {
+    (config.read_timeout, config.reset_reader_on_write) = (Some(IDLE), true);
+    config
 }
 
 /// Waits for `call`; `action` completes "cannot …". The client's futures are large, so they are boxed before anybody holds them.
@@ -97,6 +122,23 @@ pub async fn create<K: Object>(api: &Api<K>, object: &K) -> Result<Option<K>, Ca
         Ok(created) => Ok(Some(created)),
         Err(error) if error.is_conflict() => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// What `params` select, without anything but its metadata, page by page.
+pub async fn list_metadata<K: Object>(
+    action: &str,
+    api: &Api<K>,
+    params: ListParams,
+) -> Result<Vec<PartialObjectMeta<K>>, CallError> {
+    let (mut all, mut page) = (Vec::new(), params.limit(PAGE));
+    loop {
+        let found = call(action, api.list_metadata(&page)).await?;
+        all.extend(found.items);
+        match found.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(all),
+        }
     }
 }
 

@@ -41,6 +41,9 @@ const CONCURRENCY: usize = 16;
 /// Passes at a time with the slow ones, which do not count, because others must not wait for them: the API server does few things at a
 /// time for all uploaders and operators together.
 const MOST: usize = 128;
+/// How long passes that have begun are waited for when the operator is stopped: half of what it usually has, so that it can give its Lease
+/// back. What they have sent is carried out or not, as with every end.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// A conflict is over as soon as the watch has shown what somebody else wrote, so the wait after many grows to eight seconds only.
 const CONFLICTS_COUNTED: u32 = 4;
 
@@ -133,7 +136,7 @@ impl Operator {
 }
 
 /// Has a `pass` over each session that is `woken`, and again when its next look is due, until nobody is woken any more and the passes
-/// that have begun are done. None begins before it is `ready`.
+/// that have begun are done, or have had a while to be. None begins before it is `ready`.
 async fn pass_over<P: Future<Output = (Place, Option<Duration>)>>(
     woken: impl Stream<Item = Woken>,
     ready: impl Future<Output = ()>,
@@ -142,6 +145,7 @@ async fn pass_over<P: Future<Output = (Place, Option<Duration>)>>(
     let (mut woken, mut ready) = (pin!(woken.fuse()), pin!(ready.fuse()));
     let free = Semaphore::new(CONCURRENCY);
     let (mut agenda, mut passes) = (Agenda::default(), FuturesUnordered::new());
+    let mut ends = None;
     while !woken.is_done() || !passes.is_empty() {
         let may_begin = ready.is_terminated() && !woken.is_done() && passes.len() < MOST;
         let turn = turn(agenda.due(Instant::now()).filter(|_| may_begin), &free);
@@ -150,8 +154,9 @@ async fn pass_over<P: Future<Output = (Place, Option<Duration>)>>(
             next = woken.next(), if !woken.is_done() => match next {
                 Some(Ok(session)) => agenda.add(session, Instant::now()),
                 Some(Err(error)) => report::interruption(&error),
-                None => {}
+                None => ends = Some(Instant::now() + ENDS_WITHIN),
             },
+            () = sleep_until(ends.unwrap_or_else(Instant::now)), if ends.is_some() => return,
             Some((session, next_look)) = passes.next() => {
                 agenda.done(&session);
                 if let Some(wait) = next_look {
@@ -337,7 +342,7 @@ mod tests {
     async fn passes_of_many_namespaces_that_get_no_answer_are_not_all_there_are() {
         let names: Vec<String> = (0..=MOST).map(|number| format!("{number:03}")).collect();
         let woken: Vec<_> = names.iter().map(|name| (0, name.as_str())).collect();
-        let seen = passes_in(|name| Place::new(name, name), &woken, 60, None, (0, 90)).await;
+        let seen = passes_in(|name| Place::new(name, name), &woken, 60, None, (0, 130)).await;
         let starts: Vec<u64> = seen.iter().map(|(_, start, _)| *start).collect();
         assert_eq!(starts[MOST - 1..], [SLOW_AFTER.as_secs() * (MOST / CONCURRENCY - 1) as u64, 60]);
     }
@@ -352,6 +357,19 @@ mod tests {
     async fn passes_that_have_begun_are_done_before_the_end_and_no_other_begins() {
         let seen = passes(&[(0, "a"), (5, "a")], 4, Some(1), (0, 6)).await;
         assert_eq!(seen, [at("a", 0, 4), at("a", 5, 9)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pass_that_gets_no_answer_is_not_waited_for_at_the_end() {
+        let stopped = tokio::time::timeout(Duration::from_secs(11), async {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            sender.send(Place::new("cameras", "a")).unwrap();
+            let places = stream::unfold(receiver, |mut receiver| async { Some((Ok(receiver.recv().await?), receiver)) });
+            let stop = sleep_until(Instant::now() + Duration::from_secs(5));
+            pass_over(places.take_until(stop), std::future::ready(()), |_| pending()).await;
+            drop(sender);
+        });
+        assert!(stopped.await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

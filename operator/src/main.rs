@@ -5,7 +5,7 @@ use std::io;
 use anyhow::Context as _;
 use blobferry_crds::telemetry::Telemetry;
 use blobferry_operator::{
-    admin,
+    admin, api,
     args::Args,
     clock,
     controller::Operator,
@@ -33,7 +33,7 @@ async fn main() -> anyhow::Result<()> {
     let telemetry = Telemetry::new("blobferry-operator", env!("CARGO_PKG_VERSION")).init().context("cannot start telemetry")?;
     let stop = stop_signal().context("cannot listen for signals")?;
     let config = Config::infer().await.context("cannot find the API server")?;
-    let client = ClientBuilder::try_from(config).context("cannot use the API server's address")?;
+    let client = ClientBuilder::try_from(api::impatient(config)).context("cannot use the API server's address")?;
     let client = client.with_layer(&count_requests(telemetry.meter())).build();
     tokio::spawn(stop_when_the_clock_is_set(stop.clone()));
     let leadership = Leadership::default();

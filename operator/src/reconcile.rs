@@ -30,8 +30,8 @@ use crate::{
     decisions::{Observed, assess, case, finalizer, mode::Mode, notices, observed, plan, start, status, validate},
 };
 
-/// Failed passes, with no other in between, after which people are told: what passes by itself within a quarter of a minute is no news.
-const TOLD_AFTER: u32 = 5;
+/// How long passes fail, with no other in between, until people are told: what passes by itself within a quarter of a minute is no news.
+const TOLD_AFTER: Duration = Duration::from_secs(15);
 
 /// Brings the cluster one step nearer to what `session` means; how long until the next look, if nothing happens before.
 pub async fn reconcile(session: &UploadSession, context: &Context, now: Timestamp) -> Result<Option<Duration>, CallError> {
@@ -82,7 +82,9 @@ fn told<'a>(
 ) -> Pin<Box<dyn Future<Output = CallError> + Send + 'a>> {
     Box::pin(async move {
         let uid = session.uid().unwrap_or_default();
-        if error.is_conflict() || context.memory.count_failed_call(&uid) < TOLD_AFTER {
+        // The call itself may have taken long.
+        let ended = now.max((context.clock)());
+        if error.is_conflict() || ended < context.memory.call_failed(&uid, now) + TOLD_AFTER {
             return error;
         }
         let mut failure = apply::call_failed(&error);

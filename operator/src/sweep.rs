@@ -15,7 +15,7 @@ use k8s_openapi::api::{
     core::v1::{PersistentVolume, Pod, ServiceAccount},
     rbac::v1::RoleBinding,
 };
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, ResourceExt, api::ListParams, core::PartialObjectMeta};
 use tracing::{info, warn};
 
 use crate::{
@@ -108,11 +108,11 @@ async fn sweep(dirty: Dirty, context: &Context) -> Left {
 
 async fn namespaces_with_rights(context: &Context) -> Result<BTreeSet<String>, CallError> {
     let accounts: Api<ServiceAccount> = Api::all(context.client.clone());
-    let accounts = api::call("list the accounts of uploaders", accounts.list_metadata(&ours())).await?;
+    let accounts = api::list_metadata("list the accounts of uploaders", &accounts, ours()).await?;
     let bindings: Api<RoleBinding> = Api::all(context.client.clone());
-    let bindings = api::call("list the bindings of uploaders", bindings.list_metadata(&ours())).await?;
-    let accounts = accounts.items.iter().map(|account| &account.metadata);
-    let all = accounts.chain(bindings.items.iter().map(|binding| &binding.metadata));
+    let bindings = api::list_metadata("list the bindings of uploaders", &bindings, ours()).await?;
+    let accounts = accounts.iter().map(|account| &account.metadata);
+    let all = accounts.chain(bindings.iter().map(|binding| &binding.metadata));
     Ok(all.filter(|meta| meta.name.as_deref() == Some(names::UPLOADER_ACCOUNT)).filter_map(|meta| meta.namespace.clone()).collect())
 }
 
@@ -181,12 +181,12 @@ fn what(pod: &UploaderPod) -> String {
 /// Volumes are listed before sessions are asked for, so that no volume is younger than what is known of sessions.
 async fn sweep_volumes(left: &mut Left, context: &Context) {
     let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
-    let Some(found) = left.note("all volumes", api::call("list the volumes of sessions", volumes.list(&ours())).await) else {
+    let Some(found) = left.note("all volumes", api::list_metadata("list the volumes of sessions", &volumes, ours()).await) else {
         left.dirty.children = true;
         return;
     };
     let sessions = context.sessions.uids();
-    for volume in found.items.iter().filter(|volume| is_managed(&volume.metadata) && volume.metadata.deletion_timestamp.is_none()) {
+    for volume in found.iter().filter(|volume| is_managed(&volume.metadata) && volume.metadata.deletion_timestamp.is_none()) {
         let is_known = volume.labels().get(names::SESSION_UID_LABEL).is_some_and(|uid| sessions.contains(uid));
         if !is_known {
             left.note_child(format!("the volume {}", volume.name_any()), remove_volume(&volumes, volume, context).await);
@@ -194,7 +194,11 @@ async fn sweep_volumes(left: &mut Left, context: &Context) {
     }
 }
 
-async fn remove_volume(volumes: &Api<PersistentVolume>, volume: &PersistentVolume, context: &Context) -> Result<(), CallError> {
+async fn remove_volume(
+    volumes: &Api<PersistentVolume>,
+    volume: &PartialObjectMeta<PersistentVolume>,
+    context: &Context,
+) -> Result<(), CallError> {
     let label = |name: &str| volume.labels().get(name).map(String::as_str);
     let (Some(uid), Some(namespace)) = (label(names::SESSION_UID_LABEL), label(names::SESSION_NAMESPACE_LABEL)) else {
         return Ok(());

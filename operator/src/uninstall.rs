@@ -31,8 +31,6 @@ use crate::{
 pub const COMMAND: &str = "uninstall";
 
 const PAUSE: Duration = Duration::from_secs(1);
-/// Sessions whose metadata is read at a time.
-const PAGE: u32 = 500;
 
 /// Stops the operator and lets go of all sessions that it holds; the last thing before it is uninstalled.
 #[derive(Debug, Parser)]
@@ -101,40 +99,41 @@ async fn wait_for_its_end(args: &UninstallArgs, client: &Client) -> Result<(), C
     }
 }
 
-/// Lets go of all sessions. One that changes meanwhile is looked at again.
+/// Lets go of all sessions. One that changes meanwhile is looked at again, and one that cannot be let go keeps no other.
 async fn release_sessions(client: &Client) -> Result<Released, CallError> {
     let mut total = Released::default();
     loop {
         let held = held_sessions(client).await?;
-        if held.is_empty() {
-            return Ok(total);
-        }
+        let (before, mut changed, mut failure) = (total.sessions, false, None);
         for session in &held {
-            if session.metadata.deletion_timestamp.is_some() && delete_pod(session, client).await? {
-                total.pods += 1;
-            }
-            match release_object(&session.metadata, client).await {
-                Err(error) if error.is_conflict() => {}
-                released => {
-                    released?;
+            match release_session(session, client).await {
+                Ok(pods) => {
                     total.sessions += 1;
+                    total.pods += pods;
                 }
+                Err(error) if error.is_conflict() => changed = true,
+                Err(error) => failure = failure.or(Some(error)),
             }
+        }
+        match failure {
+            _ if held.is_empty() => return Ok(total),
+            Some(error) if total.sessions == before && !changed => return Err(error),
+            _ => {}
         }
     }
 }
 
+/// Lets go of `session`; how many pods were deleted.
+async fn release_session(session: &PartialObjectMeta<UploadSession>, client: &Client) -> Result<usize, CallError> {
+    let is_ending = session.metadata.deletion_timestamp.is_some();
+    let pods = usize::from(is_ending && delete_pod(session, client).await?);
+    release_object(&session.metadata, client).await?;
+    Ok(pods)
+}
+
 async fn held_sessions(client: &Client) -> Result<Vec<PartialObjectMeta<UploadSession>>, CallError> {
-    let sessions: Api<UploadSession> = Api::all(client.clone());
-    let (mut held, mut page) = (Vec::new(), ListParams::default().limit(PAGE));
-    loop {
-        let found = api::call("list the sessions", sessions.list_metadata(&page)).await?;
-        held.extend(found.items.into_iter().filter(|session| is_held(&session.metadata)));
-        match found.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
-            None => return Ok(held),
-        }
-    }
+    let sessions = api::list_metadata("list the sessions", &Api::all(client.clone()), ListParams::default()).await?;
+    Ok(sessions.into_iter().filter(|session| is_held(&session.metadata)).collect())
 }
 
 /// Its pod would go on without a session, because it has no owner.

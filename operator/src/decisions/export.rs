@@ -26,10 +26,17 @@ pub fn export(volume: &PersistentVolumeSpec) -> Option<Export> {
         (nfs.server.clone(), nfs.path.clone())
     } else {
         let csi = volume.csi.as_ref().filter(|csi| csi.driver == NFS_DRIVER)?;
-        let attribute = |name: &str| csi.volume_attributes.as_ref()?.get(name).cloned();
+        let attributes = csi.volume_attributes.as_ref()?;
+        // The driver takes its parameters in any case, and calls one `subDir`.
+        let attribute =
+            |name: &str| attributes.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
         let below = attribute("subdir").unwrap_or_default();
         (attribute("server")?, format!("{}/{below}", attribute("share")?))
     };
+    // What the driver puts into such a template, the volume does not tell.
+    if path.contains("${") {
+        return None;
+    }
     Some(Export { server: server.to_ascii_lowercase(), path })
 }
 
@@ -50,6 +57,9 @@ mod tests {
         let csi = |attributes: Value| json!({"csi": {"driver": NFS_DRIVER, "volumeHandle": "x", "volumeAttributes": attributes}});
         assert_eq!(found(csi(json!({"server": "nas", "share": "/srv"}))), Some(("nas".into(), "/srv/".into())));
         assert_eq!(found(csi(json!({"server": "nas", "share": "/srv", "subdir": "a/b"}))), Some(("nas".into(), "/srv/a/b".into())));
+        assert_eq!(found(csi(json!({"Server": "nas", "share": "/srv", "subDir": "a"}))), Some(("nas".into(), "/srv/a".into())));
+        let template = json!({"server": "nas", "share": "/srv", "subDir": "${pvc.metadata.name}"});
+        assert_eq!(found(csi(template)), None, "it may be any folder");
     }
 
     #[test]

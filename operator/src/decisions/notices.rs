@@ -88,8 +88,8 @@ pub fn of_unreadable(words: &str) -> Event {
 /// That the API server, in these words, does not let the operator remove what a deleted session has left.
 pub fn of_rest(words: &str) -> Event {
     let text = format!(
-        "The session goes, and what it has left stays until it can be removed, its uploader too: the operator tries again. The API server \
-         says: {words}"
+        "The session goes, and what it has left stays until it can be removed, its uploader too: the operator tries again. It \
+         {words}"
     );
     event(EventType::Warning, "CleanupRefused", "LetGo", &text)
 }

@@ -5,7 +5,7 @@ use blobferry_crds::{
     conditions::{self, Finding, Verdict},
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use url::Url;
 
 use super::{
@@ -46,24 +46,26 @@ pub fn compute(case: &Case<'_>, assessment: &Assessment) -> UploadSessionStatus 
     }
 }
 
-/// The same when nothing can be done for `session`: `Ready` says why, and what was known stays. A generation for which nothing was done
+/// What an uploader finds; as long as nothing can be done for its session, nobody looks at what it says.
+const OF_THE_UPLOADER: [&str; 3] = [conditions::SOURCE_REACHABLE, conditions::DESTINATION_REACHABLE, conditions::CAUGHT_UP];
+
+/// The same when nothing can be done for `session`: `Ready` says why, and what was known otherwise stays. A generation for which nothing was done
 /// is not observed.
 pub fn failing(session: &UploadSession, failure: &Failure, now: Timestamp) -> UploadSessionStatus {
     let told = current(session);
-    let found = [(conditions::READY, Verdict::False), (conditions::RECONCILING, Verdict::True)];
-    let findings = found.map(|(type_, verdict)| Finding {
-        type_,
-        verdict,
-        reason: failure.reason.to_owned(),
-        message: failure.message.clone(),
-    });
-    let replaced = [conditions::READY, conditions::RECONCILING, conditions::STALLED];
-    let others = told.conditions.iter().filter(|it| !replaced.contains(&it.type_.as_str()));
+    let is_told = |type_: &&str| told.conditions.iter().any(|it| it.type_ == *type_);
+    let found = [(conditions::READY, Verdict::False), (conditions::RECONCILING, Verdict::True)].into_iter();
+    let found = found.chain(OF_THE_UPLOADER.into_iter().filter(is_told).map(|type_| (type_, Verdict::Unknown)));
+    let finding =
+        |(type_, verdict)| Finding { type_, verdict, reason: failure.reason.to_owned(), message: failure.message.clone() };
+    let findings: Vec<_> = found.map(finding).collect();
+    let is_replaced = |it: &&Condition| it.type_ == conditions::STALLED || findings.iter().any(|finding| finding.type_ == it.type_);
+    let others: Vec<_> = told.conditions.iter().filter(|it| !is_replaced(it)).cloned().collect();
     let generation = told.observed_generation.unwrap_or_default();
-    let conditions = conditions::merge(&told.conditions, findings.into(), generation, now);
+    let conditions = conditions::merge(&told.conditions, findings, generation, now);
     UploadSessionStatus {
         phase: told.phase.filter(|phase| *phase != Phase::Failed).or(Some(Phase::Pending)),
-        conditions: conditions.into_iter().chain(others.cloned()).collect(),
+        conditions: conditions.into_iter().chain(others).collect(),
         ..told
     }
 }
@@ -385,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn while_calls_fail_ready_says_so_and_everything_else_stays_as_it_was() {
+    fn while_calls_fail_ready_says_so_and_nothing_is_claimed_of_what_the_uploader_finds() {
         let mut session = fixtures::session("");
         let first = computed(&session, Some(&fixtures::succeeded(fixtures::COMPLETED)));
         session.status = Some(first.clone());
@@ -395,6 +397,10 @@ mod tests {
         let mut expected = conditions(&first);
         expected[0] = ("Ready", "False", "CallFailed");
         expected.insert(1, ("Reconciling", "True", "CallFailed"));
+        for of_the_uploader in &mut expected[2..5] {
+            assert!(OF_THE_UPLOADER.contains(&of_the_uploader.0));
+            *of_the_uploader = (of_the_uploader.0, "Unknown", "CallFailed");
+        }
         assert_eq!(conditions(&status), expected);
         assert_eq!(status.conditions[5].message, first.conditions[4].message, "what is left over");
         assert_eq!((status.phase, status.observed_generation), (first.phase, Some(1)));

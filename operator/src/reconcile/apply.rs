@@ -95,9 +95,8 @@ pub fn reserve(plan: Plan, session: &Result<ValidSession, Refusal>, context: &Co
 
 /// What people are told when a call fails again and again.
 pub fn call_failed(error: &CallError) -> Failure {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    let words = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    let message = format!("The operator {words}. It tries again; if it stays so, look at the API server and its webhooks.");
+    let message =
+        format!("The operator {}. It tries again; if it stays so, look at the API server and its webhooks.", error.words());
     Failure { reason: reasons::CALL_FAILED, message }
 }
 
@@ -112,11 +111,12 @@ pub async fn apply(
 ) -> Result<Outcome, CallError> {
     match (plan, session, &observed.slot) {
         (Plan::Expire, _, _) => departure::expire(object, context).await,
-        (Plan::LetGo(_), _, slot) => departure::let_go(object, slot, context).await,
+        (Plan::LetGo(_), _, slot) => departure::let_go(object, slot, observed.deletion.as_ref(), context, now).await,
         (Plan::Create, Ok(session), _) => create(session, context, now).await,
         (Plan::Stop(reason), _, Slot::Ours(pod)) => {
             delete(pod, None, context).await?;
-            if *reason != StopReason::Lost {
+            // What is lost, or comes out of the API server as something else than was sent, must not go round and round.
+            if !matches!(reason, StopReason::Lost | StopReason::Changed | StopReason::NewMode) {
                 context.memory.update(&pod.session_uid, |it| it.creations = Attempts::default());
             }
             Ok(Outcome::Deleted)

@@ -11,7 +11,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::Api;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
 use crate::{
@@ -61,9 +61,10 @@ async fn ask(mut claims: BTreeSet<(String, String)>, context: &Context) {
             let found = find(&namespace, &claim, context, (context.clock)()).await;
             report::seen(found).is_none().then_some((namespace, claim))
         });
-        claims = answers.buffer_unordered(AT_A_TIME).filter_map(std::future::ready).collect().await;
-        if claims.is_empty() || Instant::now() >= deadline {
-            return;
+        let unanswered = answers.buffer_unordered(AT_A_TIME).filter_map(std::future::ready).collect();
+        match timeout_at(deadline, unanswered).await {
+            Ok(unanswered) if !BTreeSet::is_empty(&unanswered) => claims = unanswered,
+            _ => return,
         }
         sleep(PAUSE).await;
     }
@@ -106,6 +107,9 @@ pub async fn locate(session: &mut Result<ValidSession, Refusal>, observed: &Obse
         _ => false,
     };
     if !wanted || observed.completed.is_some() {
+        if let Slot::Ours(pod) = &observed.slot {
+            locate_pod(pod, context, now).await;
+        }
         return;
     }
     match find(&session.namespace, claim, context, now).await {
@@ -117,22 +121,53 @@ pub async fn locate(session: &mut Result<ValidSession, Refusal>, observed: &Obse
     }
 }
 
+/// Lets it be known where `pod` works that has started before anybody could tell where its claim leads.
+async fn locate_pod(pod: &UploaderPod, context: &Context, now: Timestamp) {
+    let Some((area, namespace, claim)) = started_on_claim(pod) else { return };
+    if !context.shares.is_open(namespace, claim) {
+        return;
+    }
+    match report::seen(find(namespace, claim, context, now).await) {
+        Some(Some(export)) => context.pods.locate(pod, area.clone().on(&export)),
+        // It is gone since.
+        Some(None) if context.shares.is_open(namespace, claim) => context.shares.forget(namespace, claim),
+        Some(None) | None => {}
+    }
+}
+
 /// The export that a claim leads to; none if it is not bound, or to another kind of volume.
 async fn find(namespace: &str, claim: &str, context: &Context, now: Timestamp) -> Result<Option<Export>, CallError> {
     if let Some(export) = context.shares.believed(namespace, claim, now) {
         return Ok(export);
     }
+    let found = ask_for(namespace, claim, context).await;
+    match &found {
+        Ok(Claim::Missing) => context.shares.forget(namespace, claim),
+        Ok(Claim::Unbound) => {
+            context.shares.forget(namespace, claim);
+            context.shares.leave_open(namespace, claim);
+        }
+        Ok(Claim::Bound(export)) => context.shares.found(namespace, claim, export.clone(), now),
+        Err(_) => context.shares.leave_open(namespace, claim),
+    }
+    match found? {
+        Claim::Bound(export) => Ok(export),
+        Claim::Missing | Claim::Unbound => Ok(None),
+    }
+}
+
+/// A claim as the API server knows it.
+enum Claim {
+    Missing,
+    Unbound,
+    /// To a volume with this export, or of another kind.
+    Bound(Option<Export>),
+}
+
+async fn ask_for(namespace: &str, claim: &str, context: &Context) -> Result<Claim, CallError> {
     let claims: Api<PersistentVolumeClaim> = api::namespaced(&context.client, namespace);
-    let bound = api::get(&claims, claim).await?.and_then(|claim| bound_volume(&claim));
-    let volume = match bound {
-        Some(volume) => api::get(&Api::<PersistentVolume>::all(context.client.clone()), &volume).await?,
-        None => None,
-    };
-    let Some(spec) = volume.and_then(|volume| volume.spec) else {
-        context.shares.forget(namespace, claim);
-        return Ok(None);
-    };
-    let export = export(&spec);
-    context.shares.found(namespace, claim, export.clone(), now);
-    Ok(export)
+    let Some(claim) = api::get(&claims, claim).await? else { return Ok(Claim::Missing) };
+    let Some(volume) = bound_volume(&claim) else { return Ok(Claim::Unbound) };
+    let volume = api::get(&Api::<PersistentVolume>::all(context.client.clone()), &volume).await?;
+    Ok(volume.and_then(|volume| volume.spec).map_or(Claim::Unbound, |spec| Claim::Bound(export(&spec))))
 }

@@ -31,8 +31,8 @@ pub struct Recollection {
     pub begun: Option<i64>,
     /// Passes that failed in a row.
     pub failures: u32,
-    /// Those of them in which nothing could be done because of a call; a session that changed meanwhile is none.
-    pub failed_calls: u32,
+    /// Since when nothing can be done because of a call; that a session changed meanwhile is no such failure.
+    pub failing_since: Option<Timestamp>,
     /// The last look at the events of a pod that does not start, or whose uploader was killed.
     pub look: Option<Box<Look>>,
     /// That the last pod of a deleted session cannot be made.
@@ -87,21 +87,18 @@ impl Memory {
         self.update(uid, |it| {
             it.failures = if failed { it.failures.saturating_add(1) } else { 0 };
             if !failed {
-                it.failed_calls = 0;
+                it.failing_since = None;
             }
             failures = it.failures;
         });
         failures
     }
 
-    /// Nothing could be done for the session `uid` because of a call; how many times in a row.
-    pub fn count_failed_call(&self, uid: &str) -> u32 {
-        let mut calls = 0;
-        self.update(uid, |it| {
-            it.failed_calls = it.failed_calls.saturating_add(1);
-            calls = it.failed_calls;
-        });
-        calls
+    /// In the pass that began at `now`, nothing could be done for the session `uid` because of a call; since when that is so.
+    pub fn call_failed(&self, uid: &str, now: Timestamp) -> Timestamp {
+        let mut since = now;
+        self.update(uid, |it| since = *it.failing_since.get_or_insert(now));
+        since
     }
 
     /// The session `uid` has another `generation` than before. What a person has changed, or a deletion asks for, is tried at once,
@@ -144,9 +141,10 @@ mod tests {
     fn failures_are_counted_in_a_row_and_a_session_of_which_nothing_is_known_takes_no_room() {
         let memory = Memory::default();
         assert_eq!([true, true, false, true].map(|failed| memory.count_failure("a", failed)), [1, 2, 0, 1]);
-        assert_eq!([1, 2].map(|_| memory.count_failed_call("a")), [1, 2]);
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!([7, 9].map(|second| memory.call_failed("a", at(second))), [at(7), at(7)]);
         memory.count_failure("a", true);
-        assert_eq!(memory.count_failed_call("a"), 3);
+        assert_eq!(memory.call_failed("a", at(11)), at(7));
         memory.count_failure("a", false);
         assert!(memory.lock().is_empty());
     }

@@ -162,6 +162,11 @@ impl Sessions {
         self.lock().sessions.namespaces().has(namespace)
     }
 
+    /// Whether some sessions of `namespace` cannot be read: nobody knows which accounts they name.
+    pub fn has_unreadable(&self, namespace: &str) -> bool {
+        self.lock().sessions.namespaces().has_unreadable(namespace)
+    }
+
     /// The accounts that sessions of `namespace` name.
     pub fn accounts(&self, namespace: &str) -> BTreeSet<String> {
         self.lock().sessions.namespaces().accounts(namespace)
@@ -307,6 +312,9 @@ mod tests {
                         (session.place().namespace() == namespace).then(|| session.account().map(str::to_owned))
                     });
                     assert_eq!(sessions.exist_in(namespace), !there.is_empty(), "seed {seed}, step {number}");
+                    let unreadable: Vec<()> = sessions
+                        .collect(|session| (session.place().namespace() == namespace && session.is_unreadable()).then_some(()));
+                    assert_eq!(sessions.has_unreadable(namespace), !unreadable.is_empty(), "seed {seed}, step {number}");
                     assert_eq!(sessions.accounts(namespace), there.into_iter().flatten().collect(), "seed {seed}, step {number}");
                 }
             }

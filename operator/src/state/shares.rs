@@ -27,8 +27,10 @@ pub struct Shares(Mutex<HashMap<(String, String), Known>>);
 
 #[derive(Clone, Debug)]
 struct Known {
-    /// None for a volume of another kind.
+    /// None for a volume of another kind, and while it is open.
     export: Option<Export>,
+    /// Whether nobody could tell yet: it was not bound when it was asked about, or no answer came.
+    is_open: bool,
     /// When it is asked again before it counts for a new pod.
     doubted: Timestamp,
 }
@@ -45,7 +47,18 @@ impl Shares {
 
     /// Whether it is known what a claim leads to, an export or a volume of another kind.
     pub fn is_known(&self, namespace: &str, claim: &str) -> bool {
-        self.lock().contains_key(&(namespace.to_owned(), claim.to_owned()))
+        self.lock().get(&(namespace.to_owned(), claim.to_owned())).is_some_and(|known| !known.is_open)
+    }
+
+    /// Whether a claim was asked about, and nobody could tell yet.
+    pub fn is_open(&self, namespace: &str, claim: &str) -> bool {
+        self.lock().get(&(namespace.to_owned(), claim.to_owned())).is_some_and(|known| known.is_open)
+    }
+
+    /// Nobody can tell yet where a claim leads. What was known before counts until then.
+    pub fn leave_open(&self, namespace: &str, claim: &str) {
+        let open = Known { export: None, is_open: true, doubted: Timestamp::MIN };
+        self.lock().entry((namespace.to_owned(), claim.to_owned())).or_insert(open);
     }
 
     /// The shares on which something may meet `area`, each with the folder of the server that is its root: its own, and the claims that are
@@ -63,8 +76,10 @@ impl Shares {
 
     /// A claim led to `export` when a pod was made, if nothing newer is known.
     pub fn learn(&self, namespace: &str, claim: &str, export: Export) {
-        let known = Known { export: Some(export), doubted: Timestamp::MIN };
-        self.lock().entry((namespace.to_owned(), claim.to_owned())).or_insert(known);
+        if !self.is_known(namespace, claim) {
+            let known = Known { export: Some(export), is_open: false, doubted: Timestamp::MIN };
+            self.lock().insert((namespace.to_owned(), claim.to_owned()), known);
+        }
     }
 
     /// A claim may have been made again, and lead elsewhere.
@@ -93,6 +108,6 @@ impl Shares {
 
     /// A claim leads to `export`, or to a volume of another kind.
     pub fn found(&self, namespace: &str, claim: &str, export: Option<Export>, now: Timestamp) {
-        self.lock().insert((namespace.to_owned(), claim.to_owned()), Known { export, doubted: now + BELIEVED_FOR });
+        self.lock().insert((namespace.to_owned(), claim.to_owned()), Known { export, is_open: false, doubted: now + BELIEVED_FOR });
     }
 }

@@ -1,6 +1,9 @@
 //! (I/O out) The object of a session itself: our finalizer on it, and its end.
 
+use std::time::Duration;
+
 use blobferry_crds::UploadSession;
+use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client, ResourceExt,
@@ -15,7 +18,7 @@ use crate::{
     context::Context,
     decisions::{
         case::{Case, Outcome, obstacle},
-        deletion::Blocked,
+        deletion::{Blocked, Deletion},
         finalizer, notices,
         pod_state::Slot,
     },
@@ -36,13 +39,25 @@ fn note(session: &UploadSession, finalizers: Vec<String>, version: Option<String
     changed
 }
 
+/// How long after its time something that a deleted session has left may keep its object, if no answer comes to its removal.
+const UNANSWERED_FOR: Duration = Duration::from_mins(1);
+
 /// Removes what a deleted session has left, and then what holds its object. What the operator is not let remove keeps no object: the
 /// sweep goes on trying.
-pub(super) async fn let_go(session: &UploadSession, slot: &Slot, context: &Context) -> Result<Outcome, CallError> {
+pub(super) async fn let_go(
+    session: &UploadSession,
+    slot: &Slot,
+    deletion: Option<&Deletion>,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Outcome, CallError> {
     if let Err(error) = remove_rest(session, slot, context).await {
-        let Some(words) = error.refusal() else { return Err(error) };
+        let is_overdue = deletion.is_some_and(|deletion| now >= deletion.deadline + UNANSWERED_FOR);
+        if error.refusal().is_none() && !is_overdue {
+            return Err(error);
+        }
         warn!(error = &error as &dyn std::error::Error, "a deleted session goes without what it has left");
-        context.tell(session, notices::of_rest(words)).await;
+        context.tell(session, notices::of_rest(&error.words())).await;
     }
     let version = release_object(&session.metadata, &context.client).await?;
     note(session, others(&session.metadata), version, context);

@@ -40,6 +40,8 @@ pub(super) async fn ensure_rights(session: &ValidSession, context: &Context, now
     if found.as_ref().is_some_and(|found| !is_doubted && found.accounts == accounts && now < found.doubted) {
         return Ok(());
     }
+    // What is found now counts only if all of it is found.
+    *found = None;
     ensure_account(&session.namespace, context).await?;
     ensure_binding(&session.namespace, &accounts, context).await?;
     *found = Some(Found { accounts, doubted: now + BELIEVED_FOR });
@@ -84,7 +86,7 @@ async fn ensure_binding(namespace: &str, accounts: &BTreeSet<String>, context: &
         Some(found) if !build::binding_is_ours(&found, &wanted) => {
             Err(Halt::name_taken(&format!("The RoleBinding {UPLOADER_ACCOUNT}")))
         }
-        Some(found) => name_subjects(&bindings, &found, &wanted).await,
+        Some(found) => name_subjects(&bindings, &found, wanted, context.sessions.has_unreadable(namespace)).await,
         None => match api::create(&bindings, &wanted).await {
             Ok(Some(_)) => Ok(()),
             Ok(None) => Err(Halt::Settling),
@@ -93,12 +95,19 @@ async fn ensure_binding(namespace: &str, accounts: &BTreeSet<String>, context: &
     }
 }
 
-/// Makes the subjects of our binding those that are wanted, unless it has changed since it was read.
-async fn name_subjects(bindings: &Api<RoleBinding>, found: &RoleBinding, wanted: &RoleBinding) -> Result<(), Halt> {
-    if found.subjects == wanted.subjects {
+/// Makes the subjects of our binding those that are wanted, unless it has changed since it was read. It `keeps` those that it has as long
+/// as a session of the namespace cannot be read, whose uploader goes on.
+async fn name_subjects(bindings: &Api<RoleBinding>, found: &RoleBinding, wanted: RoleBinding, keeps: bool) -> Result<(), Halt> {
+    let mut subjects = wanted.subjects.unwrap_or_default();
+    if keeps {
+        let missing: Vec<_> = found.subjects.iter().flatten().filter(|subject| !subjects.contains(subject)).cloned().collect();
+        subjects.extend(missing);
+        subjects.sort_by(|one, two| one.name.cmp(&two.name));
+    }
+    if found.subjects.as_ref() == Some(&subjects) {
         return Ok(());
     }
-    let change = json!({"metadata": {"resourceVersion": found.metadata.resource_version}, "subjects": wanted.subjects});
+    let change = json!({"metadata": {"resourceVersion": found.metadata.resource_version}, "subjects": subjects});
     let (params, change) = (PatchParams::default(), Patch::Merge(change));
     let patched = bindings.patch(UPLOADER_ACCOUNT, &params, &change);
     match api::call("name the accounts of the RoleBinding", patched).await {
@@ -110,7 +119,7 @@ async fn name_subjects(bindings: &Api<RoleBinding>, found: &RoleBinding, wanted:
 
 /// Takes accounts that no session of `namespace` names any more out of its binding.
 ///
-/// False if somebody else is at them for long: then nothing was done.
+/// False if somebody else is at them: then nothing was done.
 pub async fn update_rights(namespace: &str, context: &Context) -> Result<bool, CallError> {
     let rights = context.rights.of(namespace);
     let Some(mut found) = rights.take_soon().await else { return Ok(false) };
@@ -118,10 +127,12 @@ pub async fn update_rights(namespace: &str, context: &Context) -> Result<bool, C
     let bindings: Api<RoleBinding> = api::namespaced(&context.client, namespace);
     let wanted = build::uploader_binding(namespace, &context.settings.cluster_role, &context.sessions.accounts(namespace));
     match api::get(&bindings, UPLOADER_ACCOUNT).await? {
-        Some(found) if build::binding_is_ours(&found, &wanted) => match name_subjects(&bindings, &found, &wanted).await {
-            Err(Halt::Call(error)) => Err(error),
-            _ => Ok(true),
-        },
+        Some(found) if build::binding_is_ours(&found, &wanted) => {
+            match name_subjects(&bindings, &found, wanted, context.sessions.has_unreadable(namespace)).await {
+                Err(Halt::Call(error)) => Err(error),
+                changed => Ok(changed.is_ok()),
+            }
+        }
         _ => Ok(true),
     }
 }

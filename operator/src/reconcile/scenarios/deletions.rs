@@ -161,8 +161,9 @@ async fn call_that_fails_says_how_a_deleted_session_ends_nevertheless() {
     let session = deleted("deletionPolicy: Release");
     let cluster = cluster(&session);
     cluster.answers(&format!("POST {PODS}"), 500, status(500, "InternalError", "the database sleeps"));
-    for _ in 0..5 {
-        assert!(cluster.pass_at(&session, fixtures::now()).await.is_err());
+    for second in [0, 14, 15] {
+        assert_eq!(cluster.calls().iter().filter(|call| call.line == format!("PATCH {STATUS}")).count(), 0, "{second}");
+        assert!(cluster.pass_at(&session, fixtures::now() + Duration::from_secs(second)).await.is_err());
     }
     let told = written(&cluster.calls());
     assert_eq!(ready(&told).1, "CallFailed");

@@ -197,6 +197,11 @@ impl KeptSession {
         }
     }
 
+    /// Whether it cannot be read.
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.readable().is_none()
+    }
+
     fn readable(&self) -> Option<&Readable> {
         match &self.content {
             Content::Readable(session) => Some(session),

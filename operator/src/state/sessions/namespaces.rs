@@ -11,6 +11,8 @@ pub(super) struct Namespaces(HashMap<Box<str>, Namespace>);
 #[derive(Debug, Default)]
 struct Namespace {
     sessions: usize,
+    /// How many of them cannot be read.
+    unreadable: usize,
     /// How many sessions name each account.
     accounts: BTreeMap<Box<str>, usize>,
 }
@@ -20,6 +22,7 @@ impl Namespaces {
     pub(super) fn add(&mut self, session: &KeptSession) {
         let namespace = self.0.entry(session.place().namespace().into()).or_default();
         namespace.sessions += 1;
+        namespace.unreadable += usize::from(session.is_unreadable());
         if let Some(account) = session.account() {
             *namespace.accounts.entry(account.into()).or_default() += 1;
         }
@@ -30,6 +33,7 @@ impl Namespaces {
         let name = session.place().namespace();
         let Some(namespace) = self.0.get_mut(name) else { return };
         namespace.sessions -= 1;
+        namespace.unreadable -= usize::from(session.is_unreadable());
         if let Some(account) = session.account()
             && let Some(sessions) = namespace.accounts.get_mut(account)
         {
@@ -46,6 +50,11 @@ impl Namespaces {
     /// Whether the namespace `name` has a session.
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
+    }
+
+    /// Whether some sessions of the namespace `name` cannot be read: nobody knows which accounts they name.
+    pub(super) fn has_unreadable(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|namespace| namespace.unreadable > 0)
     }
 
     /// The accounts that sessions of the namespace `name` name.

@@ -61,7 +61,7 @@ impl Store {
         let before = Arc::clone(entry.shown());
         entry.show(session);
         self.by_area.replace(&before, entry.shown());
-        if entry.shown().account() != before.account() {
+        if (entry.shown().account(), entry.shown().is_unreadable()) != (before.account(), before.is_unreadable()) {
             self.namespaces.add(entry.shown());
             self.namespaces.remove(&before);
         }
