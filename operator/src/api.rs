@@ -212,4 +212,22 @@ mod tests {
         assert_eq!(asked.len(), 2);
         assert!(asked[1].duration_since(asked[0]) >= Duration::from_secs(2), "{asked:?}");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn server_that_goes_without_a_word_lets_nobody_wait_for_ever() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let _silent = tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok(connection) = listener.accept().await {
+                open.push(connection);
+            }
+        });
+        let client = Client::try_from(impatient(Config::new(url.parse().unwrap()))).unwrap();
+        let namespaces = Api::<Namespace>::all(client);
+        // A watch lists and opens without any deadline of its own.
+        let (began, listed) = (tokio::time::Instant::now(), namespaces.list(&ListParams::default()).await);
+        assert!(listed.is_err());
+        assert_eq!(began.elapsed().as_secs(), IDLE.as_secs());
+    }
 }

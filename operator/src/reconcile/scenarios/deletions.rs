@@ -315,3 +315,17 @@ async fn pod_without_an_owner_goes_before_the_finalizer_when_the_policy_becomes_
     let pod = calls.iter().find(|call| call.line == format!("POST {PODS}")).unwrap();
     assert_eq!(pod.body["metadata"]["ownerReferences"][0]["uid"], json!(session.metadata.uid));
 }
+
+#[tokio::test]
+async fn session_goes_a_minute_after_its_time_although_no_answer_comes_to_the_removal_of_its_pod() {
+    let session = deleted("{deletionPolicy: Drain, drainTimeout: 2m}");
+    let mut cluster = cluster(&session);
+    cluster.shows_pod(&fixtures::pod(&session, &fixtures::running("2026-11-21T08:10:00Z")));
+    cluster.answers(&format!("DELETE {POD}"), 504, status(500, "Timeout", "no answer"));
+    assert!(cluster.pass_at(&session, fixtures::now()).await.is_err(), "its time is over now");
+    assert!(cluster.pass_at(&session, fixtures::now() + Duration::from_secs(59)).await.is_err());
+    cluster.calls();
+    cluster.pass_at(&session, fixtures::now() + Duration::from_mins(1)).await.unwrap();
+    let finalizers = cluster.calls().into_iter().find(|call| call.line == format!("PATCH {SESSION}")).unwrap();
+    assert_eq!(finalizers.body["metadata"]["finalizers"], json!([]));
+}

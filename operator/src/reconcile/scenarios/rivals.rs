@@ -221,3 +221,28 @@ async fn claim_that_may_have_been_made_again_is_asked_again_although_it_was_aske
         assert!(area(next, &cluster).await.contains("other.example.com"), "{is_suspended} {is_shared}");
     }
 }
+
+#[tokio::test]
+async fn pod_that_starts_before_anybody_could_tell_where_its_claim_leads_is_asked_about_once_it_runs() {
+    let claim = format!("GET {CLAIMS}/share");
+    let unbound = (200, json!({"metadata": {"name": "share"}, "status": {"phase": "Pending"}}));
+    let sleeps = (500, status(500, "InternalError", "the database sleeps"));
+    for (code, answer) in [unbound, sleeps] {
+        let (TwoClaims { held, second, .. }, mut cluster) = TwoClaims::new();
+        cluster.answers(&claim, code, answer);
+        cluster.pass(&held).await;
+        let held = after(&held, &cluster.calls());
+        cluster.shows(&held);
+        let mut pod = fixtures::pod(&held, &fixtures::running("2026-11-21T08:30:00Z"));
+        pod.metadata.uid = Some("created-uid".into());
+        cluster.shows_pod(&pod);
+        let bound = json!({"metadata": {"name": "share"}, "spec": {"volumeName": "v"}, "status": {"phase": "Bound"}});
+        cluster.answers(&claim, 200, bound);
+        cluster.pass(&held).await;
+        assert_eq!(cluster.lines()[..2], [claim.clone(), format!("GET {VOLUME}")]);
+        cluster.pass(&held).await;
+        assert!(!cluster.lines().contains(&claim), "it is known now");
+        cluster.pass(&second).await;
+        assert_eq!(ready(&cluster.calls().last().unwrap().body["status"]), ("False", "SessionNameInUse"));
+    }
+}

@@ -113,3 +113,74 @@ async fn call_that_fails_again_and_again_is_told_and_what_was_told_goes_when_it_
         assert_eq!(ready(&written(&cluster.calls())), ("False", "Starting"));
     }
 }
+
+#[tokio::test]
+async fn status_is_written_although_the_annotations_are_refused() {
+    let session = fixtures::session("");
+    let cluster = cluster(&session);
+    cluster.answers(&format!("PATCH {SESSION}"), 403, status(403, "Forbidden", "nobody annotates here"));
+    assert!(cluster.pass_at(&session, fixtures::now()).await.is_err());
+    let told = written(&cluster.calls());
+    assert_eq!(ready(&told), ("False", "Starting"));
+    assert_eq!(told["podUID"], "created-uid", "else no report of its uploader is taken");
+}
+
+#[tokio::test]
+async fn rights_that_could_not_be_made_are_looked_at_again() {
+    let session = fixtures::session("");
+    let cluster = cluster(&session);
+    cluster.pass(&session).await;
+    cluster.calls();
+    let refused = format!("POST {PODS}");
+    let binding = "POST /apis/rbac.authorization.k8s.io/v1/namespaces/cameras/rolebindings";
+    cluster.answers(&refused, 403, status(403, "Forbidden", "no account"));
+    let another = {
+        let mut another = session.clone();
+        (another.metadata.name, another.metadata.uid) = (Some("truck-8".into()), Some("another".into()));
+        another
+    };
+    // Its account and its binding are gone, and the first attempt to make them again fails half-way.
+    cluster.pass(&another).await;
+    cluster.answers(binding, 500, status(500, "InternalError", "the database sleeps"));
+    let later = |seconds| fixtures::now() + Duration::from_secs(seconds);
+    assert!(cluster.pass_at(&another, later(10)).await.is_err());
+    cluster.works_again(binding);
+    cluster.works_again(&refused);
+    cluster.calls();
+    cluster.pass_at(&another, later(20)).await.unwrap();
+    assert!(cluster.lines().iter().any(|line| line == binding));
+}
+
+#[tokio::test]
+async fn pod_that_comes_out_of_the_api_server_as_another_one_is_made_anew_less_and_less_often() {
+    let session = fixtures::session("");
+    let mut cluster = cluster(&session);
+    let mut now = fixtures::now();
+    let mut made = Vec::new();
+    for _ in 0..200 {
+        let wait = cluster.pass_at(&session, now).await.unwrap();
+        if cluster.lines().contains(&format!("POST {PODS}")) {
+            made.push(now);
+            let mut pod = fixtures::pod(&session, "{}");
+            pod.metadata.uid = Some("created-uid".into());
+            pod.metadata.annotations.as_mut().unwrap().insert(names::SPEC_HASH_ANNOTATION.into(), "v1-0".into());
+            cluster.shows_pod(&pod);
+        } else {
+            cluster.loses_pods();
+        }
+        now += wait.unwrap_or_default().max(Duration::from_millis(100)).min(Duration::from_secs(1));
+    }
+    assert!((3..10).contains(&made.len()), "{made:?}");
+}
+
+#[tokio::test]
+async fn webhook_that_denies_in_the_words_of_a_conflict_refuses() {
+    let session = fixtures::session("");
+    let cluster = cluster(&session);
+    let denied = "admission webhook \"pods.example.com\" denied the request: there are too many";
+    cluster.answers(&format!("POST {PODS}"), 409, status(409, "Conflict", denied));
+    cluster.pass(&session).await;
+    let told = written(&cluster.calls());
+    assert_eq!(ready(&told), ("False", "PodRefused"));
+    assert!(message(&told).contains(denied));
+}
