@@ -1,4 +1,4 @@
-//! A client between which and the API server requests are lost, late, doubled and refused, as a seed decides.
+//! A proxy in front of the API server that loses, delays, doubles and refuses requests, as a seed decides.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,14 +8,16 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Result;
+use blobferry_operator::api::{DEADLINE, impatient};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
-use kube::{Client, client::Body};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use kube::{Client, Config, client::Body};
 use serde_json::json;
 use tokio::time::{Sleep, sleep};
-
-use crate::around::around;
 
 /// What may happen to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +49,22 @@ pub(crate) enum Fault {
 }
 
 /// More than the operator waits for an answer.
-const TOO_LATE: Duration = Duration::from_secs(40);
+const TOO_LATE: Duration = DEADLINE.saturating_add(Duration::from_secs(5));
+/// All that may happen.
+pub(crate) const FAULTS: [Fault; 12] = [
+    Fault::Lost,
+    Fault::AnswerLost,
+    Fault::Late,
+    Fault::TooLate,
+    Fault::Doubled,
+    Fault::Busy,
+    Fault::Broken,
+    Fault::Conflict,
+    Fault::Stale,
+    Fault::Gone,
+    Fault::Cut,
+    Fault::CutGone,
+];
 
 /// Faults by seed; cloned handles share everything.
 #[derive(Clone)]
@@ -58,6 +75,7 @@ struct Inner {
     percent: u64,
     on: AtomicBool,
     away: AtomicBool,
+    busy: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -73,7 +91,13 @@ struct State {
 impl Chaos {
     pub(crate) fn new(seed: u64, percent: u64) -> Self {
         let state = State { random: seed, faults: BTreeMap::new(), requests: 0, under_way: 0, answers: HashMap::new() };
-        Self(Arc::new(Inner { percent, on: AtomicBool::new(true), away: AtomicBool::new(false), state: Mutex::new(state) }))
+        Self(Arc::new(Inner {
+            percent,
+            on: AtomicBool::new(true),
+            away: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
+            state: Mutex::new(state),
+        }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -90,6 +114,11 @@ impl Chaos {
         self.0.away.store(away, Ordering::SeqCst);
     }
 
+    /// Whether the API server has too much to do for anything.
+    pub(crate) fn busy(&self, busy: bool) {
+        self.0.busy.store(busy, Ordering::SeqCst);
+    }
+
     /// Requests so far, and how often which fault happened.
     pub(crate) fn totals(&self) -> (usize, BTreeMap<Fault, usize>) {
         let state = self.state();
@@ -101,10 +130,31 @@ impl Chaos {
         self.state().under_way > 0
     }
 
-    /// `client` with these faults around it.
-    pub(crate) fn around(&self, client: Client) -> Client {
-        let chaos = self.clone();
-        around(client, move |request, client| chaos.clone().cut_or_not(request, client))
+    /// A client like every other one of a proxy with these faults, which passes on what it passes on as `client`. The proxy ends with the
+    /// runtime in which this is called.
+    pub(crate) fn in_front_of(&self, client: Client) -> Result<Client> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let config = Config::new(format!("http://{}", listener.local_addr()?).parse()?);
+        tokio::spawn(self.clone().serve(tokio::net::TcpListener::from_std(listener)?, client));
+        Ok(Client::try_from(impatient(config))?)
+    }
+
+    async fn serve(self, listener: tokio::net::TcpListener, client: Client) {
+        while let Ok((connection, _)) = listener.accept().await {
+            let (chaos, client) = (self.clone(), client.clone());
+            // A request that fails here closes its connection without an answer.
+            let service = service_fn(move |request| chaos.clone().take(request, client.clone()));
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(connection), service));
+        }
+    }
+
+    async fn take(self, request: Request<Incoming>, client: Client) -> kube::Result<Response<Cut>> {
+        let (mut head, body) = request.into_parts();
+        head.headers.remove(http::header::HOST);
+        let body = axum::body::to_bytes(axum::body::Body::new(body), usize::MAX).await;
+        let body = body.map_err(|error| kube::Error::Service(Box::new(error)))?;
+        self.cut_or_not(Request::from_parts(head, Body::from(body)), client).await
     }
 
     /// A number below `bound`.
@@ -125,10 +175,13 @@ impl Chaos {
         if !self.0.on.load(Ordering::SeqCst) {
             return None;
         }
+        if is_listing(request) && !self.state().faults.contains_key(&Stale) && self.has_listed(request) {
+            return Some(self.count(Stale));
+        }
         let possible: &[Fault] = match (is_watch(request), request.method().as_str()) {
             // Every watch ends early; most of the time without a word.
             (true, _) => return Some(self.count([Cut, Cut, Cut, Cut, CutGone, Gone][usize::try_from(self.draw(6)).unwrap_or(0)])),
-            (_, "GET") if is_listing(request) => &[Lost, AnswerLost, Late, Busy, Broken, Stale],
+            (_, "GET") if self.has_listed(request) => &[Lost, AnswerLost, Late, Busy, Broken, Stale],
             (_, "GET") => &[Lost, AnswerLost, Late, Busy, Broken],
             _ => &[Lost, AnswerLost, Late, Doubled, Busy, Broken, Conflict],
         };
@@ -138,7 +191,15 @@ impl Chaos {
         if !is_listing(request) && !self.state().faults.contains_key(&TooLate) {
             return Some(self.count(TooLate));
         }
-        Some(self.count(possible[usize::try_from(self.draw(possible.len() as u64)).unwrap_or(0)]))
+        // What has not happened yet comes first.
+        let fresh: Vec<_> = possible.iter().copied().filter(|fault| !self.state().faults.contains_key(fault)).collect();
+        let choices = if fresh.is_empty() { possible } else { &fresh };
+        Some(self.count(choices[usize::try_from(self.draw(choices.len() as u64)).unwrap_or(0)]))
+    }
+
+    /// Whether this listing was given before.
+    fn has_listed(&self, request: &Request<Body>) -> bool {
+        self.state().answers.contains_key(&request.uri().to_string())
     }
 
     fn count(&self, fault: Fault) -> Fault {
@@ -161,6 +222,9 @@ impl Chaos {
     async fn send(&self, fault: Option<Fault>, request: Request<Body>, client: Client) -> kube::Result<Response<Body>> {
         if self.0.away.load(Ordering::SeqCst) {
             return Err(lost());
+        }
+        if self.0.busy.load(Ordering::SeqCst) {
+            return Ok(refused(429, "TooManyRequests"));
         }
         match fault {
             None => self.pass(request, client).await,

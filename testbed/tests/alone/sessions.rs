@@ -1,6 +1,9 @@
 //! The main job on a real node: files in, blobs out, whatever is killed in between.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::UploadSession;
@@ -138,8 +141,29 @@ async fn depose_operator(stage: &Stage) -> Result<()> {
     let leader = release::leader(&stage.client(), &BTreeSet::new()).await?;
     Api::<Pod>::namespaced(stage.client(), NAMESPACE).delete(&leader, &DeleteParams::default()).await?;
     release::leader(&stage.client(), &BTreeSet::from([leader])).await?;
+    two().await?;
+    freeze_leader(stage).await?;
     deployments.restart(&name).await?;
     two().await
+}
+
+/// The operator that leads is paused until its Lease is over and another one leads. When it goes on it ends, and starts again.
+async fn freeze_leader(stage: &Stage) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(stage.client(), NAMESPACE);
+    let frozen = release::leader(&stage.client(), &BTreeSet::new()).await?;
+    let pod = pods.get(&frozen).await?;
+    let uid = pod.uid().context("the pod has no UID")?;
+    processes::signal_pod(&uid, Signal::STOP)?;
+    let began = Instant::now();
+    release::leader(&stage.client(), &BTreeSet::from([frozen.clone()])).await?;
+    figures::print(&format!("another operator led {:.0} s after the leader was paused", began.elapsed().as_secs_f64()));
+    // If the kubelet has not ended it by now because it did not answer.
+    let _ = processes::signal_pod(&uid, Signal::CONT);
+    let before = figures::restarts(&pod).unwrap_or_default();
+    wait::until(SOON, "who led before starts again", async || {
+        Ok((figures::restarts(&pods.get(&frozen).await?).unwrap_or_default() > before).then_some(()))
+    })
+    .await
 }
 
 /// Whether exactly two pods are there, as the spec wants them now, and both are ready.

@@ -1,6 +1,6 @@
 //! Claims that lead to no volume, on a real node: what is missing is named, and the session starts once somebody has seen to it.
 
-use std::time::Duration;
+use std::{os::unix::fs::symlink, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::{UploadSession, conditions};
@@ -70,13 +70,13 @@ async fn make_claim(stage: &Stage, spec: Value) -> Result<()> {
     Ok(())
 }
 
-/// A volume of that size on the stage's share.
-async fn make_volume(stage: &Stage, name: &str, size: &str) -> Result<()> {
+/// A volume of that size at `path` of the node.
+async fn make_volume(stage: &Stage, name: &str, size: &str, path: &Path) -> Result<()> {
     let metadata = json!({"name": name, "labels": {"stage": stage.namespace}});
     let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": metadata, "spec": {
         "accessModes": ["ReadWriteMany"],
         "capacity": {"storage": size},
-        "hostPath": {"path": stage.share, "type": "Directory"},
+        "hostPath": {"path": path, "type": "Directory"},
         "persistentVolumeReclaimPolicy": "Retain",
         "storageClassName": "",
     }});
@@ -91,7 +91,7 @@ async fn claim_that_no_volume_fits_is_named_with_what_to_do_and_the_session_star
     scenario("unbound", async |stage| {
         let [small, large] = ["small", "large"].map(|size| format!("{}-{size}", stage.namespace));
         make_large_claim(stage).await?;
-        make_volume(stage, &small, "1Gi").await?;
+        make_volume(stage, &small, "1Gi", &stage.share).await?;
         let outcome = until_one_fits(stage, &large).await;
         for name in [small, large] {
             // The second is there only if the test came so far.
@@ -106,7 +106,29 @@ async fn until_one_fits(stage: &Stage, volume: &str) -> Result<()> {
     session_on(stage, "large").await?;
     let remedy = format!("kubectl describe pvc --namespace {}", stage.namespace);
     blamed(stage, "PersistentVolumeClaimPending", &[&remedy, "capacity, access mode and storage class"]).await?;
-    make_volume(stage, volume, "2Gi").await?;
+    make_volume(stage, volume, "2Gi", &stage.share).await?;
+    recovers(stage).await
+}
+
+#[tokio::test]
+#[ignore = "needs a bed: make e2e"]
+async fn share_that_cannot_be_mounted_is_named_with_the_words_of_the_node_and_the_session_starts_once_it_can() -> Result<()> {
+    scenario("unmounted", async |stage| {
+        let (volume, later) = (format!("{}-later", stage.namespace), stage.share.join("later"));
+        make_large_claim(stage).await?;
+        make_volume(stage, &volume, "2Gi", &later).await?;
+        let outcome = until_it_is_there(stage, &later).await;
+        Api::<PersistentVolume>::all(stage.client()).delete(&volume, &DeleteParams::background()).await?;
+        outcome
+    })
+    .await
+}
+
+async fn until_it_is_there(stage: &Stage, path: &Path) -> Result<()> {
+    session_on(stage, "large").await?;
+    let words = "is not a directory";
+    blamed(stage, "FailedMount", &["look for a wrong server or path", "The node says", words]).await?;
+    symlink(".", path)?;
     recovers(stage).await
 }
 

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use super::Running;
 use crate::{
-    chaos::Chaos,
+    chaos::{Chaos, FAULTS, Fault},
     stage::{Stage, all_well},
 };
 
@@ -32,6 +32,10 @@ use crate::{
 const LASTING: [&str; 6] = ["plain", "changed", "evicted", "deleted-pod", "inline", "second"];
 /// Sessions that are deleted, and how.
 const DELETED: [(&str, &str); 4] = [("removed", "Stop"), ("drained", "Drain"), ("released", "Release"), ("first", "Stop")];
+/// For how long the API server has too much to do for anything.
+const BUSY: Duration = Duration::from_secs(10);
+/// Calls of both operators within this time: two watches and a pass or two of each session, once a second each, as the server asks.
+const MOST_CALLS_WHILE_BUSY: usize = 300;
 /// Calls of one operator for all of this, faults and repeats included; a storm makes thousands.
 const MOST_CALLS: usize = 2500;
 
@@ -44,16 +48,23 @@ fn seeds() -> Result<Vec<u64>> {
 #[ignore = "needs a control plane: testbed/api-tests"]
 async fn operators_behind_a_bad_connection_converge_without_a_storm() -> Result<()> {
     for seed in seeds()? {
-        Box::pin(converge(seed)).await.with_context(|| format!("FAULT_SEEDS={seed}"))?;
+        let happened = Box::pin(converge(seed)).await.with_context(|| format!("FAULT_SEEDS={seed}"))?;
+        let never: Vec<_> = FAULTS.into_iter().filter(|fault| !happened.contains(fault)).collect();
+        ensure!(never.is_empty(), "FAULT_SEEDS={seed}: {never:?} did not happen");
     }
     Ok(())
 }
 
-async fn converge(seed: u64) -> Result<()> {
+/// What happened.
+async fn converge(seed: u64) -> Result<BTreeSet<Fault>> {
     let stage = Stage::bare(&format!("faults-{seed}")).await?;
     // No lease: two operators work at the same time, which no election allows for longer than a moment.
     let chaos = [Chaos::new(seed, 10), Chaos::new(!seed, 10)];
-    let operators = chaos.clone().map(|chaos| Running::start_with(&["--pod-name", "chaos"], move |client| chaos.around(client)));
+    let operators = chaos.clone().map(|chaos| {
+        Running::start_with(&["--pod-name", "chaos"], move |client| {
+            chaos.in_front_of(client).expect("there is a port for the proxy")
+        })
+    });
     let kubelet = tokio::spawn(kubelet(stage.clone()));
     let doubles = Doubles::default();
     let watch = tokio::spawn(watch_pods(stage.clone(), Arc::clone(&doubles)));
@@ -61,8 +72,10 @@ async fn converge(seed: u64) -> Result<()> {
         tokio::time::timeout(Duration::from_mins(6), Box::pin(play(&stage, &chaos))).await.context("it does not converge")?;
     kubelet.abort();
     watch.abort();
+    let mut happened = BTreeSet::new();
     for chaos in &chaos {
         let (requests, faults) = chaos.totals();
+        happened.extend(faults.keys().copied());
         let _ = writeln!(std::io::stdout(), "seed {seed}: {requests} requests, {faults:?}");
     }
     played?;
@@ -71,7 +84,8 @@ async fn converge(seed: u64) -> Result<()> {
     for operator in operators {
         operator.end()?;
     }
-    stage.end().await
+    stage.end().await?;
+    Ok(happened)
 }
 
 /// Sessions that had two pods at a time.
@@ -162,6 +176,19 @@ async fn play(stage: &Stage, chaos: &[Chaos]) -> Result<()> {
     for chaos in chaos {
         chaos.away(false);
     }
+    // Then it has too much to do for a while, and says so.
+    let count = || chaos.iter().map(|chaos| chaos.totals().0).sum::<usize>();
+    let before = count();
+    for chaos in chaos {
+        chaos.busy(true);
+    }
+    stage.change("plain", json!({"transfer": {"queueSize": 10}})).await?;
+    tokio::time::sleep(BUSY).await;
+    for chaos in chaos {
+        chaos.busy(false);
+    }
+    let asked = count() - before;
+    ensure!(asked <= MOST_CALLS_WHILE_BUSY, "a storm: {asked} requests to a busy server within {BUSY:?}");
     stage.until_condition("suspended", "Ready", "True", "Suspended").await?;
     stage.until_condition("ended", "Complete", "True", "Completed").await?;
     for name in LASTING {

@@ -23,7 +23,9 @@ async fn what_happened_while_the_api_server_was_away_is_made_good_once_it_is_bac
     let chaos = Chaos::new(0, 0);
     chaos.calm();
     let counting = chaos.clone();
-    let operator = Running::start_with(&["--pod-name", "restart"], move |client| counting.around(client));
+    let operator = Running::start_with(&["--pod-name", "restart"], move |client| {
+        counting.in_front_of(client).expect("there is a port for the proxy")
+    });
     for name in ["steady", "by-hand", "suspended", "removed"] {
         stage.running_session(name, json!({"sessionName": name})).await?;
     }
