@@ -87,7 +87,7 @@ fn tell_of_blockers(before: &[Place], now: &[Place], members: &[Member], context
         warn!(
             namespace = blocker.namespace(),
             session = blocker.name(),
-            "the rollout of the uploader's image is held up by a session that was well before its turn and is not well since"
+            "the rollout of the uploader's image is held up by a session that worked before its turn and does not since"
         );
     }
     let concerns = |place: &Place| before.iter().chain(now).any(|blocker| blocker.namespace() == place.namespace());

@@ -170,7 +170,7 @@ impl Chaos {
 
     /// What happens to this request, if anything.
     fn fault(&self, request: &Request<Body>) -> Option<Fault> {
-        use Fault::{AnswerLost, Broken, Busy, Conflict, Cut, CutGone, Doubled, Gone, Late, Lost, Stale, TooLate};
+        use Fault::{AnswerLost, Broken, Busy, Conflict, Doubled, Late, Lost, Stale, TooLate};
         self.state().requests += 1;
         if !self.0.on.load(Ordering::SeqCst) {
             return None;
@@ -178,11 +178,12 @@ impl Chaos {
         if is_listing(request) && !self.state().faults.contains_key(&Stale) && self.has_listed(request) {
             return Some(self.count(Stale));
         }
-        let possible: &[Fault] = match (is_watch(request), request.method().as_str()) {
-            // Every watch ends early; most of the time without a word.
-            (true, _) => return Some(self.count([Cut, Cut, Cut, Cut, CutGone, Gone][usize::try_from(self.draw(6)).unwrap_or(0)])),
-            (_, "GET") if self.has_listed(request) => &[Lost, AnswerLost, Late, Busy, Broken, Stale],
-            (_, "GET") => &[Lost, AnswerLost, Late, Busy, Broken],
+        if is_watch(request) {
+            return Some(self.count(self.end_of_watch()));
+        }
+        let possible: &[Fault] = match request.method().as_str() {
+            "GET" if self.has_listed(request) => &[Lost, AnswerLost, Late, Busy, Broken, Stale],
+            "GET" => &[Lost, AnswerLost, Late, Busy, Broken],
             _ => &[Lost, AnswerLost, Late, Doubled, Busy, Broken, Conflict],
         };
         if self.draw(100) >= self.0.percent {
@@ -195,6 +196,13 @@ impl Chaos {
         let fresh: Vec<_> = possible.iter().copied().filter(|fault| !self.state().faults.contains_key(fault)).collect();
         let choices = if fresh.is_empty() { possible } else { &fresh };
         Some(self.count(choices[usize::try_from(self.draw(choices.len() as u64)).unwrap_or(0)]))
+    }
+
+    /// Every watch ends early; most of the time without a word.
+    fn end_of_watch(&self) -> Fault {
+        let new = [Fault::CutGone, Fault::Gone].into_iter().find(|fault| !self.state().faults.contains_key(fault));
+        let ends = [Fault::Cut, Fault::Cut, Fault::Cut, Fault::Cut, Fault::CutGone, Fault::Gone];
+        new.unwrap_or_else(|| ends[usize::try_from(self.draw(6)).unwrap_or(0)])
     }
 
     /// Whether this listing was given before.

@@ -1,9 +1,9 @@
 //! (pure) Who gets a new image next.
 //!
 //! Sessions that are well get it on trial: no more than the installation allows are on trial at a time, and one whose uploader does not
-//! become well stays so. Sessions that are not well have little to lose and prove nothing: they get it a few at a time while the
-//! image is not in doubt, and hold up nobody. Those that are down have nothing to lose, and get it in any case: it may be an earlier
-//! one that worked for them.
+//! become well stays so. While nobody is well, as in an outage, as many that run nevertheless get it: their uploaders have to run again.
+//! Those that do not run have little to lose and prove nothing: they get it a few at a time while the image is not in doubt, and hold up
+//! nobody. Those that are down have nothing to lose, and get it in any case: it may be an earlier one that worked for them.
 
 use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
 
@@ -38,13 +38,23 @@ struct Turn {
     began: Timestamp,
     /// When it was given, or its session was last seen on trial.
     seen: Timestamp,
-    /// Whether the session was well before, so that the image has to work for it.
-    is_trial: bool,
+    before: Before,
+}
+
+/// How a session fared before its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    /// It was well, and has to become so again: it is on trial.
+    Well,
+    /// It was not, but its uploader ran, and has to run again.
+    Ran,
+    /// It did not run.
+    Stood,
 }
 
 impl Turn {
-    fn of(member: &Member, is_trial: bool, now: Timestamp) -> Self {
-        Self { place: member.place.clone(), generation: member.generation, began: now, seen: now, is_trial }
+    fn of(member: &Member, before: Before, now: Timestamp) -> Self {
+        Self { place: member.place.clone(), generation: member.generation, began: now, seen: now, before }
     }
 
     fn is_current(&self, now: Timestamp) -> bool {
@@ -60,19 +70,19 @@ impl Turns {
 
     /// Whether the next pod of session `uid` is on trial, if the session has this `generation`.
     pub(crate) fn is_trial(&self, uid: &str, generation: i64) -> bool {
-        self.turns.get(uid).is_some_and(|turn| turn.is_trial && turn.generation == generation)
+        self.turns.get(uid).is_some_and(|turn| turn.before == Before::Well && turn.generation == generation)
     }
 
     /// Takes in the trials of `members`, which another leader has begun. Whoever has worked with the image for long is on trial no more.
     pub(crate) fn recall(&mut self, members: &[Member], now: Timestamp) {
         for member in members.iter().filter(|member| !self.proven.contains_key(&member.uid)) {
-            self.turns.entry(member.uid.clone()).or_insert_with(|| Turn::of(member, true, now));
+            self.turns.entry(member.uid.clone()).or_insert_with(|| Turn::of(member, Before::Well, now));
         }
     }
 
     /// Sessions whose next pods are on trial, as if they had none.
     pub(crate) fn trials(&self) -> impl Iterator<Item = Member> {
-        let trials = self.turns.iter().filter(|(_, turn)| turn.is_trial);
+        let trials = self.turns.iter().filter(|(_, turn)| turn.before == Before::Well);
         trials.map(|(uid, Turn { place, generation, .. })| Member {
             uid: uid.clone(),
             place: place.clone(),
@@ -101,7 +111,10 @@ impl Turns {
                         self.proven.insert(member.uid.clone(), member.place.clone());
                     }
                 }
-                State::Settled => drop(self.turns.remove(&member.uid)),
+                State::Settled { works } => match self.turns.get_mut(&member.uid) {
+                    Some(turn) if turn.before == Before::Ran && !works => turn.seen = now,
+                    _ => drop(self.turns.remove(&member.uid)),
+                },
             }
         }
         if !members.iter().any(|member| member.state.is_outdated()) {
@@ -111,7 +124,7 @@ impl Turns {
 
     /// The trial of `member` goes on at `now`.
     fn goes_on(&mut self, member: &Member, now: Timestamp) {
-        let turn = self.turns.entry(member.uid.clone()).or_insert_with(|| Turn::of(member, true, now));
+        let turn = self.turns.entry(member.uid.clone()).or_insert_with(|| Turn::of(member, Before::Well, now));
         turn.seen = now;
     }
 
@@ -119,33 +132,33 @@ impl Turns {
         self.turns.values().filter(move |turn| turn.is_current(now))
     }
 
-    /// How many may still begin a trial.
-    fn free(&self, most: NonZeroUsize, now: Timestamp) -> usize {
-        most.get().saturating_sub(self.current(now).filter(|turn| turn.is_trial).count())
+    /// How many of those that fared so `before` may get the image at `now`, of `most` at a time.
+    fn free(&self, before: Before, most: usize, now: Timestamp) -> usize {
+        most.saturating_sub(self.current(now).filter(|turn| turn.before == before).count())
     }
 
-    /// How many that are not well may still get the image.
-    fn free_unwell(&self, now: Timestamp) -> usize {
-        UNWELL_AT_A_TIME.saturating_sub(self.current(now).filter(|turn| !turn.is_trial).count())
-    }
-
-    /// Gives turns at `now`, so that no more than `most` are on trial; whoever had one in vain waits for all others.
+    /// Gives turns at `now`, so that no more than `most` are on trial, and as many have to run again; whoever had one in vain waits for
+    /// all others.
     pub(crate) fn give(&mut self, members: &[Member], most: NonZeroUsize, now: Timestamp) -> Vec<Member> {
-        let free = self.free(most, now);
+        let free = self.free(Before::Well, most.get(), now);
+        // One that runs may recover with the image that it has.
         let others_try_first = members.iter().filter_map(Member::health_if_outdated).any(Health::is_ready);
-        let goes_without = |health| match health {
-            Health::Down => true,
-            // One that runs may recover with the image that it has.
-            Health::Unwell { runs } => free > 0 && !(runs && others_try_first),
-            Health::Unproven | Health::Well | Health::Proven => false,
-        };
-        let well = self.queue(members, Health::is_well, now).into_iter().take(free);
-        let unwell = self.queue(members, goes_without, now).into_iter().take(self.free_unwell(now));
-        let chosen: Vec<_> = well.map(|member| (member, true)).chain(unwell.map(|member| (member, false))).collect();
-        for (member, is_trial) in &chosen {
-            self.turns.insert(member.uid.clone(), Turn::of(member, *is_trial, now));
+        let may_run = if free > 0 && !others_try_first { self.free(Before::Ran, most.get(), now) } else { 0 };
+        let is_standing = |health| health == Health::Down || (free > 0 && health == Health::Unwell { runs: false });
+        let may_stand = self.free(Before::Stood, UNWELL_AT_A_TIME, now);
+        let turns = [
+            (Before::Well, self.queue(members, Health::is_well, now), free),
+            (Before::Ran, self.queue(members, |health| health == Health::Unwell { runs: true }, now), may_run),
+            (Before::Stood, self.queue(members, is_standing, now), may_stand),
+        ];
+        let mut chosen = Vec::new();
+        for (before, queue, free) in turns {
+            for member in queue.into_iter().take(free) {
+                self.turns.insert(member.uid.clone(), Turn::of(member, before, now));
+                chosen.push(member.clone());
+            }
         }
-        chosen.into_iter().map(|(member, _)| member.clone()).collect()
+        chosen
     }
 
     /// Those of `members` whose `health` is wanted and who have no turn, in the order in which they get one.
@@ -158,11 +171,16 @@ impl Turns {
 
     /// Where the sessions are that hold up the rollout, if it is held up.
     pub(crate) fn blockers(&self, members: &[Member], most: NonZeroUsize, now: Timestamp) -> Vec<Place> {
-        let is_waited_for = self.free(most, now) == 0 && members.iter().any(|member| member.state.is_outdated());
+        let is_full = |before| self.free(before, most.get(), now) == 0;
         let is_blocker = |member: &&Member| {
-            let turn = self.turns.get(&member.uid).filter(|_| matches!(member.state, State::OnTrial(_) | State::WithoutPod));
-            turn.is_some_and(|turn| turn.began + TRIAL <= now)
+            let blocks = |turn: &&Turn| match member.state {
+                State::OnTrial(_) | State::WithoutPod => is_full(Before::Well),
+                State::Settled { works: false } => turn.before == Before::Ran && is_full(Before::Ran),
+                State::Settled { works: true } | State::Outdated { .. } | State::Leaving => false,
+            };
+            self.turns.get(&member.uid).filter(blocks).is_some_and(|turn| turn.began + TRIAL <= now)
         };
+        let is_waited_for = members.iter().any(|member| member.state.is_outdated());
         let mut blockers: Vec<_> =
             members.iter().filter(|_| is_waited_for).filter(is_blocker).map(|member| member.place.clone()).collect();
         blockers.sort();
@@ -212,6 +230,8 @@ mod tests {
     const STARTED: State = State::OnTrial(Health::Unproven);
     const WORKS: State = State::OnTrial(Health::Well);
     const PROVEN: State = State::OnTrial(Health::Proven);
+    const SETTLED: State = State::Settled { works: true };
+    const CRASHES: State = State::Settled { works: false };
 
     const fn outdated(health: Health, idle: bool) -> State {
         State::Outdated { health, idle }
@@ -263,7 +283,7 @@ mod tests {
             assert_eq!(chosen(&[state, IDLE], 1), NOBODY, "{state:?}");
             assert_eq!(chosen(&[state, IDLE], 2), ["uid-1"], "{state:?}");
         }
-        for state in [WORKS, PROVEN, State::Settled] {
+        for state in [WORKS, PROVEN, SETTLED] {
             assert_eq!(chosen(&[state, IDLE], 1), ["uid-1"], "{state:?}");
         }
     }
@@ -332,7 +352,7 @@ mod tests {
         assert_eq!(given(&mut turns, &[STOPPED, IDLE, BUSY], 1, 0), ["uid-1", "uid-0"]);
         assert!(!turns.is_trial("uid-0", GENERATION));
         assert_eq!(given(&mut turns, &[STOPPED, WORKS, BUSY], 1, 1), ["uid-2"], "its own turn lasts");
-        assert_eq!(given(&mut turns, &[State::Settled, WORKS, WORKS, BUSY], 1, 2), ["uid-3"]);
+        assert_eq!(given(&mut turns, &[SETTLED, WORKS, WORKS, BUSY], 1, 2), ["uid-3"]);
     }
 
     #[test]
@@ -341,7 +361,7 @@ mod tests {
         let mut states = [STOPPED; 25];
         assert_eq!(given(&mut turns, &states, 1, 0).len(), UNWELL_AT_A_TIME);
         assert_eq!(given(&mut turns, &states, 1, 1), NOBODY);
-        states[0] = State::Settled;
+        states[0] = SETTLED;
         assert_eq!(given(&mut turns, &states, 1, 2).len(), 1);
     }
 
@@ -351,7 +371,7 @@ mod tests {
         assert_eq!(given(&mut turns, &[RUNS_UNWELL, BUSY], 2, 0), ["uid-1"]);
         assert_eq!(given(&mut turns, &[RUNS_UNWELL, BUSY], 2, 1), NOBODY);
         assert_eq!(given(&mut turns, &[RUNS_UNWELL, WORKS], 2, 2), ["uid-0"]);
-        assert_eq!(chosen(&[RUNS_UNWELL, RUNS_UNWELL], 1), ["uid-0", "uid-1"], "nobody is well");
+        assert_eq!(chosen(&[RUNS_UNWELL, RUNS_UNWELL], 1), ["uid-0"], "nobody is well");
     }
 
     #[test]
@@ -409,7 +429,7 @@ mod tests {
         assert_eq!(given(&mut turns, &[STARTING, IDLE], 1, 0), NOBODY);
         assert!(turns.is_trial("uid-0", GENERATION) && !turns.is_trial("uid-0", GENERATION + 1));
         turns.forget_others(|_, _| Some(GENERATION + 1));
-        assert_eq!(given(&mut turns, &[State::Settled, IDLE], 1, 1), ["uid-1"]);
+        assert_eq!(given(&mut turns, &[SETTLED, IDLE], 1, 1), ["uid-1"]);
     }
 
     #[test]
@@ -434,9 +454,29 @@ mod tests {
         assert_eq!(blockers(&[STARTING, IDLE, STOPPED], 1, 4), []);
         assert_eq!(blockers(&[STARTING, IDLE, STOPPED], 1, 5), first);
         assert_eq!(blockers(&[STARTING, STARTING, IDLE], 2, 6), first, "the other one has just begun");
-        assert_eq!(blockers(&[STARTING, STARTING, State::Settled], 2, 7), [], "nobody waits");
+        assert_eq!(blockers(&[STARTING, STARTING, SETTLED], 2, 7), [], "nobody waits");
         assert_eq!(blockers(&[WORKS, STARTING, IDLE], 2, 8), [], "others go on");
         let second = [Place::new("cameras", "truck-1")];
         assert_eq!(blockers(&[WORKS, State::WithoutPod, IDLE], 1, 11), second, "its pod cannot be made");
+    }
+
+    #[test]
+    fn in_an_outage_an_image_with_which_no_uploader_runs_goes_no_further() {
+        let mut turns = Turns::default();
+        let mut states = [RUNS_UNWELL; 5];
+        assert_eq!(given(&mut turns, &states, 2, 0), ["uid-0", "uid-1"]);
+        (states[0], states[1]) = (CRASHES, SETTLED);
+        assert_eq!(given(&mut turns, &states, 2, 1), ["uid-2"], "one runs again");
+        states[2] = CRASHES;
+        for minute in 2..30 {
+            assert_eq!(given(&mut turns, &states, 2, minute), [""; 0], "{minute}");
+        }
+        let blockers: Vec<_> =
+            turns.blockers(&members(&states), most(2), at(30)).iter().map(|place| place.name().to_owned()).collect();
+        assert_eq!(blockers, ["truck-0", "truck-2"]);
+        states[3] = STOPPED;
+        assert_eq!(given(&mut turns, &states, 2, 30), ["uid-3"], "it loses nothing");
+        states[0] = SETTLED;
+        assert_eq!(given(&mut turns, &states, 2, 31), ["uid-4"]);
     }
 }

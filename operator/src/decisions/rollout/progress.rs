@@ -38,8 +38,11 @@ pub(crate) enum State {
     OnTrial(Health),
     /// It was well before its turn came, and has no pod now, although it wants one.
     WithoutPod,
-    /// It has the new image, and how it fares with it proves nothing.
-    Settled,
+    /// It was not well before it got the new image, or was changed since: whether it becomes well proves nothing.
+    Settled {
+        /// Whether its uploader has run for a while, and did not end.
+        works: bool,
+    },
 }
 
 impl State {
@@ -132,7 +135,8 @@ pub(crate) fn state(pod: &UploaderPod, wanted: &str, told: Told, now: Timestamp)
     } else if pod.trial == Some(told.generation) {
         State::OnTrial(if has_worked(pod, told) { Health::Proven } else { health })
     } else {
-        State::Settled
+        let since = pod.created.filter(|_| pod.runs() && pod.restarts == 0);
+        State::Settled { works: since.is_some_and(|since| since + READY_FOR <= now) }
     }
 }
 
@@ -242,13 +246,15 @@ mod tests {
     #[test]
     fn session_that_was_changed_since_proves_nothing() {
         let changed = Told { generation: GENERATION + 1, ..ready_for(None) };
-        assert_eq!(state(&on_trial(running()), NEW, changed, fixtures::now()), State::Settled);
+        assert_eq!(state(&on_trial(running()), NEW, changed, fixtures::now()), State::Settled { works: true });
     }
 
     #[test]
-    fn session_that_was_not_well_before_proves_nothing() {
-        for pod in [pod(PULLS), running()] {
-            assert_eq!(state_of(&pod, NEW, None), State::Settled);
+    fn session_that_was_not_well_before_shows_only_whether_its_uploader_runs() {
+        let young = UploaderPod { created: Some(fixtures::now() - Duration::from_secs(9)), ..running() };
+        let crashed = UploaderPod { restarts: 1, ..running() };
+        for (pod, works) in [(running(), true), (young, false), (pod(PULLS), false), (crashed, false)] {
+            assert_eq!(state_of(&pod, NEW, None), State::Settled { works }, "{pod:?}");
         }
     }
 
