@@ -156,3 +156,52 @@ async fn delete_pod(session: &PartialObjectMeta<UploadSession>, client: &Client)
         deleted => deleted.map(|()| true),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use blobferry_crds::names;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        fixtures,
+        mock_api::{Cluster, status},
+    };
+
+    const SESSIONS: &str = "/apis/blobferry.io/v1alpha1/uploadsessions";
+
+    fn listing(namespaces: &[&str]) -> Value {
+        let item = |namespace: &&str| {
+            let metadata = json!({"name": "s", "namespace": namespace, "uid": namespace, "finalizers": [names::FINALIZER]});
+            json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata})
+        };
+        let items: Vec<_> = namespaces.iter().map(item).collect();
+        json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": {}, "items": items})
+    }
+
+    fn object(namespace: &str) -> String {
+        format!("PATCH /apis/blobferry.io/v1alpha1/namespaces/{namespace}/uploadsessions/s")
+    }
+
+    #[tokio::test]
+    async fn session_that_cannot_be_let_go_keeps_no_other() {
+        let cluster = Cluster::new(fixtures::settings());
+        cluster.answers(&format!("GET {SESSIONS}"), 200, listing(&["a", "b"]));
+        cluster.answers(&object("a"), 500, status(500, "InternalError", "failed calling webhook"));
+        let released =
+            json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "s", "namespace": "b"}});
+        cluster.answers(&object("b"), 200, released);
+        let watched = async {
+            let mut lines = Vec::new();
+            while !lines.contains(&object("b")) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                lines.extend(cluster.lines());
+            }
+            cluster.answers(&format!("GET {SESSIONS}"), 200, listing(&["a"]));
+        };
+        let (released, ()) = tokio::join!(release_sessions(&cluster.context.client), watched);
+        assert!(released.is_err_and(|error| error.words().contains("failed calling webhook")));
+        cluster.answers(&format!("GET {SESSIONS}"), 200, listing(&[]));
+        assert_eq!(release_sessions(&cluster.context.client).await.unwrap(), Released::default());
+    }
+}
