@@ -15,9 +15,9 @@ pub trait Object: Resource<DynamicType = ()> + Clone + fmt::Debug + Serialize + 
 
 impl<K> Object for K where K: Resource<DynamicType = ()> + Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static {}
 
-/// The client tries busy answers (429, 503, 504) again within this time. An API server gives a request up after a minute
-/// ([`--request-timeout`](https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/)) and a webhook after half a
-/// minute at most, and then says so.
+/// Within this time the client tries busy answers (429, 503, 504) again, and an API server says that a webhook does not answer, which it
+/// does after half a minute at most. Requests that take it a minute it gives up itself
+/// ([`--request-timeout`](https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/)).
 pub const DEADLINE: Duration = Duration::from_secs(65);
 /// A watch on which nothing happens gets a bookmark every minute, and is opened anew before it is five minutes old.
 const IDLE: Duration = Duration::from_mins(6);

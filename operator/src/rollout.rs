@@ -64,7 +64,7 @@ fn choose(context: &Context, most: NonZeroUsize, now: Timestamp) -> Vec<Member> 
         let Known { turns, blockers } = &mut *context.rollout.lock();
         turns.forget_others(|place, uid| Some(context.sessions.of_uid(place, uid)?.generation()));
         turns.recall(&began_before, now);
-        members.extend(turns.trials().filter(|member| is_without_pod(member, context, now)));
+        members.extend(turns.awaited().filter(|member| is_without_pod(member, context, now)));
         turns.see(&members, now);
         let chosen = turns.give(&members, most, now);
         let before = std::mem::replace(blockers, turns.blockers(&members, most, now));
@@ -87,7 +87,7 @@ fn tell_of_blockers(before: &[Place], now: &[Place], members: &[Member], context
         warn!(
             namespace = blocker.namespace(),
             session = blocker.name(),
-            "the rollout of the uploader's image is held up by a session that worked before its turn and does not since"
+            "the rollout of the uploader's image is held up by a session that was well before its turn and is not well since"
         );
     }
     let concerns = |place: &Place| before.iter().chain(now).any(|blocker| blocker.namespace() == place.namespace());

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use blobferry_crds::UploadSession;
 use clap::Parser;
+use futures::{StreamExt, stream};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api, Client, ResourceExt,
@@ -31,6 +32,8 @@ use crate::{
 pub const COMMAND: &str = "uninstall";
 
 const PAUSE: Duration = Duration::from_secs(1);
+/// Sessions that are let go at a time: a webhook may take long for each.
+const AT_A_TIME: usize = 16;
 
 /// Stops the operator and lets go of all sessions that it holds; the last thing before it is uninstalled.
 #[derive(Debug, Parser)]
@@ -105,8 +108,10 @@ async fn release_sessions(client: &Client) -> Result<Released, CallError> {
     loop {
         let held = held_sessions(client).await?;
         let (before, mut changed, mut failure) = (total.sessions, false, None);
-        for session in &held {
-            match release_session(session, client).await {
+        let released = stream::iter(&held).map(|session| release_session(session, client)).buffer_unordered(AT_A_TIME);
+        let released: Vec<_> = released.collect().await;
+        for result in released {
+            match result {
                 Ok(pods) => {
                     total.sessions += 1;
                     total.pods += pods;

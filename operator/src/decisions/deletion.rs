@@ -48,7 +48,10 @@ pub struct Blocked {
 /// What is known of the deletion of `session`, if our finalizer holds it.
 pub fn of(session: &UploadSession, slot: &Slot, blocked: Option<Box<Blocked>>) -> Option<Deletion> {
     let deleted = session.metadata.deletion_timestamp.as_ref().filter(|_| is_held(&session.metadata))?.0;
-    let timeout = session.spec.drain_timeout.parse().unwrap_or(USUAL_TIMEOUT);
+    let timeout = match session.spec.deletion_policy {
+        DeletionPolicy::Stop => Duration::ZERO,
+        DeletionPolicy::Drain | DeletionPolicy::Release => session.spec.drain_timeout.parse().unwrap_or(USUAL_TIMEOUT),
+    };
     let is_over = completed(session, slot).is_some();
     Some(Deletion {
         policy: session.spec.deletion_policy,

@@ -56,6 +56,10 @@ pub async fn recall(context: &Context) {
 /// Asks where `claims` lead, and again those of which it cannot be told for a while: no pass begins before.
 async fn ask(mut claims: BTreeSet<(String, String)>, context: &Context) {
     let deadline = Instant::now() + ASKED_FOR;
+    // Those that it comes to no answer for are asked about when something depends on them.
+    for (namespace, claim) in &claims {
+        context.shares.leave_open(namespace, claim);
+    }
     loop {
         let answers = stream::iter(claims).map(|(namespace, claim)| async move {
             let found = find(&namespace, &claim, context, (context.clock)()).await;

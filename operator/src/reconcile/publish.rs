@@ -9,6 +9,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
+use tracing::warn;
 
 use crate::{
     api::{self, CallError},
@@ -32,6 +33,13 @@ pub async fn publish(case: &Case<'_>, status: &UploadSessionStatus, context: &Co
     if let Some(identity) = Identity::of(session).ok().filter(|identity| !identity.is_annotated(session)) {
         version = match Writer::of(session, context).annotate(&identity, version.clone()).await {
             // What a restore from a backup needs must not keep people from what they see, nor the uploader from its reports.
+            Err(error) if error.refusal().is_some() => {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a session is not annotated: a restored one gets another name and date"
+                );
+                version
+            }
             Err(error) if !error.is_conflict() => {
                 report::seen(write_status(session, status, version, context, case.now).await);
                 return Err(error);

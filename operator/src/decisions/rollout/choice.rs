@@ -80,10 +80,10 @@ impl Turns {
         }
     }
 
-    /// Sessions whose next pods are on trial, as if they had none.
-    pub(crate) fn trials(&self) -> impl Iterator<Item = Member> {
-        let trials = self.turns.iter().filter(|(_, turn)| turn.before == Before::Well);
-        trials.map(|(uid, Turn { place, generation, .. })| Member {
+    /// Sessions that have to work with their next pods, as if they had none.
+    pub(crate) fn awaited(&self) -> impl Iterator<Item = Member> {
+        let awaited = self.turns.iter().filter(|(_, turn)| turn.before != Before::Stood);
+        awaited.map(|(uid, Turn { place, generation, .. })| Member {
             uid: uid.clone(),
             place: place.clone(),
             generation: *generation,
@@ -171,16 +171,12 @@ impl Turns {
 
     /// Where the sessions are that hold up the rollout, if it is held up.
     pub(crate) fn blockers(&self, members: &[Member], most: NonZeroUsize, now: Timestamp) -> Vec<Place> {
-        let is_full = |before| self.free(before, most.get(), now) == 0;
+        let is_waited_for =
+            self.free(Before::Well, most.get(), now) == 0 && members.iter().any(|member| member.state.is_outdated());
         let is_blocker = |member: &&Member| {
-            let blocks = |turn: &&Turn| match member.state {
-                State::OnTrial(_) | State::WithoutPod => is_full(Before::Well),
-                State::Settled { works: false } => turn.before == Before::Ran && is_full(Before::Ran),
-                State::Settled { works: true } | State::Outdated { .. } | State::Leaving => false,
-            };
-            self.turns.get(&member.uid).filter(blocks).is_some_and(|turn| turn.began + TRIAL <= now)
+            let turn = self.turns.get(&member.uid).filter(|_| matches!(member.state, State::OnTrial(_) | State::WithoutPod));
+            turn.is_some_and(|turn| turn.before == Before::Well && turn.began + TRIAL <= now)
         };
-        let is_waited_for = members.iter().any(|member| member.state.is_outdated());
         let mut blockers: Vec<_> =
             members.iter().filter(|_| is_waited_for).filter(is_blocker).map(|member| member.place.clone()).collect();
         blockers.sort();
@@ -404,7 +400,7 @@ mod tests {
         let mut turns = Turns::default();
         assert_eq!(given(&mut turns, &[BUSY, BUSY], 1, 0), ["uid-0"]);
         for minute in 1..600 {
-            assert_eq!(turns.trials().collect::<Vec<_>>(), members(&[State::WithoutPod]));
+            assert_eq!(turns.awaited().collect::<Vec<_>>(), members(&[State::WithoutPod]));
             assert_eq!(given(&mut turns, &[State::WithoutPod, BUSY], 1, minute), NOBODY, "{minute}");
             assert!(turns.is_trial("uid-0", GENERATION));
         }
@@ -420,7 +416,7 @@ mod tests {
     fn only_sessions_on_trial_are_asked_whether_they_have_a_pod() {
         let mut turns = Turns::default();
         given(&mut turns, &[STOPPED], 1, 0);
-        assert_eq!(turns.trials().next(), None);
+        assert_eq!(turns.awaited().next(), None);
     }
 
     #[test]
@@ -471,12 +467,16 @@ mod tests {
         for minute in 2..30 {
             assert_eq!(given(&mut turns, &states, 2, minute), [""; 0], "{minute}");
         }
-        let blockers: Vec<_> =
-            turns.blockers(&members(&states), most(2), at(30)).iter().map(|place| place.name().to_owned()).collect();
-        assert_eq!(blockers, ["truck-0", "truck-2"]);
+        // Nor if there is no pod any more, as if the image was refused.
+        for minute in 30..50 {
+            (states[0], states[2]) = (State::WithoutPod, State::WithoutPod);
+            assert_eq!(turns.awaited().count(), 2);
+            assert_eq!(given(&mut turns, &states, 2, minute), [""; 0], "{minute}");
+        }
+        assert_eq!(turns.blockers(&members(&states), most(2), at(50)), [], "nobody who is well waits for them");
         states[3] = STOPPED;
-        assert_eq!(given(&mut turns, &states, 2, 30), ["uid-3"], "it loses nothing");
+        assert_eq!(given(&mut turns, &states, 2, 50), ["uid-3"], "it loses nothing");
         states[0] = SETTLED;
-        assert_eq!(given(&mut turns, &states, 2, 31), ["uid-4"]);
+        assert_eq!(given(&mut turns, &states, 2, 51), ["uid-4"]);
     }
 }

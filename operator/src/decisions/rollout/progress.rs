@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::decisions::{build::is_comparable, pod_state::UploaderPod};
+use crate::decisions::{
+    build::is_comparable,
+    pod_state::{Stage, UploaderPod},
+};
 
 /// A session is well when it has been ready for this time; one that ends right after its start is ready for a moment, too.
 const READY_FOR: Duration = Duration::from_secs(10);
@@ -87,10 +90,9 @@ impl Health {
             let is_down = !pod.runs() && told.unready_since.is_some_and(|since| since + DOWN_AFTER <= now);
             return if is_down { Self::Down } else { Self::Unwell { runs: pod.runs() } };
         };
-        let needed = if pod.restarts == 0 { READY_FOR } else { READY_AFTER_END };
         if since + PROVEN_AFTER <= now {
             Self::Proven
-        } else if since + needed <= now {
+        } else if since + needed(pod) <= now {
             Self::Well
         } else {
             Self::Unproven
@@ -135,9 +137,19 @@ pub(crate) fn state(pod: &UploaderPod, wanted: &str, told: Told, now: Timestamp)
     } else if pod.trial == Some(told.generation) {
         State::OnTrial(if has_worked(pod, told) { Health::Proven } else { health })
     } else {
-        let since = pod.created.filter(|_| pod.runs() && pod.restarts == 0);
-        State::Settled { works: since.is_some_and(|since| since + READY_FOR <= now) }
+        State::Settled { works: has_run(pod, now) }
     }
+}
+
+/// Whether the uploader of `pod` has run for long enough to be trusted not to end right after its start.
+fn has_run(pod: &UploaderPod, now: Timestamp) -> bool {
+    let Stage::Running { since: Some(since) } = pod.stage else { return false };
+    since + needed(pod) <= now
+}
+
+/// For how long an uploader must be well, or run, before it is believed.
+fn needed(pod: &UploaderPod) -> Duration {
+    if pod.restarts == 0 { READY_FOR } else { READY_AFTER_END }
 }
 
 #[cfg(test)]
@@ -251,9 +263,12 @@ mod tests {
 
     #[test]
     fn session_that_was_not_well_before_shows_only_whether_its_uploader_runs() {
-        let young = UploaderPod { created: Some(fixtures::now() - Duration::from_secs(9)), ..running() };
-        let crashed = UploaderPod { restarts: 1, ..running() };
-        for (pod, works) in [(running(), true), (young, false), (pod(PULLS), false), (crashed, false)] {
+        let began = |seconds, restarts| {
+            let since = Some(fixtures::now() - Duration::from_secs(seconds));
+            UploaderPod { stage: Stage::Running { since }, restarts, ..running() }
+        };
+        let running = [(began(9, 0), false), (began(10, 0), true), (began(599, 1), false), (began(600, 1), true)];
+        for (pod, works) in running.into_iter().chain([(pod(PULLS), false)]) {
             assert_eq!(state_of(&pod, NEW, None), State::Settled { works }, "{pod:?}");
         }
     }

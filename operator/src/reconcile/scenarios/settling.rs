@@ -117,12 +117,14 @@ async fn call_that_fails_again_and_again_is_told_and_what_was_told_goes_when_it_
 #[tokio::test]
 async fn status_is_written_although_the_annotations_are_refused() {
     let session = fixtures::session("");
-    let cluster = cluster(&session);
-    cluster.answers(&format!("PATCH {SESSION}"), 403, status(403, "Forbidden", "nobody annotates here"));
-    assert!(cluster.pass_at(&session, fixtures::now()).await.is_err());
-    let told = written(&cluster.calls());
-    assert_eq!(ready(&told), ("False", "Starting"));
-    assert_eq!(told["podUID"], "created-uid", "else no report of its uploader is taken");
+    for (code, works) in [(403, true), (500, false)] {
+        let cluster = cluster(&session);
+        cluster.answers(&format!("PATCH {SESSION}"), code, status(code, "Forbidden", "nobody annotates here"));
+        assert_eq!(cluster.pass_at(&session, fixtures::now()).await.is_ok(), works, "what may pass is tried again");
+        let told = written(&cluster.calls());
+        assert_eq!(ready(&told), ("False", "Starting"));
+        assert_eq!(told["podUID"], "created-uid", "else no report of its uploader is taken");
+    }
 }
 
 #[tokio::test]

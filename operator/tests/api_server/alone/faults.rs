@@ -35,7 +35,7 @@ const DELETED: [(&str, &str); 4] = [("removed", "Stop"), ("drained", "Drain"), (
 /// For how long the API server has too much to do for anything.
 const BUSY: Duration = Duration::from_secs(10);
 /// Calls of both operators within this time: two watches and a pass or two of each session, once a second each, as the server asks.
-const MOST_CALLS_WHILE_BUSY: usize = 300;
+const MOST_CALLS_WHILE_BUSY: usize = 600;
 /// Calls of one operator for all of this, faults and repeats included; a storm makes thousands.
 const MOST_CALLS: usize = 2500;
 

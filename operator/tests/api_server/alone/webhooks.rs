@@ -24,7 +24,7 @@ use crate::stage::Stage;
 /// Sessions whose pods the webhook is asked about.
 const HELD_UP: usize = 200;
 /// Calls to it until a session elsewhere has its pod: far less than one for each of them.
-const FEW: usize = 100;
+const FEW: usize = 150;
 
 /// A webhook that takes every call and never answers.
 struct Silent {
