@@ -37,8 +37,8 @@ pub struct Found {
     pub doubted: Timestamp,
 }
 
-/// How long a pass may be at the rights of a namespace before others wait for it no more: there are few passes at a time, and the other
-/// namespaces need them.
+/// How long a pass may be at the rights of a namespace before others wait for it no more: neither the sweep, which sees to all namespaces,
+/// nor the other sessions of this one, which may need no rights.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Rights {

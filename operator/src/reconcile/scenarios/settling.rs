@@ -75,7 +75,7 @@ async fn namespace_whose_rights_are_not_answered_for_keeps_no_other_from_startin
         }
         cluster.pass(&other).await;
         assert!(cluster.lines().contains(&format!("POST {}", PODS.replace("cameras", "robots"))));
-        // There are few passes at a time: those of the namespace itself do not wait for long either, nor every one of them.
+        // Those of the namespace itself do not wait for long either, nor every one of them.
         let begun = tokio::time::Instant::now();
         for _ in 0..5 {
             assert_eq!(cluster.pass(&waits).await, Some(Duration::from_secs(1)));
