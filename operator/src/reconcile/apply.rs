@@ -196,8 +196,10 @@ async fn create_pod(session: &ValidSession, context: &Context) -> Result<Pod, Ha
         Ok(Some(created)) => return Ok(created),
         Ok(None) => {}
         Err(error) => {
-            // Its account may be gone.
-            rights::doubt_rights(&session.namespace, context);
+            // Its account may be gone; with its namespace that is as it should be.
+            if !error.is_of_ending_namespace() {
+                rights::doubt_rights(&session.namespace, context);
+            }
             return Err(Halt::refused(reasons::POD_REFUSED, error));
         }
     }

@@ -106,6 +106,7 @@ async fn every_situation_leads_to_exactly_these_objects_conditions_and_calls() -
         while let Err(error) = scene.has_made(&row.calls) {
             let attempt = scene.attempt + 1;
             ensure!(attempt <= ATTEMPTS, "row {} later: {error:#}", row.name);
+            tell_again(row, &error)?;
             scene.end().await?;
             scene = play(row, attempt, open).await?;
             sleep(LATER).await;
@@ -120,6 +121,11 @@ fn tell(rows: usize, how: &str, again: usize) -> Result<()> {
     Ok(writeln!(std::io::stdout(), "{rows} situations{how} are as the table says, {again} played again")?)
 }
 
+/// What a row that is played again has shown before.
+fn tell_again(row: &Row, why: &Error) -> Result<()> {
+    Ok(writeln!(std::io::stdout(), "row {} is played again: {why:#}", row.name)?)
+}
+
 /// Plays `row` in the scene that `open` makes, for the first time or, as attempt number `attempt`, again.
 async fn play(row: &Row, mut attempt: usize, open: impl AsyncFn(&Row) -> Result<Scene>) -> Result<Scene> {
     let attempts = async {
@@ -132,7 +138,10 @@ async fn play(row: &Row, mut attempt: usize, open: impl AsyncFn(&Row) -> Result<
                 played => played.and_then(|()| scene.has_made(&row.calls)),
             };
             match outcome {
-                Err(_) if attempt < ATTEMPTS => scene.end().await?,
+                Err(error) if attempt < ATTEMPTS => {
+                    tell_again(row, &error)?;
+                    scene.end().await?;
+                }
                 outcome => return outcome.map(|()| scene),
             }
             attempt += 1;

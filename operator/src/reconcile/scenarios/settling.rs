@@ -154,6 +154,33 @@ async fn rights_that_could_not_be_made_are_looked_at_again() {
 }
 
 #[tokio::test]
+async fn rights_in_a_namespace_that_is_being_deleted_are_left_alone() {
+    let session = fixtures::session("");
+    let cluster = cluster(&session);
+    cluster.pass(&session).await;
+    let another = {
+        let mut another = session.clone();
+        (another.metadata.name, another.metadata.uid) = (Some("truck-8".into()), Some("another".into()));
+        another
+    };
+    let refusals = [("no account", json!([]), 1, 2), ("it is terminated", json!([{"reason": "NamespaceTerminating"}]), 4, 0)];
+    for (words, causes, minute, asked) in refusals {
+        let mut refusal = status(403, "Forbidden", words);
+        refusal["details"] = json!({"causes": causes});
+        cluster.answers(&format!("POST {PODS}"), 403, refusal);
+        let later = |minutes| fixtures::now() + Duration::from_mins(minutes);
+        // What the refusal before has left to doubt is looked at.
+        cluster.pass_at(&another, later(minute)).await.unwrap();
+        cluster.calls();
+        cluster.pass_at(&another, later(minute + 2)).await.unwrap();
+        let lines = cluster.lines();
+        assert!(lines.contains(&format!("POST {PODS}")), "{lines:?}");
+        let looks = lines.iter().filter(|line| [ACCOUNT, BINDING].iter().any(|of| **line == format!("GET {of}"))).count();
+        assert_eq!(looks, asked, "{words}");
+    }
+}
+
+#[tokio::test]
 async fn pod_that_comes_out_of_the_api_server_as_another_one_is_made_anew_less_and_less_often() {
     let session = fixtures::session("");
     let mut cluster = cluster(&session);

@@ -132,8 +132,6 @@ const NAMESPACE: &[&str] = &[
     "1-3 apply uploadsessions/status (as far as it came, and in vain if the session was deleted since it was read)",
     "0-1 tell NamespaceEnding (not if that was written in vain)",
     "0-1 patch uploadsessions/status (likewise)",
-    "0-1 get serviceaccounts (they are asked for again when a pod is refused)",
-    "0-1 create serviceaccounts (refused)",
     "1-2 list uploadsessions (the pass may end after the watch has shown it)",
     "1-2 get rolebindings (likewise)",
     "0-1 delete rolebindings (its controller may be first)",
