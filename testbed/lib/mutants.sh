@@ -33,14 +33,14 @@ hunt_mutants() {
   ((survived == 0))
 }
 
-# copy_tree WORK: what is committed and what is not, without build results, which stay beside the rest of the project's, because most
-# of them are the same.
+# copy_tree WORK: what is committed and what is not, without build results. Those of the copy have a folder of their own, because cargo
+# tells the two trees' packages apart by their files' times only, and would take a broken one for the project's.
 copy_tree() {
   rm -rf "$1"
   mkdir -p "$1"
   cd "$REPOSITORY" || return
   git ls-files --cached --others --exclude-standard -z | xargs -0 cp --parents --preserve=timestamps --target-directory "$1" 2>/dev/null || true
   git -C "$1" init --quiet
-  CARGO_TARGET_DIR=$(cargo metadata --format-version 1 --no-deps --locked | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+  CARGO_TARGET_DIR=$(cargo metadata --format-version 1 --no-deps --locked | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/mutants
   export CARGO_TARGET_DIR
 }

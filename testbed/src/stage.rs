@@ -164,7 +164,8 @@ impl Stage {
     ///
     /// # Errors
     ///
-    /// When it is not within the time; the error holds its status. When its `safeThrough` is not true at any look.
+    /// When it is not within the time; the error holds its status. When `safeThrough`, `caughtUp` or
+    /// `heldBack` is not true at any look.
     pub async fn await_session(
         &self,
         name: &str,
@@ -175,8 +176,8 @@ impl Stage {
         let mut lies = Vec::new();
         wait::until(within, &format!("session {name} {what}"), async || {
             let session = self.sessions().get(name).await?;
-            lies.extend(self.called_safe(&session)?);
-            ensure!(lies.is_empty(), "safeThrough is not true: {}", lies.join(", "));
+            lies.extend(self.lies(&session)?);
+            ensure!(lies.is_empty(), "its status is not true: {}", lies.join(", "));
             ensure!(holds(&session), "its status is {}", serde_json::to_string_pretty(&session.status)?);
             Ok(Some(session))
         })

@@ -15,7 +15,7 @@ use crate::{
     ending::Standing,
     ends::{End, Ends},
     formats::{BlobName, ClaimId, OrderKey},
-    ledger::{Ledger, Now, problem},
+    ledger::{Active, Ledger, Now, problem},
     scan::{Believed, Counts, Gone, Held, Periods, StableFile, Table},
     schedule::{Delay, Schedule, Task},
     session::Folders,
@@ -181,13 +181,15 @@ impl Books {
         }
     }
 
-    /// The next task that is due, if any.
+    /// The next task that is due, if any. A file that is ours is active from here on, so that there is no instant at which it is in no
+    /// count and the session seems to be done; one that is not waits in the table still.
     pub fn take(&mut self, now: Instant) -> Option<(BlobName, Task)> {
-        let taken = self.schedule.take(now, self.brake.admits())?;
-        if matches!(taken.1, Task::Incoming(_)) {
-            self.brake.admitted();
+        let (blob, task) = self.schedule.take(now, self.brake.admits())?;
+        match &task {
+            Task::Incoming(_) => self.brake.admitted(),
+            Task::Claimed(file) => self.ledger.started(&blob, Active::of(file)),
         }
-        Some(taken)
+        Some((blob, task))
     }
 
     /// When the next task is due.
@@ -299,6 +301,8 @@ impl OrderKeys {
 mod tests {
     use super::*;
     use crate::{
+        file::ClaimedFile,
+        formats::{ProcessId, ProcessingName, blob_name},
         scan::Filter,
         share::{Identity, Kind},
     };
@@ -334,6 +338,27 @@ mod tests {
             books.refill(&folders, 255, stable + later);
             assert_eq!(books.schedule.queued(), queued);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn file_that_a_worker_is_given_is_in_the_counts_at_every_instant() {
+        let mut books = Books::new(Table::new(Filter::new(&[], &[]).unwrap(), false), Schedule::new(2));
+        let now = Instant::now();
+        books.scan_begins(Periods::new(Duration::ZERO, None), now);
+        books.scanned(100);
+        books.ledger.passes = 1;
+        books.ledger.pass_begins();
+        books.ledger.pass_ends();
+        assert!(books.progress().caught_up);
+        let claim = ClaimId::new(OrderKey(7), ProcessId::new(1), 1);
+        let blob = blob_name("", "20261121", "s", b"a").unwrap();
+        let file = ClaimedFile::adopted("/p/20261121/s".into(), ProcessingName::claimed(b"a", claim), blob.clone());
+        books.schedule.add(&blob, Task::Claimed(Box::new(file)), now, Delay::Waiting);
+        let safe_through = books.progress().safe_through;
+        let (blob, _) = books.take(now).unwrap();
+        let progress = books.progress();
+        assert_eq!((progress.files_active, progress.caught_up, progress.safe_through), (1, false, safe_through));
+        assert!(books.ledger.is_active(&blob, &claim), "the collector leaves it alone");
     }
 
     #[test]

@@ -21,7 +21,10 @@ use std::{
 use blobferry_crds::{Check, Progress};
 use jiff::Timestamp;
 
-use crate::formats::{BlobName, ClaimId};
+use crate::{
+    file::ClaimedFile,
+    formats::{BlobName, ClaimId},
+};
 use counted::Counted;
 use doubts::Doubts;
 use failures::Failures;
@@ -42,6 +45,19 @@ pub struct Active {
     pub since: i128,
     /// Bytes that the service has.
     pub sent: Arc<AtomicU64>,
+}
+
+impl Active {
+    /// A worker took this file, and has sent nothing yet.
+    pub fn of(file: &ClaimedFile) -> Self {
+        Self {
+            claim: file.name.claim,
+            name: file.display_name(),
+            size: file.size,
+            since: file.since,
+            sent: Arc::new(AtomicU64::new(0)),
+        }
+    }
 }
 
 /// The ledger.

@@ -1,6 +1,6 @@
 //! What a worker does: take a task, claim the file if it is not ours yet, make one attempt, and put down how it went.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -81,7 +81,7 @@ async fn take<E: Edges>(
     match result {
         Ok(Claim::Ours(file, opened)) => {
             books.claimed(&stable.name, stable.since);
-            books.ledger.started(blob, active(&file));
+            books.ledger.started(blob, Active::of(&file));
             return Some((file, opened));
         }
         Ok(Claim::Gone) => books.table.absent(&stable.name),
@@ -107,19 +107,9 @@ fn share_failed(ends: &mut Ends, error: &ShareError) {
     ends.fails(End::Source, FILES, "ShareFailed", &message);
 }
 
-fn active(file: &ClaimedFile) -> Active {
-    Active {
-        claim: file.name.claim,
-        name: file.display_name(),
-        size: file.size,
-        since: file.since,
-        sent: Arc::new(AtomicU64::new(0)),
-    }
-}
-
 async fn upload<E: Edges>(session: &Session<E>, mut file: Box<ClaimedFile>, opened: Option<<E::Share as Share>::File>) {
     let started = Instant::now();
-    let active = active(&file);
+    let active = Active::of(&file);
     let sent = Arc::clone(&active.sent);
     let blob = file.blob.clone();
     session.books().ledger.started(&blob, active);

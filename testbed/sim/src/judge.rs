@@ -1,5 +1,7 @@
 //! What must hold of reports, and of a session that had time to finish.
 
+mod shown;
+
 use std::{
     collections::BTreeSet,
     io,
@@ -15,7 +17,7 @@ use blobferry_uploader::{
     share::join,
 };
 
-use crate::{server::Node, settings::Afterwards, world::World};
+use crate::{oracle::Oracle, server::Node, settings::Afterwards, world::World};
 
 /// A call may take so long, and a listing is old then.
 const SLOW: Duration = Duration::from_secs(200);
@@ -30,6 +32,15 @@ struct Left {
     /// The producer's name with its folders.
     name: Vec<u8>,
     claim: Option<ProcessingName>,
+}
+
+impl Left {
+    /// Whether its bytes are only on the share, as far as its name tells.
+    fn is_open(&self, oracle: &Oracle) -> bool {
+        self.claim
+            .as_ref()
+            .is_none_or(|name| matches!(name.state, State::Claimed | State::Failed) && !oracle.was_committed(self.node))
+    }
 }
 
 /// True if the session takes a file of this name.
@@ -78,21 +89,23 @@ fn below(folder: &Path, names: &[Vec<u8>]) -> PathBuf {
 /// A report tells no lie about what is safe.
 pub fn report(world: &mut World, report: &Report) {
     ledger_adds_up(world, &report.progress);
+    shown::caught_up(world, report);
+    shown::reasons_fit(world, &report.progress);
     let Some(safe) = report.progress.safe_through.as_ref().map(|time| time.0.as_nanosecond()) else { return };
-    if world.server.clock.stepped_back || !world.oracle.has_open_before(&world.server, safe) {
-        return;
+    if let Some(file) = open_before(world, safe) {
+        world.oracle.violated(format!("safeThrough is {safe}, but {file} is not uploaded"));
     }
-    for file in left(world) {
-        let is_open = match &file.claim {
-            None => true,
-            Some(name) => matches!(name.state, State::Claimed | State::Failed) && !world.oracle.was_committed(file.node),
-        };
-        let clock = world.oracle.clock_of(file.node);
-        if is_open && clock.is_some_and(|clock| clock < safe) {
-            let text = format!("safeThrough is {safe}, but {} of {clock:?} is not uploaded", file.path.display());
-            world.oracle.violated(text);
-        }
+}
+
+/// A file whose bytes are only on the share although they came before this time of the server's clock, if its times prove an order.
+fn open_before(world: &World, time: i128) -> Option<String> {
+    if world.server.clock.stepped_back || !world.oracle.has_open_before(&world.server, time) {
+        return None;
     }
+    left(world).iter().filter(|file| file.is_open(&world.oracle)).find_map(|file| {
+        let clock = world.oracle.clock_of(file.node).filter(|clock| *clock < time)?;
+        Some(format!("{} of {clock}", file.path.display()))
+    })
 }
 
 /// What was seen is the sum of what became of it.
@@ -177,8 +190,9 @@ pub fn ledger(world: &mut World) -> Result<(), String> {
     if progress.files_failed != failed {
         return Err(format!("the status counts {} files that are set aside, but {failed} are", progress.files_failed));
     }
+    shown::at_the_end(world, &progress)?;
     let stays = left(world).iter().filter(|file| file.claim.is_none()).count() as u64;
-    if stays > 0 && (progress.caught_up || progress.files_waiting < stays) {
+    if progress.files_waiting < stays {
         return Err(format!("{stays} files stay with their producers, and the status shows {} that wait", progress.files_waiting));
     }
     if !untouched || world.server.clock.stepped_back {

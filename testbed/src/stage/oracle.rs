@@ -3,19 +3,32 @@
 use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use blobferry_crds::UploadSession;
+use blobferry_crds::{Progress, UploadSession, UploadSessionStatus};
 use jiff::Timestamp;
 
 use super::{Stage, blob_folder};
 use crate::{Delivery, commits::commits};
 
 impl Stage {
-    /// Files that are still with their producers although the status says that they are uploaded.
-    pub(super) fn called_safe(&self, session: &UploadSession) -> Result<Vec<String>> {
-        let status = session.status.as_ref();
-        let safe = status.and_then(|status| status.progress.as_ref()?.safe_through.as_ref()).map(|time| time.0);
-        let folder = status.and_then(|status| status.session_name.as_ref()).map(|name| self.share.join("incoming").join(name));
-        let (Some(safe), Some(Ok(entries))) = (safe, folder.map(fs::read_dir)) else { return Ok(Vec::new()) };
+    /// What a session says of its files that is not true.
+    pub(super) fn lies(&self, session: &UploadSession) -> Result<Vec<String>> {
+        let Some(status) = &session.status else { return Ok(Vec::new()) };
+        let Some(progress) = &status.progress else { return Ok(Vec::new()) };
+        let mut lies = contradictions(progress);
+        if let Some(safe) = &progress.safe_through {
+            lies.extend(self.waiting_since_before(status, safe.0)?);
+        }
+        let scan = status.activity.as_ref().and_then(|activity| activity.last_scan_time.as_ref());
+        if let Some(scan) = scan.filter(|_| progress.caught_up) {
+            lies.extend(self.waiting_since_before(status, scan.0)?);
+        }
+        Ok(lies)
+    }
+
+    /// Files that are still with their producers and came before this time, as of which the status says that they are uploaded.
+    fn waiting_since_before(&self, status: &UploadSessionStatus, safe: Timestamp) -> Result<Vec<String>> {
+        let folder = status.session_name.as_ref().map(|name| self.share.join("incoming").join(name));
+        let Some(Ok(entries)) = folder.map(fs::read_dir) else { return Ok(Vec::new()) };
         let mut lies = Vec::new();
         for entry in entries {
             let path = entry?.path();
@@ -66,6 +79,26 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// What cannot be true of one session at a time.
+fn contradictions(progress: &Progress) -> Vec<String> {
+    let lasting = progress.files_uploaded + progress.files_failed + progress.files_superseded + progress.files_withdrawn;
+    let unfinished = progress.files_waiting + progress.files_active + progress.files_retrying;
+    let seen = lasting + unfinished + progress.files_ignored;
+    let held: Vec<_> = progress.held_back.iter().filter(|file| file.reason != "Ignored").collect();
+    let set_aside = held.iter().filter(|file| file.reason == "SetAside").count() as u64;
+    let mut found = Vec::new();
+    if progress.files_seen != seen {
+        found.push(format!("{} files were seen, and {seen} are accounted for", progress.files_seen));
+    }
+    if progress.caught_up && (unfinished + progress.files_failed > 0 || !held.is_empty()) {
+        found.push(format!("it is caught up, with {unfinished} unfinished files and {held:?}"));
+    }
+    if set_aside > progress.files_failed {
+        found.push(format!("{} files are set aside, and {set_aside} are shown", progress.files_failed));
+    }
+    found
 }
 
 /// Whether sessions take files of this name by default.

@@ -131,7 +131,7 @@ const NAMESPACE: &[&str] = &[
     "1-2 create pods (refused; before the session is deleted, and after it)",
     "1-3 apply uploadsessions/status (as far as it came, and in vain if the session was deleted since it was read)",
     "0-1 tell NamespaceEnding (not if that was written in vain)",
-    "0-1 patch uploadsessions/status (likewise)",
+    "0-2 patch uploadsessions/status (likewise, and in vain if the session is deleted just then)",
     "1-2 list uploadsessions (the pass may end after the watch has shown it)",
     "1-2 get rolebindings (likewise)",
     "0-1 delete rolebindings (its controller may be first)",
