@@ -11,6 +11,7 @@ mod rights;
 mod running;
 mod scene;
 mod starting;
+mod taken;
 mod tally;
 mod told;
 
@@ -86,7 +87,7 @@ const LATER: Duration = Duration::from_secs(20);
 
 /// The rows of the operator that works for all.
 fn rows() -> Vec<Row> {
-    [starting::rows(), running::rows(), ending::rows()].into_iter().flatten().collect()
+    [starting::rows(), taken::rows(), running::rows(), ending::rows()].into_iter().flatten().collect()
 }
 
 /// The whole table.

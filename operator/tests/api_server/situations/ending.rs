@@ -36,7 +36,7 @@ pub(super) const SEEN_OFF: &[&str] = &[
 
 pub(super) fn rows() -> Vec<Row> {
     let gone = |name, spec, play, calls| Row { name, spec, play, objects: Vec::new(), conditions: Vec::new(), calls };
-    let nfs = json!({"source": {"nfs": {"server": "nas.example.com", "path": "/srv/drop/NAMESPACE"}}});
+    let nfs = || json!({"source": {"nfs": {"server": "nas.example.com", "path": "/srv/drop/NAMESPACE"}}});
     let at_work = |name, policy: &str, reason: &str, pod| Row {
         name,
         spec: json!({"deletionPolicy": policy}),
@@ -110,7 +110,7 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         gone(
             "inline-nfs-gone",
-            nfs,
+            nfs(),
             vec![Starts, Delete],
             vec![
                 STARTS,
@@ -119,6 +119,28 @@ pub(super) fn rows() -> Vec<Row> {
                 // The session of the volume, which is gone.
                 &["get uploadsessions", "get persistentvolumeclaims", "delete persistentvolumes"],
                 &["0-1 delete persistentvolumeclaims (the garbage collector may have been first)"],
+            ],
+        ),
+        // The last uploader has the volume, too.
+        gone(
+            "inline-nfs-drained",
+            json!({"deletionPolicy": "Drain", "source": nfs()["source"]}),
+            done("Drained", "drain"),
+            vec![
+                HOLDS,
+                STARTS,
+                &["create persistentvolumes", "create persistentvolumeclaims"],
+                RUNS,
+                DRAINS,
+                &["get persistentvolumes", "get persistentvolumeclaims"],
+                RUNS,
+                // The claim goes before the session, so that nobody needs the garbage collector.
+                &["delete pods", "tell Drained", "get persistentvolumeclaims"],
+                HOLDS,
+                LEAVES,
+                &["get uploadsessions", "get persistentvolumeclaims", "delete persistentvolumes"],
+                &["0-1 delete persistentvolumeclaims (the garbage collector may have been first)"],
+                SEEN_OFF,
             ],
         ),
     ]

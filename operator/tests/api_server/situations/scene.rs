@@ -14,6 +14,7 @@ use super::{
     Row,
     alone::Cast,
     objects::objects,
+    taken::Theirs,
     tally,
     told::{NAME, told},
 };
@@ -58,6 +59,10 @@ pub(super) enum Step {
     NoPods,
     /// The quota is removed.
     Pods,
+    /// Somebody has made an object under the name of one of the operator's.
+    Taken(Theirs),
+    /// It is removed.
+    Freed(Theirs),
     /// The kubelet writes this status of the pod.
     Pod(Value),
     /// The kubelet warns of the pod: reason and words.
@@ -222,6 +227,8 @@ impl Scene {
                 Ok(())
             }
             Step::NoPods => self.stage.forbid_pods().await,
+            Step::Taken(theirs) => theirs.make(&self.stage).await,
+            Step::Freed(theirs) => theirs.remove(&self.stage).await,
             Step::Pods => self.stage.delete::<ResourceQuota>("none").await,
             Step::Pod(status) => self.stage.set_pod_status(self.pod()?, status.clone()).await,
             Step::Warning(reason, words) => matrix::warn(&self.stage, self.pod()?, reason, words).await,
