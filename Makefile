@@ -73,7 +73,7 @@ mutants-operator: ## breaks the operator on purpose, and expects its kills to se
 
 long: ## lists the searches that take longer than a test may
 	@echo "make kill ROUNDS=3000    20 min"
-	@echo "make kill-operator       20 min"
+	@echo "make kill-operator       30 min"
 	@echo "make chaos               12 min"
 	@echo "make faults              40 min"
 	@echo "make resume              5 min"

@@ -2,7 +2,7 @@
 //! is exactly what should be, and nothing else.
 //!
 //! Each life of a session is played once to count the writes of an operator that lives, and then twice for every write. `make kill-operator`
-//! does all of it, which takes some twenty minutes; `testbed/api-tests` one moment of each life.
+//! does all of it, which takes half an hour; `testbed/api-tests` one moment of each life.
 
 #[path = "../api_server/around.rs"]
 #[allow(dead_code, reason = "the other tests use the rest of it")]
@@ -26,7 +26,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::{Phase, UploadSession, names};
 use k8s_openapi::api::{
-    core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount},
+    core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount},
     rbac::v1::RoleBinding,
 };
 use kube::{
@@ -64,6 +64,10 @@ enum Fate {
     Completes,
     /// It is deleted.
     Deleted,
+    /// It is deleted with `--cascade=foreground`.
+    DeletedInForeground,
+    /// It is deleted with its namespace.
+    Swept,
     /// It is deleted, and its last uploader does not come to an end.
     TimesOut,
     /// It is deleted while another session waits for its folders.
@@ -73,7 +77,7 @@ enum Fate {
 impl Fate {
     /// Whether nothing is left in the end.
     fn is_gone(self) -> bool {
-        matches!(self, Self::Completes | Self::Deleted | Self::TimesOut)
+        matches!(self, Self::Completes | Self::Deleted | Self::DeletedInForeground | Self::Swept | Self::TimesOut)
     }
 
     /// The session that runs in the end, if one does.
@@ -109,6 +113,8 @@ fn lives() -> Vec<Life> {
         life("delete-stop", json!({"source": nfs}), Fate::Deleted),
         life("delete-drain", json!({"deletionPolicy": "Drain"}), Fate::Deleted),
         life("delete-drain-nfs", json!({"deletionPolicy": "Drain", "source": nfs}), Fate::Deleted),
+        life("delete-foreground", json!({"deletionPolicy": "Drain", "source": nfs}), Fate::DeletedInForeground),
+        life("delete-namespace", json!({"deletionPolicy": "Drain", "source": nfs}), Fate::Swept),
         life("delete-in-vain", json!({"deletionPolicy": "Drain", "drainTimeout": "3s"}), Fate::TimesOut),
         life("followed", json!({"sessionName": "shared"}), Fate::Followed),
         life("followed-drain", json!({"sessionName": "shared", "deletionPolicy": "Drain"}), Fate::Followed),
@@ -224,9 +230,17 @@ async fn tell(life: &Life, stage: &Stage) -> Result<()> {
             stage.delete::<UploadSession>(SESSION).await?;
             last_uploaders_do_their_work(stage).await
         }
+        Fate::DeletedInForeground => {
+            stage.api::<UploadSession>().delete(SESSION, &DeleteParams::foreground()).await?;
+            last_uploaders_do_their_work(stage).await
+        }
+        Fate::Swept => {
+            Api::<Namespace>::all(stage.client.clone()).delete(&stage.namespace, &DeleteParams::background()).await?;
+            is_gone(stage).await
+        }
         Fate::TimesOut => {
             stage.delete::<UploadSession>(SESSION).await?;
-            stage.until("the session is gone", async || Ok(stage.api::<UploadSession>().get_opt(SESSION).await?.is_none())).await
+            is_gone(stage).await
         }
         Fate::Followed => {
             stage.session(FOLLOWER, life.spec.clone()).await?;
@@ -247,6 +261,11 @@ async fn runs(stage: &Stage, session: &str, but: Option<&str>) -> Result<Pod> {
     stage.report(session, &all_well()).await?;
     stage.until_condition(session, "Ready", "True", "Running").await?;
     Ok(pod)
+}
+
+/// Waits until the session is gone, for which nobody has to do anything.
+async fn is_gone(stage: &Stage) -> Result<()> {
+    stage.until("the session is gone", async || Ok(stage.api::<UploadSession>().get_opt(SESSION).await?.is_none())).await
 }
 
 /// Whatever pod of the session drains or releases does so, until the session is gone: an operator that took over may ask once more.
