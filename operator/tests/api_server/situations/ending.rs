@@ -1,11 +1,11 @@
 //! Sessions that are deleted, by a person or when their time is over.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     ACCOUNT, BINDING, HOLDS, LEAVES, RUNS, Row, STARTS,
     running::{COMPLETES, account},
-    scene::Step::{Change, Delete, DeleteInForeground, DeleteNamespace, Ends, NextPod, Runs, RunsAgain, Starts},
+    scene::Step::{self, Change, Delete, DeleteInForeground, DeleteNamespace, Ends, NextPod, Runs, RunsAgain, Starts},
     told::draining,
 };
 
@@ -35,8 +35,20 @@ pub(super) const SEEN_OFF: &[&str] = &[
 ];
 
 pub(super) fn rows() -> Vec<Row> {
-    let gone = |name, spec, play, calls| Row { name, spec, play, objects: Vec::new(), conditions: Vec::new(), calls };
-    let nfs = || json!({"source": {"nfs": {"server": "nas.example.com", "path": "/srv/drop/NAMESPACE"}}});
+    deletions().into_iter().chain(deletions_with_a_volume()).collect()
+}
+
+/// Nothing is left in the end.
+fn gone(name: &'static str, spec: Value, play: Vec<Step>, calls: Vec<&'static [&'static str]>) -> Row {
+    Row { name, spec, play, objects: Vec::new(), conditions: Vec::new(), calls }
+}
+
+/// The uploader that was to do something before the end says that it has.
+fn done(result: &str, mode: &str) -> Vec<Step> {
+    vec![Runs, Delete, NextPod, RunsAgain, Ends(0, account(result, mode))]
+}
+
+fn deletions() -> Vec<Row> {
     let at_work = |name, policy: &str, reason: &str, pod| Row {
         name,
         spec: json!({"deletionPolicy": policy}),
@@ -61,7 +73,6 @@ pub(super) fn rows() -> Vec<Row> {
         row.calls.push(&["apply uploadsessions/status"]);
         row
     };
-    let done = |result: &str, mode: &str| vec![Runs, Delete, NextPod, RunsAgain, Ends(0, account(result, mode))];
     vec![
         gone("stop", json!({}), vec![Runs, Delete], vec![STARTS, RUNS, LEAVES]),
         gone("stop-foreground", json!({}), vec![Runs, DeleteInForeground], vec![STARTS, RUNS, LEAVES]),
@@ -108,9 +119,16 @@ pub(super) fn rows() -> Vec<Row> {
             vec![Runs, Ends(0, account("Completed", "watch"))],
             vec![STARTS, RUNS, COMPLETES, &["delete uploadsessions", "tell Expired"], LEAVES, SEEN_OFF],
         ),
+    ]
+}
+
+/// The operator made the volume of the share.
+fn deletions_with_a_volume() -> Vec<Row> {
+    let source = || json!({"nfs": {"server": "nas.example.com", "path": "/srv/drop/NAMESPACE"}});
+    vec![
         gone(
             "inline-nfs-gone",
-            nfs(),
+            json!({"source": source()}),
             vec![Starts, Delete],
             vec![
                 STARTS,
@@ -124,7 +142,7 @@ pub(super) fn rows() -> Vec<Row> {
         // The last uploader has the volume, too.
         gone(
             "inline-nfs-drained",
-            json!({"deletionPolicy": "Drain", "source": nfs()["source"]}),
+            json!({"deletionPolicy": "Drain", "source": source()}),
             done("Drained", "drain"),
             vec![
                 HOLDS,
