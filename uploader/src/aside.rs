@@ -154,6 +154,7 @@ async fn take_back<E: Edges>(session: &Session<E>, mut file: Found) -> ShareResu
     let moved = rename_and_look(&session.share, &from, &file.path()).await?;
     session.books().taken_back(file.name.claim);
     if moved == Moved::Gone {
+        // The client may be wrong about its absence: the next listing tells.
         return Ok(None);
     }
     let reason = join(&file.folder, &file.name.with(State::FailedReason).to_bytes());

@@ -1,7 +1,7 @@
 //! Everything that is known of the session's files, in one place behind one lock, so that counts always fit together. (pure)
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,10 +14,11 @@ use crate::{
     brake::Brake,
     ending::Standing,
     ends::{End, Ends},
+    file::ClaimedFile,
     formats::{BlobName, ClaimId, OrderKey},
-    ledger::{Active, Ledger, Now, problem},
+    ledger::{Active, Ledger, Left, Now, problem},
     scan::{Believed, Counts, Gone, Held, Periods, StableFile, Table},
-    schedule::{Delay, Schedule, Task},
+    schedule::{Claimed, Delay, Schedule, Task},
     session::Folders,
     share::Attributes,
     work::FILES,
@@ -51,6 +52,8 @@ pub struct Books {
     pub believed: Believed,
     /// Claimed files that cannot be given back and why.
     pub stays: BTreeMap<ClaimId, FileProblem>,
+    /// Claims of files that were set aside and are claimed again, until it is known what became of them.
+    returning: BTreeSet<ClaimId>,
     /// Greatest order keys.
     pub keys: OrderKeys,
     scans: Scans,
@@ -95,6 +98,7 @@ impl Books {
             shelf: Shelf::default(),
             believed: Believed::default(),
             stays: BTreeMap::new(),
+            returning: BTreeSet::new(),
             keys: OrderKeys::default(),
             scans: Scans::default(),
             offered: None,
@@ -141,10 +145,37 @@ impl Books {
         }
     }
 
-    /// A file that was set aside is claimed again. Until it is taken up, nobody holds it.
+    /// A file that was set aside is claimed again; it waits until it is [taken up](Self::take_up).
     pub fn taken_back(&mut self, claim: ClaimId) {
         self.shelf.take(claim);
+        self.returning.insert(claim);
         self.ledger.doubts.add(claim.waits_since());
+    }
+
+    /// A claimed file that nobody held is to be uploaded.
+    pub fn take_up(&mut self, file: Box<ClaimedFile>, now: Instant) {
+        self.returning.remove(&file.name.claim);
+        let blob = file.blob.clone();
+        self.schedule.add(&blob, Task::Claimed(file), now, Delay::Waiting);
+    }
+
+    /// All these claimed files were looked at, and of them so many were left.
+    pub fn looked_at_claims(&mut self, claims: &HashSet<ClaimId>, left: Left) {
+        self.returning.retain(|claim| !claims.contains(claim));
+        self.ledger.left = left;
+    }
+
+    /// A listing shows these files as claimed or set aside, and no others.
+    pub fn listed_claims(&mut self, claims: &HashSet<ClaimId>) {
+        self.returning.retain(|claim| claims.contains(claim));
+    }
+
+    /// Claimed files that no worker holds.
+    fn claimed_files(&mut self) -> Claimed {
+        let mut claimed = self.schedule.claimed();
+        claimed.waiting += self.returning.len() as u64;
+        claimed.oldest = self.returning.iter().map(ClaimId::waits_since).chain(claimed.oldest).min();
+        claimed
     }
 
     /// Moves stable files to the schedule while it has room; those with impossible names are held back, and those whose name is busy wait
@@ -214,14 +245,14 @@ impl Books {
 
     /// Since when the oldest file waits (server clock), of those that are not active.
     pub fn oldest_waiting(&mut self) -> Option<i128> {
-        [self.table.summary().counts.oldest_ctime, self.schedule.claimed().oldest].into_iter().flatten().min()
+        [self.table.summary().counts.oldest_ctime, self.claimed_files().oldest].into_iter().flatten().min()
     }
 
     /// What the end of the run depends on; `scanned` if the incoming folder must have been seen. A `runToken` that is new has files that
     /// were set aside tried again: until that is done, the run is not over.
     pub fn standing(&mut self, scanned: bool, run_token: Option<&str>) -> Standing {
         let counts = self.table.summary().counts;
-        let claimed = self.schedule.claimed();
+        let claimed = self.claimed_files();
         Standing {
             incoming: counts.waiting.saturating_sub(counts.held),
             held: counts.held,
@@ -242,8 +273,8 @@ impl Books {
         if let Some(earlier) = self.ledger.before_recovery(self.ends.checks()) {
             return earlier;
         }
+        let mut claimed = self.claimed_files();
         let summary = self.table.summary();
-        let mut claimed = self.schedule.claimed();
         claimed.waiting += self.stays.len() as u64;
         let failing = self.ledger.failures.failing().cloned();
         let aside = self.stays.values().chain(self.shelf.problems()).cloned();
@@ -301,7 +332,6 @@ impl OrderKeys {
 mod tests {
     use super::*;
     use crate::{
-        file::ClaimedFile,
         formats::{ProcessId, ProcessingName, blob_name},
         scan::Filter,
         share::{Identity, Kind},
@@ -340,25 +370,60 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn file_that_a_worker_is_given_is_in_the_counts_at_every_instant() {
+    /// Books that have nothing to do.
+    fn caught_up(now: Instant) -> Books {
         let mut books = Books::new(Table::new(Filter::new(&[], &[]).unwrap(), false), Schedule::new(2));
-        let now = Instant::now();
         books.scan_begins(Periods::new(Duration::ZERO, None), now);
         books.scanned(100);
         books.ledger.passes = 1;
         books.ledger.pass_begins();
         books.ledger.pass_ends();
         assert!(books.progress().caught_up);
-        let claim = ClaimId::new(OrderKey(7), ProcessId::new(1), 1);
+        books
+    }
+
+    fn claimed(key: u64) -> Box<ClaimedFile> {
+        let claim = ClaimId::new(OrderKey(key), ProcessId::new(1), 1);
         let blob = blob_name("", "20261121", "s", b"a").unwrap();
-        let file = ClaimedFile::adopted("/p/20261121/s".into(), ProcessingName::claimed(b"a", claim), blob.clone());
-        books.schedule.add(&blob, Task::Claimed(Box::new(file)), now, Delay::Waiting);
-        let safe_through = books.progress().safe_through;
+        Box::new(ClaimedFile::adopted("/p/20261121/s".into(), ProcessingName::claimed(b"a", claim), blob))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn file_that_a_worker_is_given_is_in_the_counts_at_every_instant() {
+        let now = Instant::now();
+        let (mut books, file) = (caught_up(now), claimed(7));
+        let claim = file.name.claim;
+        books.take_up(file, now);
+        let waiting = books.progress();
+        assert_eq!((waiting.files_waiting, waiting.caught_up), (1, false));
         let (blob, _) = books.take(now).unwrap();
-        let progress = books.progress();
-        assert_eq!((progress.files_active, progress.caught_up, progress.safe_through), (1, false, safe_through));
+        let active = books.progress();
+        assert_eq!((active.files_active, active.caught_up, active.safe_through), (1, false, waiting.safe_through));
         assert!(books.ledger.is_active(&blob, &claim), "the collector leaves it alone");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn file_that_is_taken_back_waits_until_it_is_known_what_became_of_it() {
+        let now = Instant::now();
+        let claim = claimed(7).name.claim;
+        let nobodys = HashSet::new();
+        type Fate = fn(&mut Books, ClaimId, Instant);
+        let fates: [(Fate, u64); 3] = [
+            (|books, _, now| books.take_up(claimed(7), now), 1),
+            (|books, claim, _| books.looked_at_claims(&HashSet::from([claim]), Left::default()), 0),
+            (|books, _, _| books.listed_claims(&HashSet::new()), 0),
+        ];
+        for (fate, waiting) in fates {
+            let mut books = caught_up(now);
+            books.taken_back(claim);
+            // A pass that has not looked at it says nothing of it.
+            books.looked_at_claims(&nobodys, Left::default());
+            let progress = books.progress();
+            assert_eq!((progress.files_waiting, progress.caught_up), (1, false));
+            assert_eq!((books.standing(false, None).claimed, books.oldest_waiting()), (1, Some(claim.waits_since())));
+            fate(&mut books, claim, now);
+            assert_eq!(books.progress().files_waiting, waiting);
+        }
     }
 
     #[test]

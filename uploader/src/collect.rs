@@ -24,7 +24,6 @@ use crate::{
     heartbeat::Heartbeats,
     ledger::Left,
     release,
-    schedule::{Delay, Task},
     session::{Edges, Session},
     share::{Identity, Share, ShareResult},
 };
@@ -88,6 +87,7 @@ impl Collector {
         }
         // A listing is newer than what a client remembers of names that were absent.
         let held: HashSet<ClaimId> = claimed.iter().chain(&failed).map(|file| file.name.claim).collect();
+        session.books().listed_claims(&held);
         let explained: HashSet<ClaimId> = reasons.iter().map(|file| file.name.claim).collect();
         reasons.retain(|reason| !held.contains(&reason.name.claim));
         claimed.extend(aside::review(session, failed, &explained, reasons).await);
@@ -111,6 +111,7 @@ impl Collector {
     /// earlier one; returns how many. Those that are left to others, or cannot be looked at, are counted.
     async fn adopt<E: Edges>(&self, session: &Session<E>, claimed: Vec<Found>) -> u64 {
         let now = Instant::now();
+        let all: HashSet<ClaimId> = claimed.iter().map(|file| file.name.claim).collect();
         let beats = |process| process != session.process && self.heartbeats.beats(process, &session.pod_uid, now);
         let (others, mut free): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|file| beats(file.name.claim.process));
         let mut left = Left::default();
@@ -137,7 +138,7 @@ impl Collector {
                 }
             }
         }
-        session.books().ledger.left = left;
+        session.books().looked_at_claims(&all, left);
         adopted
     }
 
@@ -242,8 +243,7 @@ fn take_up<E: Edges>(session: &Session<E>, file: Box<ClaimedFile>) -> bool {
         return false;
     }
     tracing::info!(file_name = %file.display_name(), claim = %file.name.claim, size = file.size, "taking up a claimed file");
-    let blob = file.blob.clone();
-    session.add(&blob, Task::Claimed(file), Instant::now(), Delay::Waiting);
+    session.take_up(file);
     true
 }
 
@@ -328,9 +328,9 @@ async fn become_claimed<E: Edges>(session: &Session<E>, file: Found, identity: &
     let claim = session.claim_id(key, identity, i128::from(key.0));
     let next = next_generation(session, &blob, &file.folder, &file.name, claim).await?;
     let Some(next) = next else { return Ok(()) };
-    let file = ClaimedFile::adopted(file.folder, next, blob.clone());
+    let file = ClaimedFile::adopted(file.folder, next, blob);
     tracing::warn!(file_name = %file.display_name(), "the file changed after it was uploaded and is uploaded again");
-    session.add(&blob, Task::Claimed(Box::new(file)), Instant::now(), Delay::Waiting);
+    session.take_up(Box::new(file));
     Ok(())
 }
 

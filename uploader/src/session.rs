@@ -22,10 +22,11 @@ use crate::{
     args::Mode,
     blob::{BlobStore, Properties},
     books::{Books, SharedBooks},
+    file::ClaimedFile,
     formats::{BlobName, BlobNameError, ClaimId, OrderKey, ProcessId, SourceId, blob_name},
     live::Live,
     metrics::Metrics,
-    schedule::{Delay, Task},
+    schedule::Task,
     share::{Identity, Share},
     stage::Stage,
     transfer::{Buffers, Flight},
@@ -215,9 +216,9 @@ impl<E: Edges> Session<E> {
         self.wake.notify_waiters();
     }
 
-    /// Adds a task.
-    pub fn add(&self, blob: &BlobName, task: Task, due: Instant, delay: Delay) {
-        self.books().schedule.add(blob, task, due, delay);
+    /// Has a claimed file uploaded that nobody held.
+    pub fn take_up(&self, file: Box<ClaimedFile>) {
+        self.books().take_up(file, Instant::now());
         self.wake.notify_waiters();
     }
 
