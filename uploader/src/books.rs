@@ -404,10 +404,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn file_that_is_taken_back_waits_until_it_is_known_what_became_of_it() {
+        type Fate = fn(&mut Books, ClaimId, Instant);
         let now = Instant::now();
         let claim = claimed(7).name.claim;
         let nobodys = HashSet::new();
-        type Fate = fn(&mut Books, ClaimId, Instant);
         let fates: [(Fate, u64); 3] = [
             (|books, _, now| books.take_up(claimed(7), now), 1),
             (|books, claim, _| books.looked_at_claims(&HashSet::from([claim]), Left::default()), 0),
