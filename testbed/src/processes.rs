@@ -41,6 +41,39 @@ pub fn signal_pod(uid: &str, signal: Signal) -> Result<()> {
     Ok(())
 }
 
+/// A process that hangs as long as this is held.
+#[derive(Debug)]
+pub struct Paused(Pid);
+
+/// Makes the process hang that runs `program` with files of `folder`.
+///
+/// # Errors
+///
+/// When there is none, or several are.
+pub fn pause(program: &str, folder: &Path) -> Result<Paused> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").context("cannot read the process table")? {
+        let process = entry?.path();
+        let Some(pid) = number(&process) else { continue };
+        let command = fs::read_to_string(process.join("cmdline")).unwrap_or_default();
+        let mut words = command.split('\0');
+        let is_it = words.next().is_some_and(|first| Path::new(first).ends_with(program));
+        if is_it && words.any(|word| word.contains(&format!("{}/", folder.display()))) {
+            found.push(pid);
+        }
+    }
+    ensure!(found.len() == 1, "{} processes run {program} with files of {}", found.len(), folder.display());
+    kill_process(found[0], Signal::STOP)?;
+    Ok(Paused(found[0]))
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        // One that is gone needs no signal.
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
 fn number(folder: &Path) -> Option<Pid> {
     Pid::from_raw(folder.file_name()?.to_str()?.parse().ok()?)
 }

@@ -5,4 +5,5 @@ mod helm;
 mod images;
 mod pressure;
 mod sessions;
+mod silence;
 mod uninstall;
