@@ -1,6 +1,6 @@
 //! What a status says in a word and by name: `caughtUp`, and the files of `heldBack`.
 
-use std::{collections::BTreeSet, path::Path};
+use std::path::Path;
 
 use blobferry_crds::{FileProblem, Progress};
 use blobferry_uploader::{
@@ -62,14 +62,21 @@ pub(super) fn at_the_end(world: &World, progress: &Progress) -> Result<(), Strin
         Some((ledger::problem(&display(&file.name), reason, "").name, reason))
     };
     let others = is_of_another_session(world).then(|| (display(OTHERS), "OtherSession"));
-    let needed: BTreeSet<_> = left(world).iter().filter_map(needs).chain(others).collect();
-    let shown: BTreeSet<_> = progress.held_back.iter().map(|file| (file.name.clone(), file.reason.as_str())).collect();
+    // Several files of one name may be set aside.
+    let mut needed: Vec<_> = left(world).iter().filter_map(needs).chain(others).collect();
+    needed.sort();
     if progress.caught_up != needed.is_empty() {
         return Err(format!("caughtUp is {}, and these files wait for somebody: {needed:?}", progress.caught_up));
     }
-    let lies: Vec<_> = shown.iter().filter(|file| file.1 != IGNORED && !needed.contains(*file)).collect();
-    let is_complete = if needed.len() > SHOWN { shown.len() == SHOWN } else { needed.is_subset(&shown) };
-    if !lies.is_empty() || !is_complete {
+    let all = progress.held_back.iter().map(|file| (file.name.clone(), file.reason.as_str()));
+    let mut shown: Vec<_> = all.filter(|file| file.1 != IGNORED).collect();
+    shown.sort();
+    let is_right = if needed.len() > SHOWN {
+        shown.len() == SHOWN && shown.iter().all(|file| needed.contains(file))
+    } else {
+        shown == needed
+    };
+    if !is_right {
         return Err(format!("heldBack is {shown:?}, and these files wait for somebody: {needed:?}"));
     }
     Ok(())
