@@ -40,7 +40,7 @@ fn busiest_minute(sessions: usize, apart: Duration, change: Tells) -> usize {
     let mut report = |number: usize, now: Instant, paces: &mut Vec<Pace>| {
         let interval = Duration::from_secs(report_interval(paces.len()).into());
         paces[number].sent(change(number), Some(interval), now, random.next());
-        Reverse((paces[number].due(change(number), now).max(now), number))
+        Reverse((paces[number].due(change(number), now, now).max(now), number))
     };
     let end = start + apart * u32::try_from(sessions).unwrap_or_default() + WATCHED_FOR;
     let mut comes = start;
@@ -80,5 +80,43 @@ fn uploaders_together_keep_to_the_limit_also_while_sessions_come() {
                 assert!(rate <= LIMIT * CHANCE, "{sessions} {name} sessions, one every {apart:?}: {rate} reports a second");
             }
         }
+    }
+}
+
+/// Reports in each second after all of them, at rest until then, have something to tell at one moment, and again whenever they have told
+/// it.
+fn seconds_of_an_outage(sessions: usize, lasts: Duration) -> Vec<usize> {
+    let (start, mut random) = (Instant::now(), Random(1));
+    let interval = Duration::from_secs(report_interval(sessions).into());
+    let outage = start + Duration::from_hours(1);
+    let mut paces = vec![Pace::default(); sessions];
+    let mut due = BinaryHeap::new();
+    for (number, pace) in paces.iter_mut().enumerate() {
+        pace.sent(Change::Nothing, Some(interval), start + interval.mul_f64(random.next()), random.next());
+        due.push(Reverse((pace.due(Change::State, outage, outage).max(outage), number)));
+    }
+    let mut seconds = Vec::new();
+    while let Some(Reverse((now, number))) = due.pop().filter(|Reverse((now, _))| *now < outage + lasts) {
+        let second = usize::try_from(now.duration_since(outage).as_secs()).unwrap_or_default();
+        seconds.resize(seconds.len().max(second + 1), 0);
+        seconds[second] += 1;
+        paces[number].sent(Change::State, Some(interval), now, random.next());
+        due.push(Reverse((paces[number].due(Change::State, now, now).max(now), number)));
+    }
+    seconds
+}
+
+#[test]
+fn what_all_uploaders_find_at_one_moment_is_told_within_a_bound_and_comes_to_the_limit_again() {
+    const MINUTES: usize = 30;
+    for sessions in [100, 250, 1000, 4000, 16_384] {
+        let seconds = seconds_of_an_outage(sessions, Duration::from_mins(30));
+        let most = seconds.iter().max().copied().unwrap_or_default();
+        assert!(most <= 750, "{sessions} sessions: {most} reports in one second");
+        // Three of each go out before its share allows them.
+        let (total, beyond) = (seconds.iter().sum::<usize>(), 3 * sessions);
+        #[allow(clippy::cast_precision_loss, reason = "the numbers are small")]
+        let rate = total.saturating_sub(beyond) as f64 / (MINUTES * MINUTE) as f64;
+        assert!(rate <= LIMIT * CHANCE, "{sessions} sessions: {rate} reports a second");
     }
 }

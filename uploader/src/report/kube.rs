@@ -102,7 +102,7 @@ impl KubeReporter {
             if pace.failures() == 1 {
                 tracing::warn!(problem, "cannot read the session's old counters, trying again");
             }
-            time::sleep_until(pace.due(Change::Nothing, now()).into()).await;
+            time::sleep_until(pace.due(Change::Nothing, now(), now()).into()).await;
         }
     }
 }
@@ -144,10 +144,14 @@ impl StatusWriter {
 
     async fn send_when_due(&mut self, reports: &mut watch::Receiver<Report>) -> Ended {
         let mut arrived: Option<Report> = None;
+        let (mut last, mut since) = (Change::Nothing, now());
         loop {
             let change = change(arrived.as_ref(), &reports.borrow_and_update());
+            if change != last {
+                (last, since) = (change, now());
+            }
             tokio::select! {
-                () = time::sleep_until(self.pace.due(change, now()).into()) => {
+                () = time::sleep_until(self.pace.due(change, since, now()).into()) => {
                     let report = reports.borrow_and_update().clone();
                     match self.send(&report).await {
                         Ok(seen) => {

@@ -2,7 +2,9 @@
 //!
 //! All sessions of a cluster together may write some 50 reports a second. The operator divides that among them as `reportInterval`;
 //! here a session keeps to it. A change of state is worth more than a counter: it goes out at once, then at most every 5 s, and
-//! after a few in a row only at the interval, so that a session which flaps for hours costs no more than one which is busy.
+//! after a few in a row only at the interval, so that a session which flaps for hours costs no more than one which is busy. What many
+//! sessions find at one moment, because they share a file server or an account, goes out within a part of the interval that is longer the
+//! more they are.
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,9 @@ const LEAST: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_mins(5);
 /// Changes of state in a row that go out before the interval.
 const URGENT: f64 = 3.0;
+/// Over this part of what the interval is longer than the least one, the changes of state of a moment are spread, and those of a session are
+/// further apart by as much.
+const SPREAD: f64 = 0.1;
 /// Reports come up to this part earlier or later, so that sessions that started together drift apart.
 const JITTER: f64 = 0.1;
 /// The same for the first report at a longer interval: when many sessions start, all of them hear of one within a short time, and would
@@ -82,27 +87,32 @@ fn counters(report: &Report) -> impl PartialEq + use<'_> {
 pub struct Pace {
     interval: Duration,
     last: Option<Instant>,
-    /// How many changes of state may still go out before the interval; one comes back per interval.
+    /// How many changes of state may still go out before the interval; one comes back per interval, and each takes one.
     urgent: f64,
     jitter: f64,
+    /// This session's place among those that share a moment, from 0 to 1.
+    place: f64,
     failures: u32,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { interval: DEFAULT_INTERVAL, last: None, urgent: URGENT, jitter: 1.0, failures: 0 }
+        Self { interval: DEFAULT_INTERVAL, last: None, urgent: URGENT, jitter: 1.0, place: 0.0, failures: 0 }
     }
 }
 
 impl Pace {
-    /// When the next report is due if it differs from the last one by `change`. The first one is due at once.
-    pub fn due(&self, change: Change, now: Instant) -> Instant {
+    /// When the next report is due if it differs from the last one by `change`, since then. The first one is due at once.
+    pub fn due(&self, change: Change, since: Instant, now: Instant) -> Instant {
         let Some(last) = self.last else { return now };
         if self.failures > 0 {
             return last + self.retry_after();
         }
         let wait = match change {
-            Change::State if self.tokens(now) >= 1.0 => LEAST,
+            Change::State if self.tokens(now) >= 1.0 => {
+                let spread = (self.interval - LEAST).mul_f64(SPREAD);
+                return (last + LEAST + spread).max(since + spread.mul_f64(self.place));
+            }
             Change::State | Change::Counters => self.interval.mul_f64(self.jitter).max(LEAST),
             // Only earlier than five minutes, because the operator calls an uploader silent that is late; with a longer interval it waits
             // longer.
@@ -113,14 +123,16 @@ impl Pace {
 
     /// A report arrived, with the interval that the reply named. `random` is from 0 to 1.
     pub fn sent(&mut self, change: Change, interval: Option<Duration>, now: Instant, random: f64) {
-        let early = self.last.is_some_and(|last| now < last + self.interval);
         let tokens = self.tokens(now);
-        self.urgent = if change == Change::State && early { (tokens - 1.0).max(0.0) } else { tokens };
+        // The first one tells all that there is.
+        let takes = if change == Change::State && self.last.is_some() { 1.0 } else { 0.0 };
+        self.urgent = (tokens - takes).max(0.0);
         self.last = Some(now);
         self.failures = 0;
         let before = self.interval;
         self.interval = interval.map_or(before, |interval| interval.max(LEAST));
         self.jitter = jitter(if self.interval > before { FIRST_JITTER } else { JITTER }, random);
+        self.place = random;
     }
 
     /// A report did not arrive: the next try waits twice as long as the one before.

@@ -71,11 +71,8 @@ pub(super) fn at_the_end(world: &World, progress: &Progress) -> Result<(), Strin
     let all = progress.held_back.iter().map(|file| (file.name.clone(), file.reason.as_str()));
     let mut shown: Vec<_> = all.filter(|file| file.1 != IGNORED).collect();
     shown.sort();
-    let is_right = if needed.len() > SHOWN {
-        shown.len() == SHOWN && shown.iter().all(|file| needed.contains(file))
-    } else {
-        shown == needed
-    };
+    let is_right =
+        if needed.len() > SHOWN { shown.len() == SHOWN && shown.iter().all(|file| needed.contains(file)) } else { shown == needed };
     if !is_right {
         return Err(format!("heldBack is {shown:?}, and these files wait for somebody: {needed:?}"));
     }
