@@ -110,7 +110,7 @@ impl Pace {
         }
         let wait = match change {
             Change::State if self.tokens(now) >= 1.0 => {
-                let spread = (self.interval - LEAST).mul_f64(SPREAD);
+                let spread = self.interval.saturating_sub(LEAST).mul_f64(SPREAD);
                 return (last + LEAST + spread).max(since + spread.mul_f64(self.place));
             }
             Change::State | Change::Counters => self.interval.mul_f64(self.jitter).max(LEAST),
