@@ -60,7 +60,7 @@ pub async fn set_aside<E: Edges>(
     tracing::error!(reason = reason.reason, message = reason.message, attempts = reason.attempts, "the file is set aside");
     let aside = aside(file.producer().as_bytes(), Some(reason));
     let mut books = session.books();
-    books.shelf.put(file.name.claim, aside);
+    books.put_aside(file.name.claim, aside);
     books.ledger.failures.recovered(&file.blob);
     Ok(Some(Finish::SetAside))
 }
@@ -96,13 +96,10 @@ pub(crate) async fn review<E: Edges>(
     let mut reading = stream::iter(new.into_iter().map(|file| read(session, file))).buffer_unordered(CALLS);
     let mut all = old;
     while let Some((file, reason)) = reading.next().await {
-        session.books().shelf.put(file.name.claim, aside(&file.producer(), reason));
+        session.books().put_aside(file.name.claim, aside(&file.producer(), reason));
         all.push(file);
     }
-    let gone = session.books().shelf.retain(all.iter().map(|file| file.name.claim));
-    if let Some(since) = gone {
-        session.books().ledger.doubts.add(since);
-    }
+    session.books().saw_aside(all.iter().map(|file| file.name.claim));
     remove_leftovers(session, reasons).await;
     let mut due = Vec::new();
     for file in all {

@@ -10,13 +10,13 @@ use blobferry_crds::{FileProblem, Progress};
 use tokio::time::Instant;
 
 use crate::{
-    aside::Shelf,
+    aside::{Aside, Shelf},
     brake::Brake,
     ending::Standing,
     ends::{End, Ends},
     file::ClaimedFile,
     formats::{BlobName, ClaimId, OrderKey},
-    ledger::{Active, Ledger, Left, Now, problem},
+    ledger::{Ledger, Left, Now, UNKNOWN, problem},
     scan::{Believed, Counts, Gone, Held, Periods, StableFile, Table},
     schedule::{Claimed, Delay, Schedule, Task},
     session::Folders,
@@ -132,6 +132,11 @@ impl Books {
         }
     }
 
+    /// The scan has missed what was below a folder, which may be there under another name.
+    pub fn missed(&mut self) {
+        self.ledger.doubts.add_incoming(self.table.scanned());
+    }
+
     /// A stable file was not claimed because it is not what it was, or nobody knows whether it was claimed.
     pub fn not_claimed(&mut self, file: &StableFile) {
         self.table.watch_again(&file.name);
@@ -141,7 +146,7 @@ impl Books {
     /// The file of this name is ours now. If a scan saw the name after the claim, another file has taken it.
     pub fn claimed(&mut self, name: &[u8], since: i128) {
         if self.table.claimed(name) {
-            self.ledger.doubts.add(since);
+            self.ledger.doubts.add_incoming(since);
         }
     }
 
@@ -152,6 +157,28 @@ impl Books {
         self.ledger.doubts.add(claim.waits_since());
     }
 
+    /// A file was set aside, or is found aside.
+    pub fn put_aside(&mut self, claim: ClaimId, aside: Aside) {
+        self.returning.remove(&claim);
+        self.shelf.put(claim, aside);
+    }
+
+    /// A look at the share saw no files aside but these.
+    pub fn saw_aside(&mut self, claims: impl Iterator<Item = ClaimId>) {
+        if let Some(since) = self.shelf.retain(claims) {
+            self.ledger.doubts.add(since);
+        }
+    }
+
+    /// A listing shows these files as claimed, and those as set aside. Who was on the shelf and is claimed was taken back, by another
+    /// uploader or by a call of ours that did not answer; who was to return and is gone does so no more.
+    pub fn listed(&mut self, claimed: &HashSet<ClaimId>, aside: &HashSet<ClaimId>) {
+        self.returning.retain(|claim| claimed.contains(claim) || aside.contains(claim));
+        for claim in self.shelf.taken_by_others(claimed) {
+            self.taken_back(claim);
+        }
+    }
+
     /// A claimed file that nobody held is to be uploaded.
     pub fn take_up(&mut self, file: Box<ClaimedFile>, now: Instant) {
         self.returning.remove(&file.name.claim);
@@ -159,15 +186,10 @@ impl Books {
         self.schedule.add(&blob, Task::Claimed(file), now, Delay::Waiting);
     }
 
-    /// All these claimed files were looked at, and of them so many were left.
-    pub fn looked_at_claims(&mut self, claims: &HashSet<ClaimId>, left: Left) {
+    /// The pass has looked at these claimed files, and has left so many of them.
+    pub fn adopted(&mut self, claims: &HashSet<ClaimId>, left: Left) {
         self.returning.retain(|claim| !claims.contains(claim));
         self.ledger.left = left;
-    }
-
-    /// A listing shows these files as claimed or set aside, and no others.
-    pub fn listed_claims(&mut self, claims: &HashSet<ClaimId>) {
-        self.returning.retain(|claim| claims.contains(claim));
     }
 
     /// Claimed files that no worker holds.
@@ -175,6 +197,7 @@ impl Books {
         let mut claimed = self.schedule.claimed();
         claimed.waiting += self.returning.len() as u64;
         claimed.oldest = self.returning.iter().map(ClaimId::waits_since).chain(claimed.oldest).min();
+        claimed.newest = self.returning.iter().map(ClaimId::waits_since).max().max(claimed.newest);
         claimed
     }
 
@@ -217,8 +240,11 @@ impl Books {
     pub fn take(&mut self, now: Instant) -> Option<(BlobName, Task)> {
         let (blob, task) = self.schedule.take(now, self.brake.admits())?;
         match &task {
-            Task::Incoming(_) => self.brake.admitted(),
-            Task::Claimed(file) => self.ledger.started(&blob, Active::of(file)),
+            Task::Incoming(stable) => {
+                self.table.claiming(&stable.name);
+                self.brake.admitted();
+            }
+            Task::Claimed(file) => drop(self.ledger.started(file)),
         }
         Some((blob, task))
     }
@@ -245,7 +271,8 @@ impl Books {
 
     /// Since when the oldest file waits (server clock), of those that are not active.
     pub fn oldest_waiting(&mut self) -> Option<i128> {
-        [self.table.summary().counts.oldest_ctime, self.claimed_files().oldest].into_iter().flatten().min()
+        let oldest = [self.table.summary().counts.oldest, self.claimed_files().oldest].into_iter().flatten().min();
+        oldest.filter(|oldest| *oldest > UNKNOWN)
     }
 
     /// What the end of the run depends on; `scanned` if the incoming folder must have been seen. A `runToken` that is new has files that
@@ -257,7 +284,7 @@ impl Books {
             incoming: counts.waiting.saturating_sub(counts.held),
             held: counts.held,
             claimed: claimed.waiting + claimed.retrying + self.ledger.active() + self.ledger.left.files + self.shelf.due(run_token),
-            known: self.ledger.adopted && (!scanned || self.ends.is_ok(End::Source) && self.is_incoming_known(&counts)),
+            known: self.ledger.knows_claims() && (!scanned || self.ends.is_ok(End::Source) && self.is_incoming_known(&counts)),
             passes: self.ledger.passes,
             scan_began: self.scans.complete,
         }
@@ -265,7 +292,7 @@ impl Books {
 
     /// True if no file can be in the incoming folder that was there at the last complete scan and is not counted.
     fn is_incoming_known(&self, counts: &Counts) -> bool {
-        self.ledger.last_scan.is_some() && counts.unsure_since.is_none() && !self.ledger.doubts.wait_for_scan()
+        self.ledger.last_scan.is_some() && counts.unsure_since.is_none() && !self.ledger.doubts.are_open()
     }
 
     /// The ledger as the status shows it.
@@ -388,6 +415,39 @@ mod tests {
         Box::new(ClaimedFile::adopted("/p/20261121/s".into(), ProcessingName::claimed(b"a", claim), blob))
     }
 
+    fn aside() -> Aside {
+        Aside { problem: problem("a", "SetAside", "too large"), run_token: None }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn file_that_was_set_aside_and_is_listed_as_claimed_waits() {
+        let mut books = caught_up(Instant::now());
+        let (claim, nobodys) = (claimed(7).name.claim, HashSet::new());
+        books.put_aside(claim, aside());
+        books.shelf.begin();
+        books.listed(&HashSet::from([claim]), &nobodys);
+        let progress = books.progress();
+        assert_eq!((progress.files_waiting, progress.files_failed, progress.caught_up), (1, 0, false));
+        // One that a worker sets aside while the listing is read is in it as claimed, and stays aside.
+        books.put_aside(claim, aside());
+        books.listed(&HashSet::from([claim]), &nobodys);
+        assert_eq!(books.shelf.claims().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pass_that_began_before_a_claim_was_lost_track_of_says_nothing_of_it() {
+        let mut books = caught_up(Instant::now());
+        books.ledger.pass_begins();
+        books.ledger.loses_track(7);
+        books.ledger.pass_ends();
+        assert!(!books.ledger.knows_claims() && !books.progress().caught_up);
+        books.scan_begins(Periods::new(Duration::ZERO, None), Instant::now());
+        books.scanned(200);
+        books.ledger.pass_begins();
+        books.ledger.pass_ends();
+        assert!(books.ledger.knows_claims() && books.progress().caught_up);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn file_that_a_worker_is_given_is_in_the_counts_at_every_instant() {
         let now = Instant::now();
@@ -408,16 +468,19 @@ mod tests {
         let now = Instant::now();
         let claim = claimed(7).name.claim;
         let nobodys = HashSet::new();
-        let fates: [(Fate, u64); 3] = [
+        let fates: [(Fate, u64); 4] = [
             (|books, _, now| books.take_up(claimed(7), now), 1),
-            (|books, claim, _| books.looked_at_claims(&HashSet::from([claim]), Left::default()), 0),
-            (|books, _, _| books.listed_claims(&HashSet::new()), 0),
+            (|books, claim, _| books.adopted(&HashSet::from([claim]), Left::default()), 0),
+            (|books, _, _| books.listed(&HashSet::new(), &HashSet::new()), 0),
+            (|books, claim, _| books.put_aside(claim, aside()), 0),
         ];
         for (fate, waiting) in fates {
             let mut books = caught_up(now);
             books.taken_back(claim);
-            // A pass that has not looked at it says nothing of it.
-            books.looked_at_claims(&nobodys, Left::default());
+            // What sees it, and has not looked at it, says nothing of it.
+            books.adopted(&nobodys, Left::default());
+            books.listed(&HashSet::from([claim]), &nobodys);
+            books.listed(&nobodys, &HashSet::from([claim]));
             let progress = books.progress();
             assert_eq!((progress.files_waiting, progress.caught_up), (1, false));
             assert_eq!((books.standing(false, None).claimed, books.oldest_waiting()), (1, Some(claim.waits_since())));

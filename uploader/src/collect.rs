@@ -86,10 +86,11 @@ impl Collector {
             }
         }
         // A listing is newer than what a client remembers of names that were absent.
-        let held: HashSet<ClaimId> = claimed.iter().chain(&failed).map(|file| file.name.claim).collect();
-        session.books().listed_claims(&held);
-        let explained: HashSet<ClaimId> = reasons.iter().map(|file| file.name.claim).collect();
-        reasons.retain(|reason| !held.contains(&reason.name.claim));
+        let claims = |files: &[Found]| files.iter().map(|file| file.name.claim).collect::<HashSet<ClaimId>>();
+        let (held, aside) = (claims(&claimed), claims(&failed));
+        session.books().listed(&held, &aside);
+        let explained = claims(&reasons);
+        reasons.retain(|reason| !held.contains(&reason.name.claim) && !aside.contains(&reason.name.claim));
         claimed.extend(aside::review(session, failed, &explained, reasons).await);
         let adopted = self.adopt(session, claimed).await;
         let present: HashSet<PathBuf> = completed.iter().map(|(file, _)| file.path()).collect();
@@ -138,7 +139,7 @@ impl Collector {
                 }
             }
         }
-        session.books().looked_at_claims(&all, left);
+        session.books().adopted(&all, left);
         adopted
     }
 

@@ -30,7 +30,7 @@ use doubts::Doubts;
 use failures::Failures;
 
 pub use failures::problem;
-pub use sum::{Now, time};
+pub use sum::{Now, UNKNOWN, time};
 
 /// A file that a worker holds.
 #[derive(Clone, Debug)]
@@ -48,8 +48,8 @@ pub struct Active {
 }
 
 impl Active {
-    /// A worker took this file, and has sent nothing yet.
-    pub fn of(file: &ClaimedFile) -> Self {
+    /// Nothing of this file has been sent yet.
+    fn of(file: &ClaimedFile) -> Self {
         Self {
             claim: file.name.claim,
             name: file.display_name(),
@@ -90,10 +90,14 @@ pub struct Ledger {
     scan_of_pass: Option<i128>,
     /// Files that may be there although nobody here holds them.
     pub doubts: Doubts,
-    /// True once the files claimed by earlier processes are known.
-    pub adopted: bool,
+    /// True once the files claimed by earlier processes are known, and as long as it is known what became of our own claims.
+    adopted: bool,
+    /// Whether something happened since the last pass began that only a later pass can tell the end of.
+    lost_track: bool,
     /// Claimed files that are not ours to upload now: another process beats, or they could not be looked at.
     pub left: Left,
+    /// A time that the server's clock has reached, at most a heartbeat old.
+    server_now: Option<i128>,
     share_free: Option<u64>,
     /// Completed files up to this time (server clock) are in a report that was taken; `None` if nobody takes reports.
     pub reported_through: Option<i128>,
@@ -145,7 +149,20 @@ impl Ledger {
     /// as of now. Counts of ours would lack what was not found yet.
     pub fn before_recovery(&self, checks: Vec<Check>) -> Option<Progress> {
         let last_error = self.failures.last_error(&checks, &[]);
-        (self.passes == 0).then(|| Progress { checks, caught_up: false, last_error, ..self.earlier.clone() })
+        let old = &self.earlier;
+        (self.passes == 0).then(|| Progress {
+            checks,
+            caught_up: false,
+            last_error,
+            // Nobody is at work on them, and what they wait for is not known yet.
+            files_waiting: old.files_waiting + old.files_active + old.files_retrying,
+            files_active: 0,
+            files_retrying: 0,
+            files_failing: old.files_failed,
+            oldest_waiting_since: None,
+            held_back: Vec::new(),
+            ..old.clone()
+        })
     }
 
     /// Without counts of earlier processes, counting begins at this time of the server's clock: that of the session's beginning, because
@@ -157,20 +174,38 @@ impl Ledger {
     /// A pass of the collector begins.
     pub fn pass_begins(&mut self) {
         self.scan_of_pass = self.last_scan;
+        self.lost_track = false;
         self.doubts.pass_begins();
     }
 
     /// The pass was complete: all claimed files are known, those of other uploaders too.
     pub fn pass_ends(&mut self) {
-        self.adopted = true;
+        self.adopted = !self.lost_track;
         // Not the greater of both: the server's clock may have stepped back.
         self.confirmed_scan = self.scan_of_pass.or(self.confirmed_scan);
         self.doubts.pass_ends();
     }
 
-    /// A worker took a file.
-    pub fn started(&mut self, blob: &BlobName, active: Active) {
-        self.active.insert(blob.clone(), active);
+    /// A file may be claimed of which nobody here knows, and have come at this time (server clock) or later: a pass that begins from now on
+    /// tells.
+    pub fn loses_track(&mut self, since: i128) {
+        self.doubts.add(since);
+        (self.adopted, self.lost_track) = (false, true);
+    }
+
+    /// True if all claimed files are known.
+    pub fn knows_claims(&self) -> bool {
+        self.adopted
+    }
+
+    /// A worker has this file; what counts its bytes on their way to the service.
+    pub fn started(&mut self, file: &ClaimedFile) -> Arc<AtomicU64> {
+        let active = Active::of(file);
+        let known = self.active.entry(file.blob.clone()).or_insert_with(|| active.clone());
+        if known.claim != active.claim {
+            *known = active;
+        }
+        Arc::clone(&known.sent)
     }
 
     /// True if a worker holds the file of this claim.
@@ -230,6 +265,7 @@ impl Ledger {
 
     /// The server's clock has reached this time.
     pub fn saw_server_time(&mut self, server_now: i128) {
+        self.server_now = Some(server_now);
         self.counted.saw_server_time(server_now);
     }
 

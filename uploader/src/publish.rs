@@ -41,6 +41,7 @@ impl Publisher {
             rate: text::rate(rate),
             eta: text::eta(left, rate),
             active_files: books.ledger.active_files(),
+            report_time: None,
             last_scan_time: books.ledger.last_scan.and_then(time),
             applied_generation: self.live.borrow().generation,
         };

@@ -25,6 +25,10 @@ use crate::{
 const SCAN_BACKOFF: Duration = Duration::from_mins(1);
 /// Time between two looks at a container that fails.
 const DESTINATION_CHECK: Duration = Duration::from_secs(10);
+/// A container that nothing was sent to for so long is looked at.
+const UNUSED: Duration = Duration::from_mins(10);
+/// After so long, if not sooner, the collector looks for claims that it was lost track of.
+const EARLY_PASS: Duration = Duration::from_secs(30);
 /// Longest time between two passes of the collector when files are only uploaded or given back.
 const LAST_PASSES: Duration = Duration::from_secs(5);
 /// Most files at a time, which the settings of now may use or not.
@@ -112,13 +116,19 @@ fn collect_pause(mode: Mode, interval: Duration) -> Duration {
 
 async fn collect_loop<E: Edges>(session: Arc<Session<E>>, mut collector: Collector) {
     loop {
-        rest(&session, Instant::now(), |live| collect_pause(session.rules.mode, live.collect_interval)).await;
+        let begun = Instant::now();
+        rest(&session, begun, |live| collect_pause(session.rules.mode, live.collect_interval).min(EARLY_PASS)).await;
+        if session.books().ledger.knows_claims() && !session.books().ledger.doubts.are_open() {
+            rest(&session, begun, |live| collect_pause(session.rules.mode, live.collect_interval)).await;
+        }
         match collector.pass(&session).await {
             Ok(_) => {
                 let mut books = session.books();
                 books.ends.works(End::Source, "collector");
-                // A claim that failed is tried again only while its file is there.
-                books.ends.works(End::Source, work::FILES);
+                // A claim that failed is tried again only while its file is there; files that are ours say themselves when they go on.
+                if !books.ledger.failures.wait_for(End::Source) {
+                    books.ends.works(End::Source, work::FILES);
+                }
             }
             Err(error) => source_fails(&session, "collector", &error),
         }
@@ -139,13 +149,21 @@ async fn heartbeat_loop<E: Edges>(session: Arc<Session<E>>, session_uid: String)
     }
 }
 
-/// Looks at a container that failed until it works again.
-async fn destination_loop<E: Edges>(session: Arc<Session<E>>) {
+/// Looks at a container that failed until it works again, and now and then at one that nothing is sent to: a credential expires, and nobody
+/// would know before the next file comes.
+pub(crate) async fn destination_loop<E: Edges>(session: Arc<Session<E>>) {
+    let mut unused = Duration::ZERO;
     loop {
         tokio::time::sleep(DESTINATION_CHECK).await;
-        if session.books().ends.is_ok(End::Destination) {
+        let (is_ok, is_used) = {
+            let books = session.books();
+            (books.ends.is_ok(End::Destination), books.ledger.active() > 0)
+        };
+        unused = if is_used { Duration::ZERO } else { unused + DESTINATION_CHECK };
+        if is_ok && unused < UNUSED {
             continue;
         }
+        unused = Duration::ZERO;
         session.store.refresh().await;
         match session.store.prepare().await {
             Ok(()) => {
@@ -182,7 +200,8 @@ pub(crate) fn look_whether_it_hangs<S: Share>(share: &S, books: &mut Books) {
                        the export";
         ends.fails(End::Source, CALLS, conditions::HANGING, message);
     } else {
-        ends.works(End::Source, CALLS);
+        // That no call hangs does not say that any was made.
+        ends.mends(End::Source, CALLS);
     }
 }
 

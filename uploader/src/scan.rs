@@ -33,7 +33,8 @@ pub async fn pass<E: Edges>(session: &Session<E>) -> Result<(), ShareError> {
     let mut walk = Walk::new();
     while let Some(folder) = walk.next() {
         match scan_folder(session, &folder, &mut walk).await {
-            Err(error) if !folder.is_empty() && is_gone(&error) => {}
+            // It may have another name by now, which was listed already.
+            Err(error) if !folder.is_empty() && is_gone(&error) => session.books().missed(),
             // One folder that cannot be read stops no other.
             Err(error) if !folder.is_empty() => {
                 tracing::warn!(error = %error.full(), "a folder is left out");

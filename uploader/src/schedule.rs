@@ -79,6 +79,8 @@ pub struct Claimed {
     pub bytes: u64,
     /// The least time (server clock) from which on one of them has waited.
     pub oldest: Option<i128>,
+    /// The greatest such time.
+    pub newest: Option<i128>,
 }
 
 impl Schedule {
@@ -188,6 +190,7 @@ impl Schedule {
             }
             counts.bytes += file.size;
             counts.oldest = Some(counts.oldest.map_or(file.since, |oldest| oldest.min(file.since)));
+            counts.newest = counts.newest.max(Some(file.since));
         }
         counts
     }
@@ -327,6 +330,6 @@ mod tests {
         assert_eq!(schedule.queued(), 1, "the same name again takes no second place");
         assert_eq!(key_of(schedule.take(now, true)), Some(u64::MAX));
         assert_eq!(schedule.next_due(true), Some(now + Duration::from_secs(9)));
-        assert_eq!(schedule.claimed(), Claimed { waiting: 0, retrying: 1, bytes: 0, oldest: Some(1) });
+        assert_eq!(schedule.claimed(), Claimed { waiting: 0, retrying: 1, bytes: 0, oldest: Some(1), newest: Some(1) });
     }
 }

@@ -13,7 +13,6 @@ use crate::{
     ends::{End, Ends},
     file::ClaimedFile,
     formats::BlobName,
-    ledger::Active,
     metrics::Method,
     release::release,
     retry::backoff,
@@ -81,7 +80,7 @@ async fn take<E: Edges>(
     match result {
         Ok(Claim::Ours(file, opened)) => {
             books.claimed(&stable.name, stable.since);
-            books.ledger.started(blob, Active::of(&file));
+            books.ledger.started(&file);
             return Some((file, opened));
         }
         Ok(Claim::Gone) => books.table.absent(&stable.name),
@@ -93,8 +92,7 @@ async fn take<E: Edges>(
         // If it was claimed all the same, the collector's next pass finds it.
         Err(error) => {
             books.not_claimed(stable);
-            // Until then nobody can say that everything is uploaded.
-            books.ledger.adopted = false;
+            books.ledger.loses_track(stable.since);
             share_failed(&mut books.ends, &error);
         }
     }
@@ -109,10 +107,8 @@ fn share_failed(ends: &mut Ends, error: &ShareError) {
 
 async fn upload<E: Edges>(session: &Session<E>, mut file: Box<ClaimedFile>, opened: Option<<E::Share as Share>::File>) {
     let started = Instant::now();
-    let active = Active::of(&file);
-    let sent = Arc::clone(&active.sent);
+    let sent = session.books().ledger.started(&file);
     let blob = file.blob.clone();
-    session.books().ledger.started(&blob, active);
     file.attempts = file.attempts.saturating_add(1);
     let attempted = async {
         match session.rules.mode {
@@ -134,8 +130,7 @@ async fn upload<E: Edges>(session: &Session<E>, mut file: Box<ClaimedFile>, open
             books.ledger.failures.recovered(&blob);
             if finish == Finish::Gone {
                 // Another uploader has it, or the client is wrong about its absence.
-                books.ledger.doubts.add(file.since);
-                books.ledger.adopted = false;
+                books.ledger.loses_track(file.since);
             }
             if finish == Finish::Completed {
                 let method = if file.size <= session.rules.single_put_size { Method::Single } else { Method::Blocks };

@@ -222,6 +222,9 @@ pub struct Activity {
     /// When the last complete scan started (server clock).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_scan_time: Option<Time>,
+    /// When this was written (the uploader's clock); no two reports are equal, so that each leaves a trace in the object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report_time: Option<Time>,
     /// Generation of the spec whose live settings the uploader works with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub applied_generation: Option<i64>,

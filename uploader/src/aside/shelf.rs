@@ -1,6 +1,6 @@
 //! Which files are set aside, as far as is known. (pure)
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use blobferry_crds::FileProblem;
 
@@ -48,6 +48,12 @@ impl Shelf {
         let oldest = gone.map(|(claim, _)| claim.waits_since()).min();
         self.looked = true;
         oldest
+    }
+
+    /// Those that were aside when the look began and are claimed by what it saw.
+    pub fn taken_by_others(&self, claimed: &HashSet<ClaimId>) -> Vec<ClaimId> {
+        let is_taken = |claim: &ClaimId| claimed.contains(claim) && !self.is_of_this_look(*claim);
+        self.files.keys().copied().filter(is_taken).collect()
     }
 
     /// Whether a worker set the file aside, or a look found it aside for the first time, since the look began.

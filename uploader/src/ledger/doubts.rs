@@ -17,6 +17,8 @@ struct Doubt {
     since: i128,
     scan: u64,
     pass: u64,
+    /// Whether one of them may be claimed, so that no scan shows it.
+    is_of_claims: bool,
 }
 
 /// All doubts.
@@ -28,12 +30,24 @@ pub struct Doubts {
 }
 
 impl Doubts {
-    /// Something may be there that came to its name at `since` (server clock) or later.
+    /// Something may be there that came to its name at `since` (server clock) or later, and may be claimed by now.
     pub fn add(&mut self, since: i128) {
+        self.put(since, true);
+    }
+
+    /// The same of something that is in the incoming folder, if anywhere.
+    pub fn add_incoming(&mut self, since: i128) {
+        self.put(since, false);
+    }
+
+    fn put(&mut self, since: i128, is_of_claims: bool) {
         let (scan, pass) = (self.scans.begun, self.passes.begun);
         match self.open.last_mut() {
-            Some(last) if (last.scan, last.pass) == (scan, pass) => last.since = last.since.min(since),
-            _ => self.open.push(Doubt { since, scan, pass }),
+            Some(last) if (last.scan, last.pass) == (scan, pass) => {
+                last.since = last.since.min(since);
+                last.is_of_claims |= is_of_claims;
+            }
+            _ => self.open.push(Doubt { since, scan, pass, is_of_claims }),
         }
     }
 
@@ -64,9 +78,9 @@ impl Doubts {
         self.open.retain(|doubt| doubt.scan >= scans || doubt.pass >= passes);
     }
 
-    /// True while no scan has ended that began after the newest doubt arose.
-    pub fn wait_for_scan(&self) -> bool {
-        self.open.iter().any(|doubt| doubt.scan >= self.scans.ended)
+    /// True as long as a scan may show what one is about, or a pass may.
+    pub fn are_open(&self) -> bool {
+        self.open.iter().any(|doubt| doubt.is_of_claims || doubt.scan >= self.scans.ended)
     }
 
     /// The least time of a file that may be there; `None` without any doubt.
@@ -80,6 +94,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn doubt_about_the_incoming_folder_is_open_until_a_later_scan_and_holds_the_time_back_until_a_later_pass() {
+        let mut doubts = Doubts::default();
+        doubts.scan_begins();
+        doubts.add_incoming(7);
+        doubts.scan_ends();
+        assert!(doubts.are_open());
+        doubts.scan_begins();
+        doubts.scan_ends();
+        assert_eq!((doubts.are_open(), doubts.oldest()), (false, Some(7)));
+        // Of the same time, but about claims.
+        doubts.add_incoming(9);
+        doubts.add(8);
+        doubts.scan_begins();
+        doubts.scan_ends();
+        assert!(doubts.are_open());
+    }
+
+    #[test]
     fn doubt_is_over_when_a_later_scan_and_a_later_pass_have_ended() {
         let mut doubts = Doubts::default();
         doubts.scan_begins();
@@ -88,13 +120,12 @@ mod tests {
         doubts.scan_ends();
         doubts.pass_ends();
         assert_eq!(doubts.oldest(), Some(7), "both had begun before");
-        assert!(doubts.wait_for_scan());
+        assert!(doubts.are_open());
         doubts.scan_begins();
         doubts.scan_ends();
         assert_eq!(doubts.oldest(), Some(7), "nobody has looked for claims yet");
-        assert!(!doubts.wait_for_scan());
         doubts.pass_begins();
         doubts.pass_ends();
-        assert_eq!(doubts.oldest(), None);
+        assert_eq!((doubts.oldest(), doubts.are_open()), (None, false));
     }
 }

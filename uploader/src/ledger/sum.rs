@@ -10,6 +10,10 @@ use super::{Ledger, failures::NAME};
 use crate::{scan::Counts, schedule::Claimed};
 
 const ACTIVE_SHOWN: usize = 3;
+/// Since when a file waits of which that is not known.
+pub const UNKNOWN: i128 = 0;
+/// By so much (nanoseconds) a file may have come after the time that is known of the server's clock, which is that of a heartbeat.
+const AHEAD: i128 = 60_000_000_000;
 /// The check of the share.
 const SOURCE: &str = "source";
 
@@ -38,12 +42,8 @@ impl Ledger {
             (self.active.len() as u64, now.incoming.waiting + now.claimed.waiting + self.left.files, now.claimed.retrying);
         let failed = now.set_aside.unwrap_or(self.failed);
         let lasting = self.uploaded + failed + self.all_superseded() + self.withdrawn;
-        let oldest = [
-            now.incoming.oldest_ctime,
-            now.claimed.oldest,
-            self.left.oldest,
-            self.active.values().map(|active| active.since).min(),
-        ];
+        let oldest =
+            [now.incoming.oldest, now.claimed.oldest, self.left.oldest, self.active.values().map(|active| active.since).min()];
         let oldest = oldest.into_iter().flatten().min();
         Progress {
             files_seen: lasting + waiting + active + retrying + now.incoming.ignored,
@@ -65,14 +65,14 @@ impl Ledger {
                 && self.last_scan.is_some()
                 && waiting + active + retrying + failed == 0
                 && now.incoming.unsure_since.is_none()
-                && !self.doubts.wait_for_scan()
+                && !self.doubts.are_open()
                 // A share that fails may hold files that nobody sees.
                 && now.checks.iter().all(|check| check.ok || check.type_ != SOURCE),
             safe_through: self.safe_through(now, [oldest, now.oldest_aside].into_iter().flatten().min()).and_then(time),
             files_counted_beyond: self.counted.beyond().files,
             bytes_counted_beyond: self.counted.beyond().bytes,
             counted_through: self.counted_through().and_then(|time| Timestamp::from_nanosecond(time).ok()),
-            oldest_waiting_since: oldest.and_then(time),
+            oldest_waiting_since: oldest.filter(|oldest| *oldest > UNKNOWN).and_then(time),
             last_upload_time: self.last_upload.and_then(time),
             last_error: self.failures.last_error(&now.checks, &now.held_back),
             share_free_bytes: self.share_free,
@@ -82,9 +82,13 @@ impl Ledger {
     }
 
     /// Everything that the server had before this time is uploaded: nothing is said before the first complete scan and the pass of the
-    /// collector after it, nor while a file waits of which no time is known.
+    /// collector after it, nor while a file waits of which no time is known, or that came later than it is now.
     fn safe_through(&self, now: &Now, oldest: Option<i128>) -> Option<i128> {
-        let scan = self.confirmed_scan.filter(|_| self.adopted && !now.incoming.unknown)?;
+        let active = self.active.values().map(|active| active.since).max();
+        let newest = [now.incoming.newest, now.claimed.newest, active].into_iter().flatten().max();
+        // The server's clock was set back, and is not where it was: its times prove no order.
+        let is_ahead = newest.zip(self.server_now).is_some_and(|(newest, now)| newest > now + AHEAD);
+        let scan = self.confirmed_scan.filter(|_| self.adopted && !now.incoming.unknown && !is_ahead)?;
         Some([oldest, now.incoming.unsure_since, self.doubts.oldest()].into_iter().flatten().fold(scan, Ord::min))
     }
 

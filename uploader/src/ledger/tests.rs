@@ -1,10 +1,8 @@
-use std::sync::atomic::AtomicU64;
-
 use blobferry_crds::Check;
 
 use super::*;
 use crate::{
-    formats::{OrderKey, ProcessId, blob_name},
+    formats::{OrderKey, ProcessId, ProcessingName, blob_name},
     scan::Counts,
     schedule::Claimed,
 };
@@ -14,10 +12,10 @@ fn blob() -> BlobName {
 }
 
 fn now() -> Now {
-    let incoming = Counts { waiting: 2, waiting_bytes: 20, ignored: 3, oldest_ctime: Some(50), ..Counts::default() };
+    let incoming = Counts { waiting: 2, waiting_bytes: 20, ignored: 3, oldest: Some(50), ..Counts::default() };
     Now {
         incoming,
-        claimed: Claimed { waiting: 1, retrying: 4, bytes: 7, oldest: Some(40) },
+        claimed: Claimed { waiting: 1, retrying: 4, bytes: 7, oldest: Some(40), newest: Some(45) },
         set_aside: None,
         oldest_aside: None,
         held_back: vec![],
@@ -29,16 +27,10 @@ fn now() -> Now {
 fn seen_files_are_the_sum_of_all_others() {
     let mut ledger = Ledger::default();
     ledger.resume(&Progress { files_uploaded: 10, files_superseded: 1, files_withdrawn: 1, ..Progress::default() });
-    ledger.started(
-        &blob(),
-        Active {
-            claim: ClaimId::new(OrderKey(1), ProcessId::new(1), 1),
-            name: "a".into(),
-            size: 9,
-            since: 45,
-            sent: Arc::new(AtomicU64::new(4)),
-        },
-    );
+    let name = ProcessingName::claimed(b"a", ClaimId::new(OrderKey(45), ProcessId::new(1), 1));
+    let file = ClaimedFile { size: 9, ..ClaimedFile::adopted("/p/20261121/s".into(), name, blob()) };
+    ledger.started(&file).store(4, Ordering::Relaxed);
+    assert_eq!(ledger.started(&file).load(Ordering::Relaxed), 4, "it is the same file");
     let progress = ledger.progress(&now());
     assert_eq!(progress.files_seen, 10 + 1 + 1 + 3 + 1 + 4 + 3);
     assert_eq!((progress.files_waiting, progress.files_failing, progress.bytes_total, progress.bytes_uploaded), (3, 4, 36, 0));
@@ -64,6 +56,41 @@ fn safe_through_is_the_last_scan_or_the_oldest_file_and_nothing_before_all_is_kn
     let unknown = Now { incoming: Counts { unknown: true, waiting: 1, ..Counts::default() }, ..Now::default() };
     assert_eq!(ledger.progress(&unknown).safe_through, None);
     assert!(!ledger.progress(&unknown).caught_up);
+}
+
+#[test]
+fn what_an_earlier_process_was_busy_with_waits_until_it_is_known_again() {
+    let held = vec![problem("a", "StillGrowing", "it is new")];
+    let oldest_waiting_since = time(40);
+    let mut ledger = Ledger::default();
+    ledger.resume(&Progress {
+        files_seen: 10,
+        files_uploaded: 1,
+        files_waiting: 2,
+        files_active: 3,
+        files_retrying: 4,
+        files_failing: 4,
+        held_back: held,
+        oldest_waiting_since,
+        ..Progress::default()
+    });
+    let shown = ledger.before_recovery(Vec::new()).unwrap();
+    assert_eq!((shown.files_seen, shown.files_waiting, shown.files_active, shown.files_retrying), (10, 9, 0, 0));
+    assert_eq!((shown.files_failing, shown.held_back, shown.oldest_waiting_since), (0, vec![], None));
+}
+
+#[test]
+fn nothing_is_called_safe_while_a_file_waits_from_before_the_clock_was_set_back() {
+    let mut ledger = Ledger { last_scan: Some(100), ..Ledger::default() };
+    ledger.pass_begins();
+    ledger.pass_ends();
+    let hour = 3_600_000_000_000;
+    let waiting = Now { incoming: Counts { oldest: Some(hour), newest: Some(hour), ..Counts::default() }, ..Now::default() };
+    for (server_now, safe) in [(100, None), (hour - 1, time(100))] {
+        ledger.saw_server_time(server_now);
+        assert_eq!(ledger.progress(&waiting).safe_through, safe);
+        assert_eq!(ledger.progress(&Now::default()).safe_through, time(100));
+    }
 }
 
 #[test]

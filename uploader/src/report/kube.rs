@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use blobferry_crds::{Progress, tls};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Client;
 use serde_json::Value;
 use tokio::{
@@ -170,7 +171,9 @@ impl StatusWriter {
 
     /// Applies `report` to the object as it is now.
     async fn send(&mut self, report: &Report) -> Result<Seen, Trouble> {
-        let report = limits::fitted(report);
+        let mut report = limits::fitted(report);
+        // A write that changes nothing leaves no trace, and the operator would call the uploader silent.
+        report.activity.report_time = Some(Time(Timestamp::now()));
         for _ in 0..CONFLICTS {
             match self.status.apply(&report, self.resource_version.as_deref()).await {
                 Err(Trouble::Conflict) => self.resource_version = self.status.read().await?.resource_version(),

@@ -48,7 +48,8 @@ impl Change {
     pub fn between(old: &Report, new: &Report) -> Self {
         if state(&old.progress) != state(&new.progress) {
             Self::State
-        } else if counters(old) != counters(new) {
+        // An uploader at work that says nothing is called silent, and a block may take minutes.
+        } else if counters(old) != counters(new) || new.progress.files_active > 0 {
             Self::Counters
         } else {
             Self::Nothing
@@ -87,6 +88,8 @@ fn counters(report: &Report) -> impl PartialEq + use<'_> {
 pub struct Pace {
     interval: Duration,
     last: Option<Instant>,
+    /// Whether only one report was sent. It may have come before the operator knows of its process, so the next one follows soon.
+    is_first: bool,
     /// How many changes of state may still go out before the interval; one comes back per interval, and each takes one.
     urgent: f64,
     jitter: f64,
@@ -97,7 +100,7 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { interval: DEFAULT_INTERVAL, last: None, urgent: URGENT, jitter: 1.0, place: 0.0, failures: 0 }
+        Self { interval: DEFAULT_INTERVAL, last: None, is_first: false, urgent: URGENT, jitter: 1.0, place: 0.0, failures: 0 }
     }
 }
 
@@ -108,15 +111,17 @@ impl Pace {
         if self.failures > 0 {
             return last + self.retry_after();
         }
+        let usual = self.interval.mul_f64(self.jitter).max(LEAST);
         let wait = match change {
             Change::State if self.tokens(now) >= 1.0 => {
                 let spread = self.interval.saturating_sub(LEAST).mul_f64(SPREAD);
                 return (last + LEAST + spread).max(since + spread.mul_f64(self.place));
             }
-            Change::State | Change::Counters => self.interval.mul_f64(self.jitter).max(LEAST),
+            Change::State | Change::Counters => usual,
+            Change::Nothing if self.is_first => usual,
             // Only earlier than five minutes, because the operator calls an uploader silent that is late; with a longer interval it waits
             // longer.
-            Change::Nothing => IDLE.mul_f64(1.0 - (self.jitter - 1.0).abs()).max(self.interval.mul_f64(self.jitter)),
+            Change::Nothing => IDLE.mul_f64(1.0 - (self.jitter - 1.0).abs()).max(usual),
         };
         last + wait
     }
@@ -127,6 +132,7 @@ impl Pace {
         // The first one tells all that there is.
         let takes = if change == Change::State && self.last.is_some() { 1.0 } else { 0.0 };
         self.urgent = (tokens - takes).max(0.0);
+        self.is_first = self.last.is_none();
         self.last = Some(now);
         self.failures = 0;
         let before = self.interval;

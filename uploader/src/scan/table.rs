@@ -56,6 +56,8 @@ pub struct Table {
     /// True if the scan did not see all names.
     blind: bool,
     untracked: u64,
+    /// How many the scan before left out, until this one is complete.
+    untracked_before: u64,
     /// Names that may become stable by waiting.
     watching: usize,
     /// What was worked out since the last change, so that a folder of idle files costs nothing.
@@ -75,6 +77,7 @@ impl Table {
             scanned: i128::MIN,
             blind: false,
             untracked: 0,
+            untracked_before: 0,
             watching: 0,
             summary: None,
         }
@@ -84,6 +87,7 @@ impl Table {
     pub fn begin_scan(&mut self, periods: Periods) {
         self.periods = periods;
         self.scan += 1;
+        self.untracked_before = self.untracked_before.max(self.untracked);
         self.untracked = 0;
         self.blind = false;
     }
@@ -191,17 +195,23 @@ impl Table {
         let (mut gone, mut watching, before) = (Vec::new(), 0, self.names.len());
         self.names.retain(|_, candidate| {
             let last = if matches!(candidate.phase, Phase::Absent) { scan } else { oldest };
-            let stays = candidate.seen >= last;
+            let stays = candidate.seen >= last || matches!(candidate.phase, Phase::Claiming(_));
             gone.extend(candidate.when_gone().filter(|_| !stays));
             watching += usize::from(stays && matches!(candidate.phase, Phase::Watching));
             stays
         });
         self.scanned = if self.blind || self.untracked > 0 { i128::MIN } else { started };
         self.watching = watching;
-        if self.names.len() != before {
+        if self.names.len() != before || self.untracked_before > 0 {
             self.summary = None;
         }
+        self.untracked_before = 0;
         gone
+    }
+
+    /// What no complete scan has seen came after this time (server clock).
+    pub fn scanned(&self) -> i128 {
+        self.scanned
     }
 
     /// Stable files that are not handed out yet, oldest first.
@@ -226,6 +236,15 @@ impl Table {
         self.set_phase(name, Phase::Queued(self.scan));
     }
 
+    /// Notes that `name` is being claimed: whether it was is said later, by whatever the claim comes to.
+    pub fn claiming(&mut self, name: &[u8]) {
+        if let Some(candidate) = self.names.get_mut(name)
+            && let Phase::Queued(scan) = candidate.phase
+        {
+            candidate.phase = Phase::Claiming(scan);
+        }
+    }
+
     /// Notes that `name` cannot be taken now.
     pub fn hold(&mut self, name: &[u8], held: Held) {
         self.set_phase(name, Phase::Held(held));
@@ -245,7 +264,9 @@ impl Table {
     /// a newer file.
     pub fn claimed(&mut self, name: &[u8]) -> bool {
         self.summary = None;
-        self.names.remove(name).is_some_and(|candidate| matches!(candidate.phase, Phase::Queued(scan) if candidate.seen > scan))
+        self.names.remove(name).is_some_and(
+            |candidate| matches!(candidate.phase, Phase::Queued(scan) | Phase::Claiming(scan) if candidate.seen > scan),
+        )
     }
 
     fn set_phase(&mut self, name: &[u8], phase: Phase) {

@@ -1,6 +1,6 @@
 //! What happens to a file when nothing goes wrong.
 
-use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt};
+use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, sync::Arc, time::Duration};
 
 use blobferry_crds::AccessTier;
 
@@ -11,10 +11,16 @@ use super::{
 use crate::{
     blob::{
         Properties,
-        memory::Operation::{Blocks, Commit, Look, PutBlob, PutBlock},
+        memory::{
+            Container,
+            Operation::{Blocks, Commit, Look, Prepare, PutBlob, PutBlock},
+        },
     },
+    ends::End,
     formats::BlobOrigin,
+    run::destination_loop,
     session::Rules,
+    work::FILES,
 };
 
 fn bytes(length: usize) -> Vec<u8> {
@@ -128,4 +134,20 @@ async fn name_that_cannot_be_a_blob_stays_and_says_why() {
     assert_eq!(bench.progress().files_waiting, 3);
     assert!(!bench.progress().caught_up);
     assert_eq!(fs::read(not_unicode).unwrap(), b"1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn container_that_nothing_is_sent_to_is_looked_at_now_and_then() {
+    let bench = Bench::new().await;
+    bench.session.books().ends.works(End::Destination, FILES);
+    let looking = tokio::spawn(destination_loop(Arc::clone(&bench.session)));
+    let before = bench.store.calls(Prepare);
+    for (minutes, looks) in [(9, 0), (2, 1), (10, 2)] {
+        tokio::time::sleep(Duration::from_mins(minutes)).await;
+        assert_eq!(bench.store.calls(Prepare) - before, looks);
+    }
+    bench.store.set_container(Container::AbsentAndForbidden);
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert!(!bench.session.books().ends.is_ok(End::Destination), "nobody would know before the next file comes");
+    looking.abort();
 }

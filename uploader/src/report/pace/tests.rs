@@ -15,11 +15,22 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// A pace that sent its first report at the returned time.
+/// A pace that sent its first two reports at the returned time.
 fn started(interval: u64) -> (Pace, Instant) {
     let (mut pace, now) = (Pace::default(), Instant::now());
-    pace.sent(Change::State, Some(seconds(interval)), now, MIDDLE);
+    for _ in 0..2 {
+        pace.sent(Change::Nothing, Some(seconds(interval)), now, MIDDLE);
+    }
     (pace, now)
+}
+
+#[test]
+fn the_second_report_follows_the_first_soon() {
+    let (mut pace, now) = (Pace::default(), Instant::now());
+    for wait in [21, 300] {
+        pace.sent(Change::Nothing, Some(seconds(21)), now, MIDDLE);
+        assert_eq!(pace.due(Change::Nothing, now, now), now + seconds(wait));
+    }
 }
 
 #[test]
@@ -54,6 +65,7 @@ fn counters_and_what_is_being_done_are_counters() {
         change(&mut new);
         assert_eq!(Change::between(&busy, &new), Change::Counters);
     }
+    assert_eq!(Change::between(&busy, &busy), Change::Counters, "it is at work, and not silent");
 }
 
 #[test]

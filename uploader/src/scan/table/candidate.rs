@@ -64,6 +64,8 @@ pub(super) enum Phase {
     Watching,
     /// Stable and handed to the schedule, in the scan of this number.
     Queued(u64),
+    /// A worker is about to claim it, since a task of that scan.
+    Claiming(u64),
     /// Listed, but absent when it was looked at: gone since, or the client is wrong, which it may be for a while. The next listing tells.
     Absent,
     /// Not taken for a reason of its own; looked at again at each scan that is due.
@@ -130,7 +132,7 @@ impl Candidate {
     pub(super) fn due(&self, periods: Periods, now: Instant) -> bool {
         let quiet = periods.quiet;
         match (&self.phase, self.sample) {
-            (Phase::Ignored | Phase::NoFile(..) | Phase::Queued(_), _) => false,
+            (Phase::Ignored | Phase::NoFile(..) | Phase::Queued(_) | Phase::Claiming(_), _) => false,
             (Phase::Held(held), Some(_)) if held.reason == BAD_NAME => false,
             (Phase::Held(held), Some(sample)) if held.lasting => now.duration_since(sample.looked) >= periods.held,
             (Phase::Absent | Phase::Held(_), _) | (_, None) => true,
@@ -154,7 +156,7 @@ impl Candidate {
     /// False for what only waits for its turn.
     pub(super) fn is_held(&self, quiet: Duration) -> bool {
         match self.phase {
-            Phase::Queued(_) | Phase::Absent => false,
+            Phase::Queued(_) | Phase::Claiming(_) | Phase::Absent => false,
             Phase::Watching => self.sample.is_some_and(|sample| sample.looks > 0) && !self.is_stable(quiet),
             Phase::Held(_) | Phase::Ignored | Phase::NoFile(..) => true,
         }
@@ -171,7 +173,7 @@ impl Candidate {
                 held("StillGrowing", "it is new or has changed since the look before")
             }
             (Phase::Watching, Some(_)) => held("TooYoung", "unchanged for less than watch.minFileAge (60 s for an empty file)"),
-            (Phase::Watching, None) | (Phase::Queued(_) | Phase::Absent, _) => None,
+            (Phase::Watching, None) | (Phase::Queued(_) | Phase::Claiming(_) | Phase::Absent, _) => None,
         }
     }
 }

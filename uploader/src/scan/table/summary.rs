@@ -19,8 +19,10 @@ pub struct Counts {
     pub ignored: u64,
     /// Of the files that wait, those that a person has to do something about.
     pub held: u64,
-    /// The least ctime of a waiting file; `None` if none waits or one has not been looked at.
-    pub oldest_ctime: Option<i128>,
+    /// When the first of the waiting files came (server clock), as far as they have been looked at.
+    pub oldest: Option<i128>,
+    /// When the last of them came.
+    pub newest: Option<i128>,
     /// True if a file waits of which nothing is known yet.
     pub unknown: bool,
     /// Since when (server clock) a file may be there that was absent when it was looked at.
@@ -38,7 +40,8 @@ pub struct Summary {
 
 impl Table {
     pub(super) fn counts(&self) -> Counts {
-        let mut counts = Counts { waiting: self.untracked, unknown: self.untracked > 0, ..Counts::default() };
+        let untracked = self.untracked.max(self.untracked_before);
+        let mut counts = Counts { waiting: untracked, unknown: untracked > 0, ..Counts::default() };
         for candidate in self.names.values() {
             counts.held += u64::from(matches!(&candidate.phase, Phase::Held(held) if held.lasting));
             match (&candidate.phase, candidate.sample) {
@@ -54,8 +57,8 @@ impl Table {
                 (_, Some(sample)) => {
                     counts.waiting += 1;
                     counts.waiting_bytes += sample.identity.size;
-                    let ctime = sample.identity.ctime;
-                    counts.oldest_ctime = Some(counts.oldest_ctime.map_or(ctime, |oldest| oldest.min(ctime)));
+                    counts.oldest = Some(counts.oldest.map_or(sample.came, |oldest| oldest.min(sample.came)));
+                    counts.newest = counts.newest.max(Some(sample.came));
                 }
             }
         }

@@ -41,6 +41,38 @@ async fn listed_name_that_does_not_answer_is_in_doubt_since_the_scan_before_it_c
     assert_eq!(table.summary().counts, Counts::default());
 }
 
+#[test]
+fn names_that_a_scan_left_out_wait_until_the_next_one_is_complete() {
+    let mut table = table();
+    table.begin_scan(PERIODS);
+    table.leave_out();
+    table.end_scan(SCANNED);
+    for interrupted in [true, true, false] {
+        table.begin_scan(PERIODS);
+        table.summary = None;
+        assert_eq!((table.summary().counts.waiting, table.summary().counts.unknown), (1, true), "nobody has looked yet");
+        if !interrupted {
+            table.end_scan(SCANNED);
+        }
+    }
+    assert_eq!(table.summary().counts, Counts::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn name_that_is_being_claimed_is_not_gone_however_many_scans_miss_it() {
+    let (mut table, start) = (table(), Instant::now());
+    scan(&mut table, b"a", &file(1, 7), start);
+    table.queued(b"a");
+    table.claiming(b"a");
+    for _ in 0..3 {
+        table.begin_scan(PERIODS);
+        assert!(table.end_scan(SCANNED).is_empty());
+        assert_eq!(table.summary().counts.waiting, 1);
+    }
+    assert!(!table.claimed(b"a"));
+    assert_eq!(table.summary().counts, Counts::default());
+}
+
 #[tokio::test(start_paused = true)]
 async fn file_whose_name_another_one_took_is_told_and_one_that_changed_is_not() {
     let (mut table, start) = (table(), Instant::now());
@@ -57,6 +89,8 @@ async fn file_whose_attributes_alone_change_has_waited_since_before() {
     scan(&mut table, b"a", &file(1, 7), start);
     table.sample(b"a", &file(1, 9), start);
     assert_eq!(table.names[b"a".as_slice()].since(), 7);
+    let counts = table.summary().counts;
+    assert_eq!((counts.oldest, counts.newest), (Some(7), Some(7)), "nothing is safe beyond it");
     table.sample(b"a", &file(2, 11), start);
     assert_eq!(table.names[b"a".as_slice()].since(), 11, "its content is another");
 }
