@@ -51,6 +51,17 @@ pub struct Paused(Pid);
 ///
 /// When there is none, or several are.
 pub fn pause(program: &str, folder: &Path) -> Result<Paused> {
+    let process = of_bed(program, folder)?;
+    kill_process(process, Signal::STOP)?;
+    Ok(Paused(process))
+}
+
+/// The process that runs `program` with files of the bed in `folder`.
+///
+/// # Errors
+///
+/// When there is none, or several are.
+pub fn of_bed(program: &str, folder: &Path) -> Result<Pid> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("cannot read the process table")? {
         let process = entry?.path();
@@ -63,8 +74,7 @@ pub fn pause(program: &str, folder: &Path) -> Result<Paused> {
         }
     }
     ensure!(found.len() == 1, "{} processes run {program} with files of {}", found.len(), folder.display());
-    kill_process(found[0], Signal::STOP)?;
-    Ok(Paused(found[0]))
+    Ok(found[0])
 }
 
 impl Drop for Paused {

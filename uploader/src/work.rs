@@ -176,7 +176,7 @@ fn put_down<E: Edges>(session: &Session<E>, books: &mut Books, file: &mut Claime
                 session.metrics.file_failed(cause);
             }
             session.metrics.retried(cause);
-            books.ledger.failures.add(&file.blob, &file.display_name(), &reason, &message, end);
+            books.ledger.failures.add(file, &reason, &message, end);
             if end == Some(End::Destination) {
                 books.brake.fails();
             }

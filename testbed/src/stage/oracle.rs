@@ -1,6 +1,11 @@
 //! Whether what a session says and does is true: its files, its blobs and the log of the storage emulator are held against each other.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use blobferry_crds::{Progress, UploadSession, UploadSessionStatus};
@@ -8,6 +13,9 @@ use jiff::Timestamp;
 
 use super::{Stage, blob_folder};
 use crate::{Delivery, commits::commits};
+
+/// Whether a file's bytes are only on the share, by its name.
+type IsOnlyThere = fn(&Path) -> bool;
 
 impl Stage {
     /// What a session says of its files that is not true.
@@ -25,19 +33,25 @@ impl Stage {
         Ok(lies)
     }
 
-    /// Files that are still with their producers and came before this time, as of which the status says that they are uploaded.
+    /// Files that are only on the share and came before this time, as of which the status says that they are uploaded.
     fn waiting_since_before(&self, status: &UploadSessionStatus, safe: Timestamp) -> Result<Vec<String>> {
-        let folder = status.session_name.as_ref().map(|name| self.share.join("incoming").join(name));
-        let Some(Ok(entries)) = folder.map(fs::read_dir) else { return Ok(Vec::new()) };
+        let (Some(name), Some(date)) = (&status.session_name, &status.date_prefix) else { return Ok(Vec::new()) };
         let mut lies = Vec::new();
-        for entry in entries {
-            let path = entry?.path();
-            // One that is claimed meanwhile is not with its producer any more.
-            let Ok(metadata) = path.symlink_metadata() else { continue };
-            let ctime = Timestamp::new(metadata.ctime(), i32::try_from(metadata.ctime_nsec())?)?;
-            // The status has microseconds.
-            if metadata.is_file() && is_taken(&path) && ctime + Duration::from_micros(1) < safe {
-                lies.push(format!("{} came at {ctime}, before {safe}", path.display()));
+        let folders: [(PathBuf, IsOnlyThere); 2] = [
+            (self.share.join("incoming").join(name), is_taken),
+            (self.share.join(".processing").join(date).join(name), is_claimed),
+        ];
+        for (folder, is_only_there) in folders {
+            let Ok(entries) = fs::read_dir(folder) else { continue };
+            for entry in entries {
+                let path = entry?.path();
+                // One that is renamed meanwhile is not under this name any more.
+                let Ok(metadata) = path.symlink_metadata() else { continue };
+                let ctime = Timestamp::new(metadata.ctime(), i32::try_from(metadata.ctime_nsec())?)?;
+                // The status has microseconds.
+                if metadata.is_file() && is_only_there(&path) && ctime + Duration::from_micros(1) < safe {
+                    lies.push(format!("{} is there since {ctime}, before {safe}", path.display()));
+                }
             }
         }
         Ok(lies)
@@ -105,4 +119,11 @@ fn contradictions(progress: &Progress) -> Vec<String> {
 fn is_taken(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     !name.starts_with(b".") && ![&b".tmp"[..], b".part", b".partial", b"~"].iter().any(|end| name.ends_with(end))
+}
+
+/// Whether this is a file that was claimed and is not uploaded: `<name>.b1<the rest of the claim's id>`, set aside or not.
+fn is_claimed(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let id = name.strip_suffix(".failed").unwrap_or(&name).rsplit('.').next().unwrap_or_default();
+    id.starts_with("b1") && id.len() > 24
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use blobferry_crds::{Check, FileProblem, conditions::shorten};
 
-use crate::{ends::End, formats::BlobName};
+use crate::{ends::End, file::ClaimedFile, formats::BlobName};
 
 const RECENT: usize = 3;
 const MESSAGE: usize = 200;
@@ -24,15 +24,17 @@ pub struct Failures {
 #[derive(Clone, Debug)]
 struct Failing {
     problem: FileProblem,
+    /// Since when the file waits (server clock).
+    since: i128,
     /// The end that is to blame, if one is.
     end: Option<End>,
 }
 
 impl Failures {
     /// An attempt failed, for the sake of an end or not.
-    pub fn add(&mut self, blob: &BlobName, name: &str, reason: &str, message: &str, end: Option<End>) {
-        let problem = problem(name, reason, message);
-        self.failing.insert(blob.clone(), Failing { problem: problem.clone(), end });
+    pub fn add(&mut self, file: &ClaimedFile, reason: &str, message: &str, end: Option<End>) {
+        let problem = problem(&file.display_name(), reason, message);
+        self.failing.insert(file.blob.clone(), Failing { problem: problem.clone(), since: file.since, end });
         self.recent.retain(|recent| recent.name != problem.name);
         self.recent.push_front(problem);
         self.recent.truncate(RECENT);
@@ -48,9 +50,11 @@ impl Failures {
         self.recent.iter().cloned().collect()
     }
 
-    /// The files that are tried again.
+    /// The files that are tried again, the oldest first.
     pub fn failing(&self) -> impl Iterator<Item = &FileProblem> {
-        self.failing.values().map(|failing| &failing.problem)
+        let mut all: Vec<_> = self.failing.values().collect();
+        all.sort_by_key(|failing| failing.since);
+        all.into_iter().map(|failing| &failing.problem)
     }
 
     /// True if a file is tried again because of this end.

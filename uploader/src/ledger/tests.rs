@@ -11,6 +11,11 @@ fn blob() -> BlobName {
     blob_name("", "20261121", "s", b"a").unwrap()
 }
 
+fn claimed(key: u64) -> ClaimedFile {
+    let name = ProcessingName::claimed(b"a", ClaimId::new(OrderKey(key), ProcessId::new(1), 1));
+    ClaimedFile { size: 9, ..ClaimedFile::adopted("/p/20261121/s".into(), name, blob()) }
+}
+
 fn now() -> Now {
     let incoming = Counts { waiting: 2, waiting_bytes: 20, ignored: 3, oldest: Some(50), ..Counts::default() };
     Now {
@@ -27,8 +32,7 @@ fn now() -> Now {
 fn seen_files_are_the_sum_of_all_others() {
     let mut ledger = Ledger::default();
     ledger.resume(&Progress { files_uploaded: 10, files_superseded: 1, files_withdrawn: 1, ..Progress::default() });
-    let name = ProcessingName::claimed(b"a", ClaimId::new(OrderKey(45), ProcessId::new(1), 1));
-    let file = ClaimedFile { size: 9, ..ClaimedFile::adopted("/p/20261121/s".into(), name, blob()) };
+    let file = claimed(45);
     ledger.started(&file).store(4, Ordering::Relaxed);
     assert_eq!(ledger.started(&file).load(Ordering::Relaxed), 4, "it is the same file");
     let progress = ledger.progress(&now());
@@ -115,9 +119,20 @@ fn files_of_earlier_processes_are_counted_once_whenever_the_old_counts_are_read(
 }
 
 #[test]
+fn oldest_file_that_is_tried_again_is_shown_first() {
+    let mut ledger = Ledger::default();
+    for (name, since) in [("a", 30), ("b", 10), ("c", 20)] {
+        let blob = blob_name("", "20261121", "s", name.as_bytes()).unwrap();
+        ledger.failures.add(&ClaimedFile { blob, since, ..claimed(45) }, "Unreachable", name, None);
+    }
+    let shown: Vec<_> = ledger.failures.failing().map(|problem| problem.message.as_str()).collect();
+    assert_eq!(shown, ["b", "c", "a"]);
+}
+
+#[test]
 fn error_is_gone_when_its_cause_is() {
     let mut ledger = Ledger::default();
-    ledger.failures.add(&blob(), "a", "Rejected", "too large", None);
+    ledger.failures.add(&claimed(45), "Rejected", "too large", None);
     let check = Check { type_: "destination".into(), ok: false, reason: "Unreachable".into(), message: "no route".into() };
     let down = Now { checks: vec![check], ..Now::default() };
     assert_eq!(ledger.progress(&down).last_error.as_deref(), Some("no route"));

@@ -18,8 +18,8 @@ pub(crate) async fn objects(stage: &Stage) -> Result<Vec<String>> {
     let mut all: Vec<_> = sessions.iter().map(session).collect();
     all.extend(stage.list::<Pod>().await?.iter().map(|it| pod(it, &sessions)));
     let accounts = stage.list::<ServiceAccount>().await?;
-    let made = accounts.iter().map(ResourceExt::name_any).filter(|name| name != "default");
-    all.extend(made.map(|name| format!("account {name}")));
+    let made = accounts.iter().filter(|account| account.name_any() != "default");
+    all.extend(made.map(|account| format!("{}account {}", whose(&account.metadata), account.name_any())));
     all.extend(stage.list::<RoleBinding>().await?.iter().map(binding));
     let claims = stage.list::<PersistentVolumeClaim>().await?;
     all.extend(claims.iter().filter(|it| it.name_any() != "share").map(|it| claim(it, &sessions)));
@@ -43,7 +43,14 @@ fn pod(pod: &Pod, sessions: &[UploadSession]) -> String {
 
 fn binding(binding: &RoleBinding) -> String {
     let subjects: Vec<_> = binding.subjects.iter().flatten().map(|subject| subject.name.as_str()).collect();
-    format!("binding {} for {}", binding.name_any(), subjects.join(" and "))
+    format!("{}binding {} for {}", whose(&binding.metadata), binding.name_any(), subjects.join(" and "))
+}
+
+/// Who made it, if it was not the operator.
+fn whose(meta: &ObjectMeta) -> &'static str {
+    let is_ours =
+        meta.labels.as_ref().and_then(|labels| labels.get(names::MANAGED_BY_LABEL)).is_some_and(|by| by == names::OPERATOR);
+    if is_ours { "" } else { "somebody's " }
 }
 
 fn claim(claim: &PersistentVolumeClaim, sessions: &[UploadSession]) -> String {

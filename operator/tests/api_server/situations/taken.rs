@@ -55,10 +55,15 @@ const SAYS_SO: &[&str] = &["apply uploadsessions/status", "tell NameTaken"];
 const HAS_ACCOUNT: &[&str] = &["get serviceaccounts", "create serviceaccounts"];
 const HAS_BINDING: &[&str] = &["get rolebindings", "create rolebindings"];
 const HAS_POD: &[&str] = &["create pods", "tell UploaderCreated", "2 apply uploadsessions/status"];
-/// It is tried again, less and less often, until it is mended.
-const NO_POD: &[&str] = &["1-9 create pods (by the time it takes)", "1-9 get pods (likewise)"];
-const NO_ACCOUNT: &[&str] = &["1-9 get serviceaccounts (by the time it takes)"];
-const NO_BINDING: &[&str] = &["1-9 get serviceaccounts (by the time it takes)", "1-9 get rolebindings (likewise)"];
+/// It is tried again, less and less often, until it is mended; what is known of the rights is believed for five minutes.
+const NO_POD: &[&str] = &[
+    "0-2 get serviceaccounts (by the time it takes)",
+    "0-2 get rolebindings (likewise)",
+    "1-20 create pods (by the time it takes)",
+    "1-20 get pods (likewise)",
+];
+const NO_ACCOUNT: &[&str] = &["1-20 get serviceaccounts (by the time it takes)"];
+const NO_BINDING: &[&str] = &["1-20 get serviceaccounts (by the time it takes)", "1-20 get rolebindings (likewise)"];
 
 pub(super) fn rows() -> Vec<Row> {
     let taken = |name, whose, objects, calls| Row {
@@ -83,12 +88,17 @@ pub(super) fn rows() -> Vec<Row> {
             vec![LOCATES, HAS_ACCOUNT, HAS_BINDING, NO_POD, SAYS_SO],
         ),
         freed("pod-freed", Theirs::Pod, vec![LOCATES, HAS_ACCOUNT, HAS_BINDING, NO_POD, SAYS_SO, HAS_POD]),
-        taken("account-taken", Theirs::Account, vec![SESSION, ACCOUNT], vec![LOCATES, NO_ACCOUNT, SAYS_SO]),
+        taken(
+            "account-taken",
+            Theirs::Account,
+            vec![SESSION, "somebody's account blobferry-uploader"],
+            vec![LOCATES, NO_ACCOUNT, SAYS_SO],
+        ),
         freed("account-freed", Theirs::Account, vec![LOCATES, NO_ACCOUNT, SAYS_SO, HAS_ACCOUNT, HAS_BINDING, HAS_POD]),
         taken(
             "binding-taken",
             Theirs::Binding,
-            vec![SESSION, ACCOUNT, "binding blobferry-uploader for "],
+            vec![SESSION, ACCOUNT, "somebody's binding blobferry-uploader for "],
             vec![LOCATES, &["create serviceaccounts"], NO_BINDING, SAYS_SO],
         ),
         freed(

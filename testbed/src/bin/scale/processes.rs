@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use blobferry_testbed::processes::of_bed;
 
 use crate::{Arguments, PATIENCE};
 
@@ -138,11 +139,5 @@ impl ControlPlane {
 }
 
 fn process_of(bed: &Path, program: &str) -> Result<PathBuf> {
-    let bed = bed.to_str().context("the bed's folder has an odd name")?;
-    let is_it = |folder: &PathBuf| {
-        let command = fs::read_to_string(folder.join("cmdline")).unwrap_or_default();
-        command.split('\0').next().is_some_and(|first| first.rsplit('/').next() == Some(program)) && command.contains(bed)
-    };
-    let processes = fs::read_dir("/proc")?.filter_map(|entry| Some(entry.ok()?.path()));
-    processes.into_iter().find(is_it).with_context(|| format!("no {program} runs in {bed}"))
+    Ok(Path::new("/proc").join(of_bed(program, bed)?.as_raw_nonzero().to_string()))
 }
