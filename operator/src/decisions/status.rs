@@ -190,7 +190,7 @@ fn unheard(type_: &'static str, assessment: &Assessment) -> Finding {
     Finding { type_, verdict: Verdict::Unknown, reason: assessment.reason.clone(), message }
 }
 
-const FILES_WAIT: &str = "Files wait, are being uploaded or have failed: status.progress counts them, and heldBack says of the oldest why they are still there.";
+const FILES_WAIT: &str = "Files wait, are being uploaded or have failed (status.progress counts them, and heldBack says of the oldest why they are still there), or what is on the share is not known yet.";
 
 /// Counters do not wake the operator, so the message has only the one that a person must know: what stays behind.
 fn caught_up(case: &Case<'_>, assessment: &Assessment) -> Finding {
