@@ -191,3 +191,31 @@ async fn a_deleted_session_ends_the_writer_and_one_of_the_same_name_is_left_alon
     assert!(KubeReporter::new(stage.uploader.clone(), second).previous().await.is_err());
     Ok(())
 }
+
+/// When the uploader wrote last, as the operator learns it.
+fn told(session: &UploadSession) -> Option<Timestamp> {
+    let fields = session.metadata.managed_fields.iter().flatten();
+    let uploaders = fields.filter(|entry| entry.manager.as_deref() == Some(names::UPLOADER_MANAGER));
+    uploaders.filter_map(|entry| Some(entry.time.as_ref()?.0)).max()
+}
+
+#[tokio::test]
+#[ignore = "needs a control plane: testbed/api-tests"]
+async fn a_report_that_says_nothing_new_leaves_a_trace_all_the_same() -> Result<()> {
+    let stage = Stage::new("trace").await?;
+    let object = stage.session().await?;
+    let (_, publish, writing) = stage.start(object).await?;
+    let first = told(&stage.until_uploaded(1).await?).context("it has reported")?;
+    let deadline = time::Instant::now() + PATIENCE;
+    while told(&stage.sessions.get("truck-7").await?) <= Some(first) {
+        if time::Instant::now() > deadline {
+            bail!("no report has left a trace since {first}");
+        }
+        time::sleep(PAUSE).await;
+    }
+    drop(publish);
+    if writing.await? != Ended::Stopped {
+        bail!("it ended otherwise");
+    }
+    Ok(())
+}
