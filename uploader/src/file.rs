@@ -37,6 +37,8 @@ pub struct ClaimedFile {
     pub sample: Option<Identity>,
     /// What was observed since; `None` before the first look.
     pub quiet: Option<Quiet>,
+    /// What the first look at it showed.
+    pub first: Option<Identity>,
     /// What earlier attempts of this process sent.
     pub sent: Option<Sent>,
     /// Attempts of this process, the one under way included.
@@ -63,6 +65,7 @@ impl ClaimedFile {
             since,
             sample: None,
             quiet: None,
+            first: None,
             sent: None,
             attempts: 0,
             looks_again: 0,
@@ -89,6 +92,11 @@ impl ClaimedFile {
         self.was_replaced || self.sample.map_or_else(|| !self.name.claim.is_of(identity), |sample| sample.inode != identity.inode)
     }
 
+    /// The least ctime that this content of it was seen with: a change of its mode alone says nothing of when it came.
+    pub fn ctime_of(&self, identity: &Identity) -> i128 {
+        self.first.filter(|first| first.same_content(identity)).map_or(identity.ctime, |first| first.ctime.min(identity.ctime))
+    }
+
     /// Where it is.
     pub fn path(&self) -> PathBuf {
         join(&self.folder, &self.name.to_bytes())
@@ -102,6 +110,11 @@ impl ClaimedFile {
     /// The producer's name for people.
     pub fn display_name(&self) -> String {
         self.producer().to_owned()
+    }
+
+    /// Takes what a look by name found of a file that may not be readable.
+    pub fn seen(&mut self, identity: Identity) {
+        self.first.get_or_insert(identity);
     }
 
     /// Takes what a look found. The sample before the claim counts as observed quiet if nothing but the ctime differs, which the claim's
@@ -161,6 +174,17 @@ mod tests {
 
     fn identity() -> Identity {
         Identity { inode: 1, size: 2, mtime: 3, ctime: 4 }
+    }
+
+    #[test]
+    fn file_that_was_seen_before_its_mode_changed_has_the_ctime_of_before() {
+        let mut file = file(None);
+        assert_eq!(file.ctime_of(&identity()), 4);
+        file.seen(identity());
+        let later = Identity { ctime: 9, ..identity() };
+        file.seen(later);
+        assert_eq!(file.ctime_of(&later), 4);
+        assert_eq!(file.ctime_of(&Identity { mtime: 8, ..later }), 9, "another content came later");
     }
 
     #[tokio::test(start_paused = true)]

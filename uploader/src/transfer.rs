@@ -175,8 +175,9 @@ fn not_proven() -> Setback {
 /// one.
 fn key_of_caught(file: &ClaimedFile, identity: &Identity) -> OrderKey {
     let next = file.name.claim.key.beyond_changes();
-    let is_of_the_rename = file.is_fresh() || identity.ctime != identity.mtime;
-    if is_of_the_rename { next.max(OrderKey::at(identity.ctime - 1)) } else { next }
+    let ctime = file.ctime_of(identity);
+    let is_of_the_rename = file.is_fresh() || ctime != identity.mtime;
+    if is_of_the_rename { next.max(OrderKey::at(ctime - 1)) } else { next }
 }
 
 fn must_be_quiet(file: &ClaimedFile, period: Duration) -> Result<(), Setback> {

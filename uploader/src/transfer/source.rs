@@ -44,6 +44,7 @@ pub(super) async fn open<E: Edges>(
         return Ok(None);
     }
     let by_name = attributes.identity;
+    file.seen(by_name);
     if let Some(opened) = opened {
         match opened.attributes().await {
             Ok(attributes) if attributes.identity == by_name => {
