@@ -117,6 +117,7 @@ fn what_all_uploaders_find_at_one_moment_is_told_within_a_bound_and_comes_to_the
         let (total, beyond) = (seconds.iter().sum::<usize>(), 3 * sessions);
         #[allow(clippy::cast_precision_loss, reason = "the numbers are small")]
         let rate = total.saturating_sub(beyond) as f64 / (MINUTES * MINUTE) as f64;
-        assert!(rate <= LIMIT * CHANCE, "{sessions} sessions: {rate} reports a second");
+        // One that flaps all the time has two in an interval.
+        assert!(rate <= 2.0 * LIMIT, "{sessions} sessions: {rate} reports a second");
     }
 }

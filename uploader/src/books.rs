@@ -271,8 +271,8 @@ impl Books {
 
     /// Since when the oldest file waits (server clock), of those that are not active.
     pub fn oldest_waiting(&mut self) -> Option<i128> {
-        let oldest = [self.table.summary().counts.oldest, self.claimed_files().oldest].into_iter().flatten().min();
-        oldest.filter(|oldest| *oldest > UNKNOWN)
+        let oldest = [self.table.summary().counts.oldest, self.claimed_files().oldest];
+        oldest.into_iter().flatten().filter(|oldest| *oldest > UNKNOWN).min()
     }
 
     /// What the end of the run depends on; `scanned` if the incoming folder must have been seen. A `runToken` that is new has files that
@@ -295,6 +295,24 @@ impl Books {
         self.ledger.last_scan.is_some() && counts.unsure_since.is_none() && !self.ledger.doubts.are_open()
     }
 
+    /// True if no file is known that is to be uploaded.
+    pub fn is_idle(&mut self) -> bool {
+        let claimed = self.claimed_files();
+        self.table.summary().counts.waiting + claimed.waiting + claimed.retrying + self.ledger.active() == 0
+    }
+
+    /// True if nothing but a pass of the collector tells whether all is uploaded.
+    pub fn waits_for_pass(&mut self) -> bool {
+        self.is_idle() && (!self.ledger.knows_claims() || self.ledger.doubts.wait_for_pass())
+    }
+
+    /// The share is worked on, and no file waits for it.
+    pub fn source_works(&mut self) {
+        if !self.ledger.failures.wait_for(End::Source) {
+            self.ends.works(End::Source, FILES);
+        }
+    }
+
     /// The ledger as the status shows it.
     pub fn progress(&mut self) -> Progress {
         if let Some(earlier) = self.ledger.before_recovery(self.ends.checks()) {
@@ -312,6 +330,7 @@ impl Books {
             claimed,
             set_aside: self.shelf.files(),
             oldest_aside: self.shelf.oldest(),
+            newest_aside: self.shelf.newest(),
             held_back: failing.chain(aside).chain(waiting).take(HELD_BACK).collect(),
             checks: self.ends.checks(),
         })

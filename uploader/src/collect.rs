@@ -327,7 +327,9 @@ async fn become_claimed<E: Edges>(session: &Session<E>, file: Found, identity: &
     let Ok(blob) = session.folders.blob(&file.date, &file.producer()) else { return Ok(()) };
     let key = file.name.claim.key.next();
     let claim = session.claim_id(key, identity, i128::from(key.0));
-    let next = next_generation(session, &blob, &file.folder, &file.name, claim).await?;
+    let next = next_generation(session, &blob, &file.folder, &file.name, claim).await;
+    // It may have its new name all the same.
+    let next = next.inspect_err(|_| session.books().ledger.loses_track(i128::from(key.0)))?;
     let Some(next) = next else { return Ok(()) };
     let file = ClaimedFile::adopted(file.folder, next, blob);
     tracing::warn!(file_name = %file.display_name(), "the file changed after it was uploaded and is uploaded again");

@@ -113,6 +113,8 @@ pub struct Left {
     pub files: u64,
     /// The least time (server clock) from which on one of them has waited.
     pub oldest: Option<i128>,
+    /// The greatest such time.
+    pub newest: Option<i128>,
 }
 
 impl Left {
@@ -121,6 +123,7 @@ impl Left {
         let since = claim.waits_since();
         self.files += 1;
         self.oldest = Some(self.oldest.map_or(since, |oldest| oldest.min(since)));
+        self.newest = self.newest.max(Some(since));
     }
 }
 

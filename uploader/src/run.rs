@@ -7,7 +7,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     args::Mode,
-    blob::BlobStore,
+    blob::{BlobError, BlobStore},
     books::Books,
     collect::Collector,
     ends::End,
@@ -25,9 +25,11 @@ use crate::{
 const SCAN_BACKOFF: Duration = Duration::from_mins(1);
 /// Time between two looks at a container that fails.
 const DESTINATION_CHECK: Duration = Duration::from_secs(10);
+/// A blob that no file becomes.
+const MAY_READ: &[u8] = b"blobferry-may-read";
 /// A container that nothing was sent to for so long is looked at.
 const UNUSED: Duration = Duration::from_mins(10);
-/// After so long, if not sooner, the collector looks for claims that it was lost track of.
+/// After so long the collector looks for files that nobody knows the whereabouts of, if all others are done.
 const EARLY_PASS: Duration = Duration::from_secs(30);
 /// Longest time between two passes of the collector when files are only uploaded or given back.
 const LAST_PASSES: Duration = Duration::from_secs(5);
@@ -115,23 +117,31 @@ fn collect_pause(mode: Mode, interval: Duration) -> Duration {
 }
 
 async fn collect_loop<E: Edges>(session: Arc<Session<E>>, mut collector: Collector) {
+    let mut took = Duration::ZERO;
     loop {
         let begun = Instant::now();
-        rest(&session, begun, |live| collect_pause(session.rules.mode, live.collect_interval).min(EARLY_PASS)).await;
-        if session.books().ledger.knows_claims() && !session.books().ledger.doubts.are_open() {
-            rest(&session, begun, |live| collect_pause(session.rules.mode, live.collect_interval)).await;
+        let pause = |live: &Live| collect_pause(session.rules.mode, live.collect_interval);
+        // Seldom enough for a folder whose listing takes long.
+        let step = EARLY_PASS.max(10 * took);
+        let mut early = step;
+        loop {
+            rest(&session, begun, |live| pause(live).min(early)).await;
+            if begun.elapsed() >= pause(&session.live()) || session.books().waits_for_pass() {
+                break;
+            }
+            early += step;
         }
+        let passes = Instant::now();
         match collector.pass(&session).await {
             Ok(_) => {
                 let mut books = session.books();
                 books.ends.works(End::Source, "collector");
-                // A claim that failed is tried again only while its file is there; files that are ours say themselves when they go on.
-                if !books.ledger.failures.wait_for(End::Source) {
-                    books.ends.works(End::Source, work::FILES);
-                }
+                // A claim that failed is tried again only while its file is there.
+                books.source_works();
             }
             Err(error) => source_fails(&session, "collector", &error),
         }
+        took = passes.elapsed();
         if let Ok(free) = session.share.free_bytes(&session.folders.processing).await {
             session.books().ledger.share_free(free);
             session.metrics.share_free(free);
@@ -152,30 +162,47 @@ async fn heartbeat_loop<E: Edges>(session: Arc<Session<E>>, session_uid: String)
 /// Looks at a container that failed until it works again, and now and then at one that nothing is sent to: a credential expires, and nobody
 /// would know before the next file comes.
 pub(crate) async fn destination_loop<E: Edges>(session: Arc<Session<E>>) {
-    let mut unused = Duration::ZERO;
+    let (mut unused, mut fails_idle) = (Duration::ZERO, false);
     loop {
         tokio::time::sleep(DESTINATION_CHECK).await;
-        let (is_ok, is_used) = {
-            let books = session.books();
-            (books.ends.is_ok(End::Destination), books.ledger.active() > 0)
+        let (is_ok, is_idle) = {
+            let mut books = session.books();
+            (books.ends.is_ok(End::Destination), books.is_idle())
         };
-        unused = if is_used { Duration::ZERO } else { unused + DESTINATION_CHECK };
-        if is_ok && unused < UNUSED {
+        unused = if is_idle { unused + DESTINATION_CHECK } else { Duration::ZERO };
+        if is_ok && unused < UNUSED && !fails_idle {
             continue;
         }
         unused = Duration::ZERO;
-        session.store.refresh().await;
-        match session.store.prepare().await {
+        if !is_ok {
+            session.store.refresh().await;
+        }
+        // A container that somebody deleted is made again when a file needs it.
+        let found = if is_idle { look_at_container(&session).await } else { session.store.prepare().await };
+        match found {
             Ok(()) => {
-                session.books().destination_answers();
-                session.wake();
+                fails_idle = false;
+                if !is_ok {
+                    session.books().destination_answers();
+                    session.wake();
+                }
             }
+            // One answer may get lost.
+            Err(_) if is_ok && !fails_idle => fails_idle = true,
             Err(error) => {
+                fails_idle = false;
                 let (reason, message) = (error.reason(), error.to_string());
                 session.books().ends.fails(End::Destination, work::FILES, reason, &message);
             }
         }
     }
+}
+
+/// Whether the container can be read.
+async fn look_at_container<E: Edges>(session: &Session<E>) -> Result<(), BlobError> {
+    let name = session.folders.blob(&session.folders.date, MAY_READ);
+    let name = name.map_err(|error| BlobError::Rejected { code: "InvalidUri".into(), message: error.to_string() })?;
+    session.store.look(&name).await.map(drop)
 }
 
 async fn publish_loop<E: Edges>(session: Arc<Session<E>>, mut publisher: Publisher) {

@@ -136,7 +136,7 @@ async fn upload<E: Edges>(session: &Session<E>, mut file: Box<ClaimedFile>, open
                 let method = if file.size <= session.rules.single_put_size { Method::Single } else { Method::Blocks };
                 session.metrics.file_processed(method, file.size, started.elapsed());
                 books.destination_works();
-                books.ends.works(End::Source, FILES);
+                books.source_works();
             }
         }
         Err(setback) => {

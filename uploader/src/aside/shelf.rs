@@ -87,6 +87,11 @@ impl Shelf {
         self.files.keys().map(ClaimId::waits_since).min()
     }
 
+    /// The greatest such time.
+    pub fn newest(&self) -> Option<i128> {
+        self.files.keys().map(ClaimId::waits_since).max()
+    }
+
     /// The oldest, for the status.
     pub fn problems(&self) -> impl Iterator<Item = &FileProblem> {
         self.files.values().map(|(aside, _)| &aside.problem)

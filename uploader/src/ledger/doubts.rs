@@ -78,9 +78,19 @@ impl Doubts {
         self.open.retain(|doubt| doubt.scan >= scans || doubt.pass >= passes);
     }
 
-    /// True as long as a scan may show what one is about, or a pass may.
+    /// True as long as it is not known what one of them is about.
     pub fn are_open(&self) -> bool {
         self.open.iter().any(|doubt| doubt.is_of_claims || doubt.scan >= self.scans.ended)
+    }
+
+    /// True as long as a pass of the collector may show what one is about.
+    pub fn wait_for_pass(&self) -> bool {
+        self.open.iter().any(|doubt| doubt.is_of_claims && doubt.pass >= self.passes.ended)
+    }
+
+    /// The greatest time since when a file may be there.
+    pub fn newest(&self) -> Option<i128> {
+        self.open.iter().map(|doubt| doubt.since).max()
     }
 
     /// The least time of a file that may be there; `None` without any doubt.

@@ -28,6 +28,8 @@ pub struct Now {
     pub set_aside: Option<u64>,
     /// The least time (server clock) from which on one of them was not uploaded.
     pub oldest_aside: Option<i128>,
+    /// The greatest such time.
+    pub newest_aside: Option<i128>,
     /// Why the oldest files are still there.
     pub held_back: Vec<FileProblem>,
     /// The two ends.
@@ -44,7 +46,9 @@ impl Ledger {
         let lasting = self.uploaded + failed + self.all_superseded() + self.withdrawn;
         let oldest =
             [now.incoming.oldest, now.claimed.oldest, self.left.oldest, self.active.values().map(|active| active.since).min()];
-        let oldest = oldest.into_iter().flatten().min();
+        let oldest = || oldest.into_iter().flatten();
+        let oldest_known = oldest().filter(|since| *since > UNKNOWN).min();
+        let oldest = oldest().min();
         Progress {
             files_seen: lasting + waiting + active + retrying + now.incoming.ignored,
             files_uploaded: self.uploaded,
@@ -72,7 +76,7 @@ impl Ledger {
             files_counted_beyond: self.counted.beyond().files,
             bytes_counted_beyond: self.counted.beyond().bytes,
             counted_through: self.counted_through().and_then(|time| Timestamp::from_nanosecond(time).ok()),
-            oldest_waiting_since: oldest.filter(|oldest| *oldest > UNKNOWN).and_then(time),
+            oldest_waiting_since: oldest_known.and_then(time),
             last_upload_time: self.last_upload.and_then(time),
             last_error: self.failures.last_error(&now.checks, &now.held_back),
             share_free_bytes: self.share_free,
@@ -85,7 +89,8 @@ impl Ledger {
     /// collector after it, nor while a file waits of which no time is known, or that came later than it is now.
     fn safe_through(&self, now: &Now, oldest: Option<i128>) -> Option<i128> {
         let active = self.active.values().map(|active| active.since).max();
-        let newest = [now.incoming.newest, now.claimed.newest, active].into_iter().flatten().max();
+        let known = [now.incoming.newest, now.claimed.newest, now.newest_aside, active];
+        let newest = known.into_iter().chain([self.left.newest, self.doubts.newest()]).flatten().max();
         // The server's clock was set back, and is not where it was: its times prove no order.
         let is_ahead = newest.zip(self.server_now).is_some_and(|(newest, now)| newest > now + AHEAD);
         let scan = self.confirmed_scan.filter(|_| self.adopted && !now.incoming.unknown && !is_ahead)?;

@@ -23,6 +23,7 @@ fn now() -> Now {
         claimed: Claimed { waiting: 1, retrying: 4, bytes: 7, oldest: Some(40), newest: Some(45) },
         set_aside: None,
         oldest_aside: None,
+        newest_aside: None,
         held_back: vec![],
         checks: vec![],
     }

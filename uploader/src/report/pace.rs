@@ -58,8 +58,7 @@ impl Change {
 }
 
 fn state(progress: &Progress) -> impl PartialEq + use<'_> {
-    let busy = progress.files_active > 0;
-    (&progress.checks, progress.caught_up, busy, &progress.last_error, progress.files_failing)
+    (&progress.checks, progress.caught_up, &progress.last_error, progress.files_failing)
 }
 
 /// A report without what changes by itself all the time.
@@ -88,9 +87,9 @@ fn counters(report: &Report) -> impl PartialEq + use<'_> {
 pub struct Pace {
     interval: Duration,
     last: Option<Instant>,
-    /// Whether only one report was sent. It may have come before the operator knows of its process, so the next one follows soon.
-    is_first: bool,
-    /// How many changes of state may still go out before the interval; one comes back per interval, and each takes one.
+    /// Reports that arrived.
+    arrived: u32,
+    /// How many changes of state may still go out before the interval; one comes back per interval.
     urgent: f64,
     jitter: f64,
     /// This session's place among those that share a moment, from 0 to 1.
@@ -100,12 +99,12 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { interval: DEFAULT_INTERVAL, last: None, is_first: false, urgent: URGENT, jitter: 1.0, place: 0.0, failures: 0 }
+        Self { interval: DEFAULT_INTERVAL, last: None, arrived: 0, urgent: URGENT, jitter: 1.0, place: 0.0, failures: 0 }
     }
 }
 
 impl Pace {
-    /// When the next report is due if it differs from the last one by `change`, since then. The first one is due at once.
+    /// When the next report is due if what there is to tell has been `change` since `since`. The first one is due at once.
     pub fn due(&self, change: Change, since: Instant, now: Instant) -> Instant {
         let Some(last) = self.last else { return now };
         if self.failures > 0 {
@@ -118,7 +117,8 @@ impl Pace {
                 return (last + LEAST + spread).max(since + spread.mul_f64(self.place));
             }
             Change::State | Change::Counters => usual,
-            Change::Nothing if self.is_first => usual,
+            // The first one may have come before the operator knew of its process.
+            Change::Nothing if self.arrived < 2 => usual,
             // Only earlier than five minutes, because the operator calls an uploader silent that is late; with a longer interval it waits
             // longer.
             Change::Nothing => IDLE.mul_f64(1.0 - (self.jitter - 1.0).abs()).max(usual),
@@ -128,11 +128,10 @@ impl Pace {
 
     /// A report arrived, with the interval that the reply named. `random` is from 0 to 1.
     pub fn sent(&mut self, change: Change, interval: Option<Duration>, now: Instant, random: f64) {
+        let early = self.last.is_some_and(|last| now < last + self.interval);
         let tokens = self.tokens(now);
-        // The first one tells all that there is.
-        let takes = if change == Change::State && self.last.is_some() { 1.0 } else { 0.0 };
-        self.urgent = (tokens - takes).max(0.0);
-        self.is_first = self.last.is_none();
+        self.urgent = if change == Change::State && early { (tokens - 1.0).max(0.0) } else { tokens };
+        self.arrived = self.arrived.saturating_add(1);
         self.last = Some(now);
         self.failures = 0;
         let before = self.interval;
@@ -143,6 +142,7 @@ impl Pace {
 
     /// A report did not arrive: the next try waits twice as long as the one before.
     pub fn failed(&mut self, now: Instant, random: f64) {
+        self.urgent = self.tokens(now);
         self.last = Some(now);
         self.failures = self.failures.saturating_add(1);
         self.jitter = jitter(JITTER, random);
