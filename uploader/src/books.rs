@@ -454,6 +454,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn share_fails_until_the_file_that_it_fails_goes_on() {
+        let mut books = caught_up(Instant::now());
+        let file = claimed(7);
+        books.ends.fails(End::Source, FILES, "ShareFull", "no space");
+        books.ledger.failures.add(&file, "ShareFull", "no space", Some(End::Source));
+        books.source_works();
+        assert!(!books.ends.is_ok(End::Source), "another file went well");
+        books.ledger.failures.recovered(&file.blob);
+        books.source_works();
+        assert!(books.ends.is_ok(End::Source));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn collector_is_called_early_only_if_nothing_else_is_to_be_done() {
+        let now = Instant::now();
+        let mut books = caught_up(now);
+        assert!(!books.waits_for_pass());
+        books.ledger.doubts.add(7);
+        assert!(books.waits_for_pass());
+        books.take_up(claimed(7), now);
+        assert!(!books.waits_for_pass(), "a file waits anyway");
+        let mut books = caught_up(now);
+        books.ledger.doubts.add_incoming(7);
+        assert!(!books.waits_for_pass(), "no pass shows it");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn pass_that_began_before_a_claim_was_lost_track_of_says_nothing_of_it() {
         let mut books = caught_up(Instant::now());
         books.ledger.pass_begins();
