@@ -1,7 +1,9 @@
 //! Everything that is known of the session's files, in one place behind one lock, so that counts always fit together. (pure)
 
+mod order_keys;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -24,14 +26,11 @@ use crate::{
     work::FILES,
 };
 
-/// Most names of which the last order key is remembered.
-const REMEMBERED: usize = 100_000;
+pub use order_keys::OrderKeys;
+
 const HELD_BACK: usize = 5;
 /// Least time between two looks through all names for stable files.
 const REFILL: Duration = Duration::from_secs(1);
-/// Keys that stay free after each, for files that are changed after they were completed. More than an inode is ever changed; less than
-/// any quiet period.
-const ROOM: u64 = 1_000_000;
 
 /// The books of a session.
 #[derive(Debug)]
@@ -295,15 +294,16 @@ impl Books {
         self.ledger.last_scan.is_some() && counts.unsure_since.is_none() && !self.ledger.doubts.are_open()
     }
 
-    /// True if no file is known that is to be uploaded.
+    /// True if no file is known that is to be uploaded; what a person has to see to first is not.
     pub fn is_idle(&mut self) -> bool {
-        let claimed = self.claimed_files();
-        self.table.summary().counts.waiting + claimed.waiting + claimed.retrying + self.ledger.active() == 0
+        let standing = self.standing(false, None);
+        standing.incoming + standing.claimed == 0
     }
 
-    /// True if nothing but a pass of the collector tells whether all is uploaded.
+    /// True if nothing but a pass of the collector goes on with a file, or tells whether all is uploaded.
     pub fn waits_for_pass(&mut self) -> bool {
-        self.is_idle() && (!self.ledger.knows_claims() || self.ledger.doubts.wait_for_pass())
+        let is_open = !self.ledger.knows_claims() || self.ledger.doubts.wait_for_pass();
+        self.ledger.left.files > 0 || is_open && self.is_idle()
     }
 
     /// The share is worked on, and no file waits for it.
@@ -334,43 +334,6 @@ impl Books {
             held_back: failing.chain(aside).chain(waiting).take(HELD_BACK).collect(),
             checks: self.ends.checks(),
         })
-    }
-}
-
-/// The greatest order key that this process has seen of each name, of the most recent names.
-#[derive(Debug, Default)]
-pub struct OrderKeys {
-    greatest: HashMap<Box<[u8]>, OrderKey>,
-    order: VecDeque<Box<[u8]>>,
-}
-
-impl OrderKeys {
-    /// Notes a key of a name.
-    pub fn saw(&mut self, name: &[u8], key: OrderKey) {
-        if let Some(greatest) = self.greatest.get_mut(name) {
-            *greatest = key.max(*greatest);
-            return;
-        }
-        if self.order.len() >= REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.greatest.remove(&oldest);
-        }
-        self.order.push_back(name.into());
-        self.greatest.insert(name.into(), key);
-    }
-
-    /// The greatest key of a name, if it is remembered.
-    pub fn greatest(&self, name: &[u8]) -> Option<OrderKey> {
-        self.greatest.get(name).copied()
-    }
-
-    /// The key for a new generation of a name whose stable sample has this ctime: greater than any that was seen.
-    pub fn next(&mut self, name: &[u8], ctime: i128) -> OrderKey {
-        let sampled = OrderKey::at(ctime);
-        let key = self.greatest.get(name).map_or(sampled, |greatest| sampled.max(OrderKey(greatest.0.saturating_add(ROOM))));
-        self.saw(name, key);
-        key
     }
 }
 
@@ -478,6 +441,8 @@ mod tests {
         let mut books = caught_up(now);
         books.ledger.doubts.add_incoming(7);
         assert!(!books.waits_for_pass(), "no pass shows it");
+        books.ledger.left.add(&claimed(7).name.claim);
+        assert!(books.waits_for_pass(), "whose uploader may be gone by now");
     }
 
     #[tokio::test(start_paused = true)]
@@ -533,15 +498,5 @@ mod tests {
             fate(&mut books, claim, now);
             assert_eq!(books.progress().files_waiting, waiting);
         }
-    }
-
-    #[test]
-    fn order_keys_of_a_name_only_grow_even_when_the_servers_clock_steps_back() {
-        let mut keys = OrderKeys::default();
-        assert_eq!(keys.next(b"a", 100), OrderKey(100));
-        assert_eq!(keys.next(b"a", 40), OrderKey(100 + ROOM));
-        keys.saw(b"a", OrderKey(5 * ROOM));
-        assert_eq!(keys.next(b"a", 300), OrderKey(6 * ROOM));
-        assert_eq!(keys.next(b"b", 40), OrderKey(40));
     }
 }

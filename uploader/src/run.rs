@@ -29,7 +29,7 @@ const DESTINATION_CHECK: Duration = Duration::from_secs(10);
 const MAY_READ: &[u8] = b"blobferry-may-read";
 /// A container that nothing was sent to for so long is looked at.
 const UNUSED: Duration = Duration::from_mins(10);
-/// After so long the collector looks for files that nobody knows the whereabouts of, if all others are done.
+/// After so long the collector looks for files that another uploader has left, or, if all others are done, that nobody knows of.
 const EARLY_PASS: Duration = Duration::from_secs(30);
 /// Longest time between two passes of the collector when files are only uploaded or given back.
 const LAST_PASSES: Duration = Duration::from_secs(5);
