@@ -65,7 +65,7 @@ impl Failures {
     /// What a person is told first: an end that does not work, then a file that failed, then one that needs a person.
     pub(super) fn last_error(&self, checks: &[Check], held_back: &[FileProblem]) -> Option<String> {
         let check = checks.iter().find(|check| !check.ok).map(|check| check.message.clone());
-        let file = || self.failing().last().map(in_words);
+        let file = || self.failing.values().max_by_key(|failing| failing.since).map(|failing| in_words(&failing.problem));
         let held = || held_back.iter().find(|file| NEEDS_A_PERSON.contains(&file.reason.as_str())).map(in_words);
         check.or_else(file).or_else(held).map(|text| shorten(&text, MESSAGE))
     }
